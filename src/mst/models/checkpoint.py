@@ -1,0 +1,153 @@
+"""A checkpoint that describes itself: one .safetensors file whose header holds all that a run needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from mst.data import Preprocessing
+from mst.neurons import name_sites
+
+from .mst import MaskedSpikingTransformer, MSTConfig
+
+FORMAT_VERSION = 1
+_HEADER_KEY = "mst"
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint says of itself besides its weights.
+
+    preprocessing: what its network expects of an image.  dataset: the name of the data set it was trained on.
+    provenance: how it was made (epochs, accuracy, seed, source file, ...): plain values.
+    """
+
+    dataset: str | None = None
+    class_names: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(model: nn.Module, path: str | Path, info: CheckpointInfo | None = None) -> None:
+    """Write `model` and its description. The file appears whole or not at all.
+
+    Args:
+        model: a `MaskedSpikingTransformer`.
+        path: ends in .safetensors; its folder is made if need be.
+        info: data set, preprocessing, provenance.
+
+    Raises:
+        ValueError: a model that the format cannot describe, or another suffix.
+        OSError: the folder cannot be written, or the disk is full; an older file at `path` stays.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"a checkpoint is a .safetensors file, got {path.name!r}")
+    if not isinstance(model, MaskedSpikingTransformer):
+        raise ValueError(f"save_checkpoint takes an ANN in MST form, got {type(model).__name__}")
+    header = {
+        "format_version": FORMAT_VERSION,
+        "architecture": "mst",
+        "config": asdict(model.config),
+        "masking_ratios": {name: site.masking_ratio for name, site in name_sites(model).items()},
+        **asdict(info or CheckpointInfo()),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, {_HEADER_KEY: json.dumps(header)}))
+
+
+def write_atomically(path: Path, write: Callable[[str], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to disk, then put it in place of `path`.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; an older file at `path` stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    os.close(handle)
+    try:
+        try:
+            write(temporary)
+        except (SafetensorError, RuntimeError) as error:
+            raise OSError(f"{path} could not be written (is the disk full?): {error}") from error
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_checkpoint(path: str | Path) -> MaskedSpikingTransformer:
+    """Rebuild the model of a checkpoint, masking included, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged, is no checkpoint of ours, or was written by a newer version.
+    """
+    header = _read_header(Path(path))
+    try:
+        model = MaskedSpikingTransformer(MSTConfig(**header["config"])).eval()
+        sites = name_sites(model)
+        for name, ratio in header["masking_ratios"].items():
+            sites[name].masking_ratio = float(ratio)
+        with safe_open(str(path), "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+        floating = [tensor.dtype for tensor in state.values() if tensor.is_floating_point()]
+        model.to(floating[0] if floating else torch.float32).load_state_dict(state)
+    except (SafetensorError, RuntimeError, TypeError, KeyError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: the weights and the description do not fit each other: {error}") from error
+    return model
+
+
+def read_checkpoint_info(path: str | Path) -> CheckpointInfo:
+    """What the checkpoint says of itself; the weights are not read.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_checkpoint`.
+    """
+    header = _read_header(Path(path))
+    try:
+        preprocessing = header["preprocessing"]
+        return CheckpointInfo(
+            dataset=header["dataset"],
+            class_names=tuple(header["class_names"]),
+            preprocessing=None if preprocessing is None else Preprocessing(**preprocessing),
+            provenance=dict(header["provenance"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its description is damaged: {error}") from error
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no such checkpoint: {path}")
+    try:
+        with safe_open(str(path), "pt") as file:
+            text = (file.metadata() or {}).get(_HEADER_KEY)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        hint = "; for released .pth weights use `mst import`" if path.suffix in (".pth", ".pt", ".bin") else ""
+        raise ValueError(f"{path} is no .safetensors file, or a damaged one ({error}){hint}") from error
+    if text is None:
+        raise ValueError(f"{path} holds tensors but no description; for foreign weights use `mst import`")
+    try:
+        header: dict[str, Any] = json.loads(text)
+        version = header["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: its description is damaged: {error}") from error
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{path} has checkpoint format {version}; this mst reads format {FORMAT_VERSION}")
+    return header

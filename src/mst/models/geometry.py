@@ -1,0 +1,75 @@
+"""Which image sizes a windowed pyramid can take, and how its windows and shifts come out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StageGeometry:
+    """One stage: its resolution (height, width) in tokens, its window and the shift of its odd blocks."""
+
+    resolution: tuple[int, int]
+    window: int
+    shift: int
+
+
+def stage_geometries(
+    img_size: tuple[int, int], patch_size: int, window_size: int, num_stages: int
+) -> tuple[StageGeometry, ...]:
+    """The geometry of each stage.
+
+    Where a stage's resolution is not above the window, the window shrinks to it and nothing is shifted.
+
+    Raises:
+        ValueError: a size does not divide; names where and the nearest image sizes that do.
+    """
+    problem = _misfit(img_size, patch_size, window_size, num_stages)
+    if problem:
+        raise ValueError(
+            f"img_size {_text(img_size)} does not fit patch_size {patch_size}, window_size {window_size} and "
+            f"{num_stages} stage(s): {problem}. "
+            f"Nearest sizes that fit: {_nearest_sizes(img_size, patch_size, window_size, num_stages)}"
+        )
+    stages = []
+    height, width = img_size[0] // patch_size, img_size[1] // patch_size
+    for _ in range(num_stages):
+        shrunk = min(height, width) <= window_size
+        window = min(height, width) if shrunk else window_size
+        stages.append(StageGeometry((height, width), window, 0 if shrunk else window_size // 2))
+        height, width = height // 2, width // 2
+    return tuple(stages)
+
+
+def _misfit(img_size: tuple[int, int], patch_size: int, window_size: int, num_stages: int) -> str:
+    """Why these sizes do not fit; empty if they do."""
+    height, width = img_size
+    if height < patch_size or width < patch_size or height % patch_size or width % patch_size:
+        return f"the image does not divide into {patch_size}x{patch_size} patches"
+    height, width = height // patch_size, width // patch_size
+    for stage in range(num_stages):
+        window = min(height, width, window_size)
+        if height % window or width % window:
+            return f"stage {stage} has {height}x{width} tokens, which {window}x{window} windows do not tile"
+        if stage < num_stages - 1:
+            if height % 2 or width % 2:
+                return f"stage {stage} has {height}x{width} tokens, which 2x2 merging does not divide"
+            height, width = height // 2, width // 2
+    return ""
+
+
+def _nearest_sizes(img_size: tuple[int, int], patch_size: int, window_size: int, num_stages: int) -> str:
+    """The next smaller and the next larger square size that fit."""
+    target = max(img_size)
+    limit = 2 * target + patch_size * window_size * 2**num_stages
+
+    def fits(size: int) -> bool:
+        return not _misfit((size, size), patch_size, window_size, num_stages)
+
+    smaller = next((s for s in range(target, 0, -1) if fits(s)), None)
+    larger = next((s for s in range(target + 1, limit) if fits(s)), None)
+    return ", ".join(str(s) for s in (smaller, larger) if s is not None)
+
+
+def _text(img_size: tuple[int, int]) -> str:
+    return str(img_size[0]) if img_size[0] == img_size[1] else f"{img_size[0]}x{img_size[1]}"

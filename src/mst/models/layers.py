@@ -1,0 +1,102 @@
+"""Layers that a coding may have to treat specially, each a module of its own so that it can be found by type.
+
+Letters: B images (times windows, times steps where a run folds them in), N tokens, C channels, H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+_RECOMPUTING: ContextVar[bool] = ContextVar("mst_recomputing", default=False)
+
+
+@contextmanager
+def _recomputing() -> Iterator[None]:
+    token = _RECOMPUTING.set(True)
+    try:
+        yield
+    finally:
+        _RECOMPUTING.reset(token)
+
+
+def checkpoint_forward(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Gradient checkpointing whose second forward leaves BatchNorm's running statistics alone.
+
+    A plain checkpoint runs the forward twice and so moves the statistics twice.
+    """
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _recomputing()
+
+    y: Tensor = checkpoint(function, x, use_reentrant=False, context_fn=contexts)
+    return y
+
+
+class TokenBatchNorm(nn.BatchNorm1d):
+    """BatchNorm over the last axis of [B, ..., C], on a 2-D view: no transpose, forward or backward.
+
+    y = γ · (x - mean_C) / sqrt(var_C + eps) + β, statistics over every axis but the last.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, ..., C] -> same shape.
+
+        Raises:
+            ValueError: the last axis is not `num_features`.
+        """
+        if x.shape[-1] != self.num_features:
+            raise ValueError(f"TokenBatchNorm over {self.num_features} channels got {tuple(x.shape)}")
+        mean, var, momentum = self.running_mean, self.running_var, self.momentum or 0.0
+        if self.training:
+            if _RECOMPUTING.get():
+                mean = var = None
+            elif self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+        flat = x.reshape(-1, self.num_features)
+        y = F.batch_norm(flat, mean, var, self.weight, self.bias, self.training, momentum, self.eps)
+        return y.view(x.shape)
+
+
+class ActivationProduct(nn.Module):
+    """Matrix product of two activations, A·B or scale·A·Bᵀ: both operands change from image to image.
+
+    Args:
+        transpose_right: multiply by Bᵀ instead of B.
+        scale: factor on the product.
+    """
+
+    def __init__(self, transpose_right: bool = False, scale: float = 1.0) -> None:
+        super().__init__()
+        self.transpose_right = transpose_right
+        self.scale = scale
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """left [B, H, N, K]; right [B, H, K, M], or [B, H, M, K] if transposed -> [B, H, N, M]."""
+        if self.transpose_right:
+            right = right.transpose(-2, -1)
+        if self.scale == 1.0:
+            return left @ right
+        *batch, n, k = left.shape
+        out = left.new_empty(())
+        product = torch.baddbmm(
+            out, left.reshape(-1, n, k), right.reshape(-1, k, right.shape[-1]), beta=0, alpha=self.scale
+        )
+        return product.view(*batch, n, right.shape[-1])
+
+    def extra_repr(self) -> str:
+        return f"transpose_right={self.transpose_right}, scale={self.scale:.6g}"
+
+
+class AddConstant(nn.Module):
+    """x + constant, where the constant is a parameter of the network (a position table) and no activation."""
+
+    def forward(self, x: Tensor, constant: Tensor) -> Tensor:
+        """x [B, ...], constant broadcastable to x -> [B, ...]."""
+        return x + constant

@@ -1,0 +1,498 @@
+"""The Masked Spiking Transformer in ANN form: a Swin with BatchNorm and a QCFS at every activation.
+
+Paper: Wang et al., "Masked Spiking Transformer", ICCV 2023 (arXiv 2210.01208). Module names follow the released
+state dicts, so that its weights load by renaming the thresholds only.
+
+Letters: B images (a run folds its time steps in here), W windows of an image, N tokens of a window, L tokens of
+the image, C channels, H heads, D channels of a head.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from timm.layers import DropPath, trunc_normal_
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor, nn
+
+from mst.neurons import QCFS, check_masking_ratio, name_sites
+
+from .geometry import StageGeometry, stage_geometries
+from .layers import ActivationProduct, AddConstant, TokenBatchNorm, checkpoint_forward
+
+MASK_SITES = ("query", "key", "attention", "mlp")
+"""Where random spike masking can act: q, k, the attention scores (released code) and the MLP input (paper)."""
+
+RELEASED_MASK_SITES = ("query", "key", "attention")
+
+
+@dataclass(frozen=True)
+class MSTConfig:
+    """All that defines an MST but its weights.
+
+    Args:
+        img_size: pixels, one number or (height, width).
+        patch_size: pixels.
+        in_chans: channels of the image.
+        num_classes: 0 leaves the pooled features as output.
+        embed_dim: channels C of the first stage; each later stage has twice its predecessor's.
+        depths: blocks per stage.
+        num_heads: attention heads per stage; each must divide its stage's channels.
+        window_size: tokens along a window's side; a stage that is smaller shrinks it.
+        mlp_ratio: hidden channels of the MLP, as a multiple of C.
+        qkv_bias: bias on the qkv map.
+        mlp_batch_norm: BatchNorm after each linear map of the MLP (released ImageNet weights have it, CIFAR's do not).
+        absolute_position_embedding: a trained table added after the patch embedding.
+        num_levels: L of every QCFS.
+        threshold: initial λ of every QCFS.
+        masking_ratio: p at the mask sites, in [0, 1).
+        mask_sites: subset of `MASK_SITES`.
+        drop_path_rate: stochastic depth of the last block; earlier ones rise linearly to it.
+        grad_checkpointing: recompute blocks in the backward pass; saves memory, costs about a third more time.
+        weight_init: "fan_in" draws linear weights with variance 1/fan-in, which a network with quantised
+            activations learns from sooner; "trunc_normal" is the released one, standard deviation 0.02.
+
+    Raises:
+        ValueError: a value outside its range, or sizes that do not divide.
+    """
+
+    img_size: int | tuple[int, int] = 224
+    patch_size: int = 4
+    in_chans: int = 3
+    num_classes: int = 1000
+    embed_dim: int = 96
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    num_heads: tuple[int, ...] = (3, 6, 12, 24)
+    window_size: int = 7
+    mlp_ratio: float = 4.0
+    qkv_bias: bool = True
+    mlp_batch_norm: bool = True
+    absolute_position_embedding: bool = False
+    num_levels: int = 16
+    threshold: float = 2.0
+    masking_ratio: float = 0.0
+    mask_sites: tuple[str, ...] = RELEASED_MASK_SITES
+    drop_path_rate: float = 0.0
+    grad_checkpointing: bool = False
+    weight_init: Literal["fan_in", "trunc_normal"] = "fan_in"
+
+    def __post_init__(self) -> None:
+        for name in ("depths", "num_heads", "mask_sites"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_masking_ratio(self.masking_ratio)
+        unknown = [site for site in self.mask_sites if site not in MASK_SITES]
+        if unknown:
+            raise ValueError(f"unknown mask sites {unknown}; choose from {list(MASK_SITES)}")
+        if self.masking_ratio > 0 and not self.mask_sites:
+            raise ValueError(f"masking_ratio {self.masking_ratio} has no effect without mask_sites")
+        if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
+            raise ValueError(
+                f"depths {self.depths} and num_heads {self.num_heads} need one positive entry a stage"
+            )
+        for stage, heads in enumerate(self.num_heads):
+            if heads < 1 or (self.embed_dim << stage) % heads:
+                raise ValueError(f"stage {stage}: {self.embed_dim << stage} channels do not divide by {heads} heads")
+        for name in ("patch_size", "in_chans", "embed_dim", "window_size", "num_levels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.num_classes < 0:
+            raise ValueError(f"num_classes must not be negative, got {self.num_classes}")
+        if not self.threshold > 0:
+            raise ValueError(f"threshold must be above 0, got {self.threshold}")
+        if not 0.0 <= self.drop_path_rate < 1.0:
+            raise ValueError(f"drop_path_rate must be in [0, 1), got {self.drop_path_rate}")
+        if self.weight_init not in ("fan_in", "trunc_normal"):
+            raise ValueError(f"weight_init must be 'fan_in' or 'trunc_normal', got {self.weight_init!r}")
+        self.stages()
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """(height, width) of the image, in pixels."""
+        if isinstance(self.img_size, int):
+            return self.img_size, self.img_size
+        height, width = self.img_size
+        return int(height), int(width)
+
+    def stages(self) -> tuple[StageGeometry, ...]:
+        """Resolution, window and shift of each stage."""
+        return stage_geometries(self.image_shape, self.patch_size, self.window_size, len(self.depths))
+
+    def site(self, role: str) -> QCFS:
+        """A new site for `role`, masked if the configuration masks that role."""
+        ratio = self.masking_ratio if role in self.mask_sites else 0.0
+        return QCFS(self.num_levels, self.threshold, ratio, role)
+
+
+# ------------------------------------------------------------------------------------ tensor functions
+
+
+def partition_windows(x: Tensor, window: int) -> Tensor:
+    """[B, height, width, C] -> [B·W, N, C]; the windows of an image stay next to each other."""
+    b, height, width, c = x.shape
+    x = x.view(b, height // window, window, width // window, window, c)
+    return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, window * window, c)
+
+
+def merge_windows(windows: Tensor, window: int, resolution: tuple[int, int]) -> Tensor:
+    """[B·W, N, C] -> [B, height, width, C]; the inverse of `partition_windows`."""
+    height, width = resolution
+    c = windows.shape[-1]
+    x = windows.view(-1, height // window, width // window, window, window, c)
+    return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, c)
+
+
+def relative_position_index(window: int) -> Tensor:
+    """int64 [N, N]: row of the bias table for the offset from token j to token i of a window."""
+    axis = torch.arange(window)
+    rows, columns = (grid.flatten() for grid in torch.meshgrid(axis, axis, indexing="ij"))
+    vertical = rows[:, None] - rows[None, :] + window - 1
+    horizontal = columns[:, None] - columns[None, :] + window - 1
+    return vertical * (2 * window - 1) + horizontal
+
+
+def shifted_window_mask(resolution: tuple[int, int], window: int, shift: int) -> Tensor:
+    """float [W, N, N]: -100 between tokens that only the cyclic shift has made neighbours, else 0."""
+    region = torch.zeros(1, *resolution, 1)
+    borders = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
+    for i, rows in enumerate(borders):
+        for j, columns in enumerate(borders):
+            region[:, rows, columns, :] = 3 * i + j
+    region_WN = partition_windows(region, window).squeeze(-1)
+    return (region_WN[:, :, None] != region_WN[:, None, :]).float() * -100.0
+
+
+# -------------------------------------------------------------------------------------------- modules
+
+
+class PatchEmbed(nn.Module):
+    """Image -> tokens: convolution of patch size and stride, BatchNorm, neuron."""
+
+    def __init__(self, config: MSTConfig) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(
+            config.in_chans, config.embed_dim, kernel_size=config.patch_size, stride=config.patch_size
+        )
+        self.norm = TokenBatchNorm(config.embed_dim)
+        self.proj_if = config.site("patch")
+        self.image_shape = config.image_shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_chans, height, width] -> [B, L, C].
+
+        Raises:
+            ValueError: another image size or number of channels than the model was built for.
+        """
+        expected = (self.proj.in_channels, *self.image_shape)
+        if x.dim() != 4 or tuple(x.shape[1:]) != expected:
+            raise ValueError(f"the model takes images [B, {', '.join(map(str, expected))}], got {tuple(x.shape)}")
+        y: Tensor = self.proj_if(self.norm(self.proj(x).flatten(2).transpose(1, 2)))
+        return y
+
+
+class WindowAttention(nn.Module):
+    """Attention within windows, with neurons on q, k, v, on the scores and on both outputs. The softmax is analog."""
+
+    relative_position_index: Tensor
+
+    def __init__(self, config: MSTConfig, dim: int, num_heads: int, window: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=config.qkv_bias)
+        self.q_if = config.site("query")
+        self.k_if = config.site("key")
+        self.v_if = config.site("value")
+        self.query_key = ActivationProduct(transpose_right=True, scale=(dim // num_heads) ** -0.5)
+        self.attn_if = config.site("attention")
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, num_heads))
+        self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
+        self.add_position_bias = AddConstant()
+        self.softmax = nn.Softmax(dim=-1)
+        self.attention_value = ActivationProduct()
+        self.attn_v_if = config.site("attention_output")
+        self.proj = nn.Linear(dim, dim)
+        self.proj_if = config.site("projection")
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x [B·W, N, C], mask [W, N, N] or none -> [B·W, N, C]."""
+        windows, n, c = x.shape
+        qkv = self.qkv(x).view(windows, n, 3, self.num_heads, c // self.num_heads)
+        q_BHND, k_BHND, v_BHND = qkv.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+        q_BHND, k_BHND, v_BHND = self.q_if(q_BHND), self.k_if(k_BHND), self.v_if(v_BHND)
+        scores_BHNN = self.attn_if(self.query_key(q_BHND, k_BHND))
+        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)  # [H, N, N]
+        if mask is None:
+            scores_BHNN = self.add_position_bias(scores_BHNN, bias)
+        else:
+            constant = bias + mask[:, None]  # [W, H, N, N]
+            by_image = scores_BHNN.view(-1, *constant.shape)
+            scores_BHNN = self.add_position_bias(by_image, constant).view_as(scores_BHNN)
+        mixed = self.attention_value(self.softmax(scores_BHNN), v_BHND)
+        mixed = self.attn_v_if(mixed).transpose(1, 2).reshape(windows, n, c)
+        y: Tensor = self.proj_if(self.proj(mixed))
+        return y
+
+
+class Mlp(nn.Module):
+    """fc1 [-> BN] -> neuron -> fc2 [-> BN] -> neuron."""
+
+    def __init__(self, config: MSTConfig, dim: int) -> None:
+        super().__init__()
+        hidden = int(dim * config.mlp_ratio)
+        self.fc1 = nn.Linear(dim, hidden)
+        self.norm1 = TokenBatchNorm(hidden) if config.mlp_batch_norm else nn.Identity()
+        self.fc1_if = config.site("mlp_hidden")
+        self.fc2 = nn.Linear(hidden, dim)
+        self.norm2 = TokenBatchNorm(dim) if config.mlp_batch_norm else nn.Identity()
+        self.fc2_if = config.site("mlp_output")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, L, C] -> [B, L, C]."""
+        x = self.fc1_if(self.norm1(self.fc1(x)))
+        y: Tensor = self.fc2_if(self.norm2(self.fc2(x)))
+        return y
+
+
+class MSTBlock(nn.Module):
+    """Window attention and MLP, each on a residual stream; the second stream carries the normalised x."""
+
+    attn_mask: Tensor | None
+
+    def __init__(
+        self, config: MSTConfig, dim: int, num_heads: int, stage: StageGeometry, shifted: bool, drop_path: float
+    ) -> None:
+        super().__init__()
+        self.resolution = stage.resolution
+        self.window = stage.window
+        self.shift = stage.shift if shifted else 0
+        self.norm1 = TokenBatchNorm(dim)
+        self.shortcut1_if = config.site("attention_input")
+        self.attn = WindowAttention(config, dim, num_heads, stage.window)
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.norm2 = TokenBatchNorm(dim)
+        self.shortcut2_if = config.site("mlp")
+        self.mlp = Mlp(config, dim)
+        mask = shifted_window_mask(stage.resolution, stage.window, self.shift) if self.shift else None
+        self.register_buffer("attn_mask", mask, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, L, C] -> [B, L, C]."""
+        image = self.shortcut1_if(self.norm1(x)).view(-1, *self.resolution, x.shape[-1])
+        if self.shift:
+            image = torch.roll(image, (-self.shift, -self.shift), dims=(1, 2))
+        windows = self.attn(partition_windows(image, self.window), self.attn_mask)
+        image = merge_windows(windows, self.window, self.resolution)
+        if self.shift:
+            image = torch.roll(image, (self.shift, self.shift), dims=(1, 2))
+        x = self.norm2(x + self.drop_path(image.view_as(x)))
+        y: Tensor = x + self.drop_path(self.mlp(self.shortcut2_if(x)))
+        return y
+
+
+class PatchMerging(nn.Module):
+    """2x2 tokens -> one of twice the channels: BatchNorm, linear map on analog input, neuron."""
+
+    def __init__(self, config: MSTConfig, dim: int, resolution: tuple[int, int]) -> None:
+        super().__init__()
+        self.resolution = resolution
+        self.norm = TokenBatchNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.reduction_if = config.site("merge")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, L, C] -> [B, L/4, 2C]; order of the four: (even row, even column), (odd, even), (even, odd), (odd, odd)."""
+        height, width = self.resolution
+        x = x.view(-1, height // 2, 2, width // 2, 2, x.shape[-1])
+        x = x.permute(0, 1, 3, 4, 2, 5).reshape(x.shape[0], height * width // 4, 4 * x.shape[-1])
+        y: Tensor = self.reduction_if(self.reduction(self.norm(x)))
+        return y
+
+
+class Stage(nn.Module):
+    """The blocks of one resolution, every second one shifted, and the merging after them (but for the last)."""
+
+    def __init__(
+        self,
+        config: MSTConfig,
+        dim: int,
+        num_heads: int,
+        geometry: StageGeometry,
+        drop_paths: list[float],
+        merges: bool,
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            *(MSTBlock(config, dim, num_heads, geometry, i % 2 == 1, rate) for i, rate in enumerate(drop_paths))
+        )
+        self.downsample = PatchMerging(config, dim, geometry.resolution) if merges else nn.Identity()
+        self.grad_checkpointing = config.grad_checkpointing
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, L, C] -> [B, L/4, 2C], or [B, L, C] for the last stage."""
+        for block in self.blocks:
+            x = checkpoint_forward(block, x) if self.grad_checkpointing and self.training else block(x)
+        y: Tensor = self.downsample(x)
+        return y
+
+
+class MaskedSpikingTransformer(nn.Module):
+    """The Masked Spiking Transformer, with timm's model interface.
+
+    Args:
+        config: all sizes and options, see `MSTConfig`.
+
+    Source: Masked Spiking Transformer (ICCV 2023), architecture; released code for what the paper leaves open.
+    """
+
+    def __init__(self, config: MSTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.num_classes = config.num_classes
+        self.num_features = self.head_hidden_size = config.embed_dim << (len(config.depths) - 1)
+        self.patch_embed = PatchEmbed(config)
+        stages = config.stages()
+        self.add_position = AddConstant()
+        self.absolute_pos_embed = (
+            nn.Parameter(torch.zeros(1, math.prod(stages[0].resolution), config.embed_dim))
+            if config.absolute_position_embedding
+            else None
+        )
+        rates = torch.linspace(0, config.drop_path_rate, sum(config.depths)).split(list(config.depths))
+        self.layers = nn.Sequential(
+            *(
+                Stage(config, config.embed_dim << i, heads, stages[i], rates[i].tolist(), i < len(stages) - 1)
+                for i, heads in enumerate(config.num_heads)
+            )
+        )
+        self.norm = nn.LayerNorm(self.num_features)
+        self.head = nn.Linear(self.num_features, config.num_classes) if config.num_classes else nn.Identity()
+        self.init_weights()
+        name_sites(self)
+
+    def init_weights(self) -> None:
+        """Draw the weights anew, as `config.weight_init` says; biases 0, position tables std 0.02."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                fan_in = module.weight[0].numel()
+                fixed = self.config.weight_init == "trunc_normal" or name == "head"
+                trunc_normal_(module.weight, std=0.02 if fixed else fan_in**-0.5)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, WindowAttention):
+                trunc_normal_(module.relative_position_bias_table, std=0.02)
+        if self.absolute_pos_embed is not None:
+            trunc_normal_(self.absolute_pos_embed, std=0.02)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """[B, in_chans, height, width] -> tokens of the last stage after LayerNorm, [B, L, C]."""
+        x = self.patch_embed(x)
+        if self.absolute_pos_embed is not None:
+            x = self.add_position(x, self.absolute_pos_embed)
+        y: Tensor = self.norm(self.layers(x))
+        return y
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """[B, L, C] -> logits [B, num_classes], or the pooled features [B, C]."""
+        x = x.mean(dim=1)
+        return x if pre_logits else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_chans, height, width] -> logits [B, num_classes]."""
+        return self.forward_head(self.forward_features(x))
+
+    def get_classifier(self) -> nn.Module:
+        """The last linear map."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the head by a new one for `num_classes` (0: none)."""
+        self.config = replace(self.config, num_classes=num_classes)
+        self.num_classes = num_classes
+        head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        if isinstance(head, nn.Linear):
+            trunc_normal_(head.weight, std=0.02)
+            nn.init.zeros_(head.bias)
+        self.head = head.to(self.norm.weight.device, self.norm.weight.dtype)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute blocks in the backward pass, or stop doing so."""
+        for stage in self.layers:
+            assert isinstance(stage, Stage)
+            stage.grad_checkpointing = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that weight decay must leave alone: thresholds and position tables."""
+        return {
+            name
+            for name, _ in self.named_parameters()
+            if name.endswith((".threshold", "relative_position_bias_table", "absolute_pos_embed"))
+        }
+
+
+# ------------------------------------------------------------------------------------ registered variants
+
+
+def _cfg(size: int) -> dict[str, Any]:
+    return {
+        "input_size": (3, size, size),
+        "fixed_input_size": True,
+        "num_classes": 1000,
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "interpolation": "bicubic",
+        "first_conv": "patch_embed.proj",
+        "classifier": "head",
+        "license": "mit",
+    }
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        "mst_tiny_patch4_window7_224": _cfg(224),
+        "mst_mini_patch2_window7_28": _cfg(28),
+        "mst_mini_patch2_window8_32": _cfg(32),
+        "mst_nano_patch2_window2_8": _cfg(8),
+    }
+)
+
+
+def _create(variant: str, pretrained: bool, sizes: dict[str, Any], options: dict[str, Any]) -> MaskedSpikingTransformer:
+    if pretrained:
+        raise ValueError(f"no weights are published for {variant}; use mst.import_released or mst.load_checkpoint")
+
+    def build(**kwargs: Any) -> MaskedSpikingTransformer:
+        return MaskedSpikingTransformer(MSTConfig(**kwargs))
+
+    model: MaskedSpikingTransformer = build_model_with_cfg(build, variant, pretrained, **{**sizes, **options})
+    return model
+
+
+@register_model
+def mst_tiny_patch4_window7_224(pretrained: bool = False, **kwargs: Any) -> MaskedSpikingTransformer:
+    """The paper's network at 224 px: 28.3 M parameters with 1000 classes."""
+    sizes = {"patch_size": 4, "window_size": 7, "embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)}
+    return _create("mst_tiny_patch4_window7_224", pretrained, {**sizes, "drop_path_rate": 0.2}, kwargs)
+
+
+_MINI: dict[str, Any] = {"patch_size": 2, "embed_dim": 48, "depths": (2, 2), "num_heads": (2, 4), "mlp_ratio": 2.0}
+
+
+@register_model
+def mst_mini_patch2_window7_28(pretrained: bool = False, **kwargs: Any) -> MaskedSpikingTransformer:
+    """For 28 px images (Fashion-MNIST): two stages of 14x14 and 7x7 tokens."""
+    return _create("mst_mini_patch2_window7_28", pretrained, {**_MINI, "window_size": 7}, kwargs)
+
+
+@register_model
+def mst_mini_patch2_window8_32(pretrained: bool = False, **kwargs: Any) -> MaskedSpikingTransformer:
+    """For 32 px images (CIFAR): two stages of 16x16 and 8x8 tokens."""
+    return _create("mst_mini_patch2_window8_32", pretrained, {**_MINI, "window_size": 8}, kwargs)
+
+
+@register_model
+def mst_nano_patch2_window2_8(pretrained: bool = False, **kwargs: Any) -> MaskedSpikingTransformer:
+    """For 8 px images (digits): two stages of 4x4 and 2x2 tokens, one block each."""
+    sizes = {"patch_size": 2, "window_size": 2, "embed_dim": 48, "depths": (1, 1), "num_heads": (3, 6)}
+    return _create("mst_nano_patch2_window2_8", pretrained, sizes, kwargs)

@@ -1,0 +1,208 @@
+"""Weights of the released MST code: its state dicts and .pth files read into our model.
+
+A released name is ours, but for a threshold, which is `<site>.up` there. Sizes are read off names and shapes.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .mst import RELEASED_MASK_SITES, MaskedSpikingTransformer, MSTConfig
+
+logger = logging.getLogger(__name__)
+
+_RECOMPUTED = ("attn_mask", "attn.relative_position_index")
+
+
+def import_released(
+    source: str | Path | Mapping[str, Tensor],
+    img_size: int | tuple[int, int] | None = None,
+    num_levels: int = 16,
+    masking_ratio: float = 0.0,
+    mask_sites: tuple[str, ...] = RELEASED_MASK_SITES,
+) -> MaskedSpikingTransformer:
+    """Build an MST from released weights; everything but the arguments is inferred from names and shapes.
+
+    Args:
+        source: a released state dict, or a `.pth` or `.safetensors` file that holds one. A dict under the key
+            "model", and prefixes "module." and "model.", are looked through.
+        img_size: pixels. None infers it from the position tables, where the weights hold any that tell.
+        num_levels: L the weights were trained with; the released files do not store it.
+        masking_ratio: p the weights were trained with; the released files do not store it.
+        mask_sites: sites that are masked with p.
+
+    Returns:
+        The model in evaluation mode, in the dtype of the weights.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged or holds more than tensors and plain values, no MST is in it, tensors
+            are missing, unexpected or of the wrong shape (all listed), or img_size contradicts them.
+    """
+    state = _read_state_dict(source) if isinstance(source, str | Path) else dict(source)
+    state = _strip_prefixes(state)
+    config = infer_config(state, img_size, num_levels, masking_ratio, mask_sites)
+    model = MaskedSpikingTransformer(config).eval()
+    model.to(state["patch_embed.proj.weight"].dtype)
+    _load(model, state)
+    return model
+
+
+def infer_config(
+    state: Mapping[str, Tensor],
+    img_size: int | tuple[int, int] | None = None,
+    num_levels: int = 16,
+    masking_ratio: float = 0.0,
+    mask_sites: tuple[str, ...] = RELEASED_MASK_SITES,
+) -> MSTConfig:
+    """The configuration of the network that a released state dict belongs to.
+
+    Raises:
+        ValueError: tensors that every MST has are missing, or the image size is neither given nor inferable.
+    """
+    blocks = sorted(
+        {(int(m[1]), int(m[2])) for name in state if (m := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", name))}
+    )
+    num_stages = 1 + max((stage for stage, _ in blocks), default=-1)
+    depths = tuple(sum(1 for stage, _ in blocks if stage == i) for i in range(num_stages))
+    first_blocks = [f"layers.{i}.blocks.0." for i in range(num_stages)]
+    needed = ["patch_embed.proj.weight", "norm.weight"]
+    needed += [b + leaf for b in first_blocks for leaf in ("attn.relative_position_bias_table", "mlp.fc1.weight")]
+    missing = [name for name in needed if name not in state]
+    if missing or not blocks:
+        shown = ", ".join(missing) or "layers.0.blocks.0.*"
+        raise ValueError(f"this is no state dict of an MST: missing {shown}; it holds {_some(state)}")
+    embed_dim, in_chans, patch_size, _ = state["patch_embed.proj.weight"].shape
+    tables = [state[b + "attn.relative_position_bias_table"] for b in first_blocks]
+    windows = [(math.isqrt(table.shape[0]) + 1) // 2 for table in tables]
+    head = state.get("head.weight")
+    if img_size is None:
+        img_size = _infer_img_size(state, patch_size, windows)
+    return MSTConfig(
+        img_size=img_size,
+        patch_size=patch_size,
+        in_chans=in_chans,
+        num_classes=0 if head is None else head.shape[0],
+        embed_dim=embed_dim,
+        depths=depths,
+        num_heads=tuple(table.shape[1] for table in tables),
+        window_size=max(windows),
+        mlp_ratio=state[first_blocks[0] + "mlp.fc1.weight"].shape[0] / embed_dim,
+        qkv_bias=first_blocks[0] + "attn.qkv.bias" in state,
+        mlp_batch_norm=first_blocks[0] + "mlp.norm1.weight" in state,
+        absolute_position_embedding="absolute_pos_embed" in state,
+        num_levels=num_levels,
+        masking_ratio=masking_ratio,
+        mask_sites=mask_sites,
+    )
+
+
+def _infer_img_size(state: Mapping[str, Tensor], patch_size: int, windows: list[int]) -> int:
+    """The side of a square image, from the tables whose length depends on it."""
+    embedding = state.get("absolute_pos_embed")
+    if embedding is not None:
+        return math.isqrt(embedding.shape[1]) * patch_size
+    for stage, window in enumerate(windows):
+        mask = state.get(f"layers.{stage}.blocks.1.attn_mask")
+        if mask is not None:
+            return (math.isqrt(mask.shape[0]) * window << stage) * patch_size
+        if window < max(windows):  # it has shrunk to the stage's resolution
+            return (window << stage) * patch_size
+    raise ValueError("the image size cannot be read off these weights; give img_size")
+
+
+def _load(model: MaskedSpikingTransformer, state: dict[str, Tensor]) -> None:
+    """Copy `state` into `model`; every name must be consumed and none may be missing."""
+    ours = {name.replace(".threshold", ".up"): tensor for name, tensor in model.state_dict(keep_vars=True).items()}
+    recomputed = {name: buffer for name, buffer in model.named_buffers() if name.endswith(_RECOMPUTED)}
+    problems = [f"missing {name}" for name in ours if name not in state]
+    problems += [f"unexpected {name}" for name in state if name not in ours and name not in recomputed]
+    for name, tensor in {**ours, **recomputed}.items():
+        if name in state and state[name].shape != tensor.shape:
+            problems.append(f"{name} is {list(state[name].shape)}, the model has {list(tensor.shape)}")
+    if problems:
+        raise ValueError(
+            f"the weights do not fit an MST with img_size {model.config.img_size} "
+            f"({len(problems)} problems): " + "; ".join(problems[:20]) + ("; ..." if len(problems) > 20 else "")
+        )
+    for name, buffer in recomputed.items():
+        if name in state and not torch.equal(state[name].to(buffer.dtype), buffer):
+            logger.warning("%s in the file differs from the one this geometry gives; ours is used", name)
+    with torch.no_grad():
+        for name, tensor in ours.items():
+            tensor.copy_(state[name])
+            if name.endswith(".up") and not bool((state[name] > 0).all()):
+                logger.warning("threshold %s is %s; it acts as the smallest allowed", name, state[name].tolist())
+
+
+# ------------------------------------------------------------------------------------------- reading files
+
+
+class _ConfigNode(dict):  # type: ignore[type-arg]
+    """Stands in for the `yacs.config.CfgNode` inside released files: an inert dict."""
+
+    def __setstate__(self, state: object) -> None:
+        """Its attributes are not needed."""
+
+
+def read_pickle(path: str | Path) -> object:
+    """Unpickle tensors and plain values; anything else is refused and never run.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no torch file, is damaged, or would have to run code to be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        with torch.serialization.safe_globals([(_ConfigNode, "yacs.config.CfgNode")]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"(?:GLOBAL|Unsupported (?:class|global|operand)):?\s+(\S+)", str(error))
+        what = f"it asks for {found[1]}" if found else "it is no plain torch file, or a damaged one"
+        raise ValueError(
+            f"{path} is refused: only tensors and plain values may be unpickled, and {what}. Nothing was run"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is no torch file, or a damaged one ({type(error).__name__})") from error
+
+
+def _read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from error
+    content = read_pickle(path)
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        content = content["model"]
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError(f"{path} holds no state dict (neither itself nor under the key 'model')")
+    return dict(content)
+
+
+def _strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drop what wrappers put in front of every name; leave tensors without the prefix behind."""
+    for prefix in ("module.", "model."):
+        inner = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
+        state = inner or state
+    return state
+
+
+def _some(state: Mapping[str, Tensor]) -> str:
+    names = list(state)[:4]
+    return (", ".join(names) + ", ...") if names else "nothing"

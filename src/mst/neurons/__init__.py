@@ -1,0 +1,33 @@
+"""Pre-activations or input currents come in; quantised activations or spikes go out."""
+
+from .functional import (
+    MIN_THRESHOLD,
+    check_masking_ratio,
+    if_run,
+    if_step,
+    initial_membrane_potential,
+    keep_mask,
+    mask_spikes,
+    qcfs,
+)
+from .integrate_and_fire import IFNeuron
+from .qcfs import QCFS, name_sites
+from .run_state import RunState, SiteCounts, current_run, running
+
+__all__ = [
+    "MIN_THRESHOLD",
+    "QCFS",
+    "IFNeuron",
+    "RunState",
+    "SiteCounts",
+    "check_masking_ratio",
+    "current_run",
+    "if_run",
+    "if_step",
+    "initial_membrane_potential",
+    "keep_mask",
+    "mask_spikes",
+    "name_sites",
+    "qcfs",
+    "running",
+]

@@ -1,0 +1,245 @@
+"""The mathematics of one neuron, as pure functions. Needs torch and nothing else.
+
+Letters: T time steps, B images, `...` any further axes, L levels, λ threshold.
+Equations and their derivations are in docs/maths.md; each formula is written once, here.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+MIN_THRESHOLD = 1e-4
+"""Smallest threshold a QCFS site uses. Below it the trainable value is read as this one, see `qcfs`."""
+
+
+# --------------------------------------------------------------------------------------------- QCFS
+
+
+class _QCFSFunction(torch.autograd.Function):
+    """QCFS as one node of the graph: it keeps x and y, and works in place on its own buffers."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
+        # clip(floor(u) / L, 0, 1) = floor(clip(u, 0, L)) / L, because 0 and L are whole numbers.
+        if _is_cpu_scalar(x, threshold):
+            lam = max(threshold.item(), MIN_THRESHOLD)
+            levels = torch.mul(x, num_levels / lam).add_(0.5).clamp_(0, num_levels).floor_()
+            y = levels.mul_(lam / num_levels)
+        else:  # no host-device synchronisation, and per-channel thresholds by broadcasting
+            lam_t = threshold.clamp_min(MIN_THRESHOLD)
+            levels = torch.mul(x, num_levels / lam_t).add_(0.5).clamp_(0, num_levels).floor_()
+            y = levels.mul_(lam_t / num_levels)
+        ctx.save_for_backward(x, y, threshold)
+        ctx.num_levels = num_levels  # type: ignore[attr-defined]
+        return y
+
+    @staticmethod
+    @once_differentiable  # type: ignore[misc, untyped-decorator]
+    def backward(ctx: FunctionCtx, grad_y: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, y, threshold = ctx.saved_tensors  # type: ignore[attr-defined]
+        half_quantum = 0.5 / ctx.num_levels  # type: ignore[attr-defined]
+        # With u = xL/λ + 1/2 the clip is open where 0 <= u < L + 1. There dy/dx = 1 and dy/dλ = (y - x)/λ;
+        # above it dy/dλ = 1 = y/λ; below it y = 0. So dλ = sum(g·y - gx·x)/λ holds everywhere.
+        if _is_cpu_scalar(x, threshold):
+            lam = max(threshold.item(), MIN_THRESHOLD)
+            grad_x = torch.ops.aten.hardtanh_backward(
+                grad_y, x, -lam * half_quantum, lam * (1 + half_quantum)
+            )
+            grad_threshold = (_dot(grad_y, y) - _dot(grad_x, x)).div_(lam).reshape(threshold.shape)
+        else:
+            lam_t = threshold.clamp_min(MIN_THRESHOLD)
+            is_open = (x >= -lam_t * half_quantum) & (x < lam_t * (1 + half_quantum))
+            grad_x = grad_y * is_open
+            grad_threshold = ((grad_y * y - grad_x * x) / lam_t).sum_to_size(threshold.shape)
+        return grad_x, grad_threshold, None
+
+
+def _is_cpu_scalar(x: Tensor, threshold: Tensor) -> bool:
+    return threshold.numel() == 1 and x.device.type == "cpu" and threshold.device.type == "cpu"
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return torch.dot(a.reshape(-1), b.reshape(-1))
+
+
+def qcfs(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
+    """Quantise, clip, floor, shift: the activation whose mean an IF neuron reproduces.
+
+    y = λ · clip(floor(x·L/λ + 1/2) / L, 0, 1)
+
+    Gradient: straight through the floor, zero where the clip is active; λ receives the derivative of the
+    expression as written, (y - x)/λ inside the clip and 1 above it.
+
+    A threshold at or below `MIN_THRESHOLD` acts as `MIN_THRESHOLD` and still receives its gradient, so an
+    optimiser step that makes it negative neither breaks the network nor freezes the site.
+
+    Args:
+        x: pre-activation, any shape, floating point.
+        threshold: λ > 0, in units of x; one element, or a shape that broadcasts to x (per channel).
+        num_levels: L >= 1.
+
+    Returns:
+        Same shape and dtype as x, values in {0, λ/L, ..., λ}.
+
+    Raises:
+        ValueError: num_levels is below 1.
+
+    Source: Masked Spiking Transformer (ICCV 2023), activation of the ANN; released code.
+    """
+    if num_levels < 1:
+        raise ValueError(f"num_levels must be at least 1, got {num_levels}")
+    y: Tensor = _QCFSFunction.apply(x, threshold, num_levels)
+    return y
+
+
+# ------------------------------------------------------------------------------ integrate-and-fire
+
+
+def initial_membrane_potential(x: Tensor, threshold: Tensor) -> Tensor:
+    """v(0) = λ/2 in the shape of one step's input x [B, ...]. The half threshold centres the rounding."""
+    return torch.zeros_like(x) + threshold * 0.5
+
+
+def if_step(x: Tensor, v: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+    """One step of an integrate-and-fire neuron with soft reset.
+
+    v <- v + x ;  s = [v >= λ] ;  v <- v - λ·s ;  output = λ·s
+
+    Args:
+        x: input current of this step, [B, ...].
+        v: membrane potential before the step, same shape; not modified.
+        threshold: λ > 0, one element or broadcastable to x.
+
+    Returns:
+        (λ·s, v): the spikes scaled by the threshold, and the membrane potential after the step.
+
+    Source: Masked Spiking Transformer (ICCV 2023), conversion; released code (fires on >=).
+    """
+    charged = v + x
+    spikes = (charged >= threshold) * threshold
+    return spikes, charged - spikes
+
+
+def if_run(x: Tensor, v: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+    """`if_step` over the leading time axis; the same spikes, without an allocation per step.
+
+    Args:
+        x: input currents, [T, B, ...].
+        v: membrane potential before the first step, [B, ...]; not modified.
+        threshold: λ > 0, one element or broadcastable to [B, ...].
+
+    Returns:
+        (λ·s, v): scaled spikes [T, B, ...] and the membrane potential after the last step [B, ...].
+
+    Raises:
+        ValueError: v has not the shape of one step of x.
+
+    Not differentiable: it is meant for inference.
+    """
+    if x.shape[1:] != v.shape:
+        raise ValueError(f"the input of one step has shape {tuple(x.shape[1:])}, the state {tuple(v.shape)}")
+    x, v, threshold = x.detach(), v.detach().clone(), threshold.detach().to(x.dtype)
+    spikes = torch.empty_like(x)
+    fired = torch.empty_like(v, dtype=torch.bool)
+    for x_t, spikes_t in zip(x, spikes, strict=True):
+        v.add_(x_t)
+        torch.ge(v, threshold, out=fired)
+        torch.mul(fired, threshold, out=spikes_t)
+        v.sub_(spikes_t)
+    return spikes, v
+
+
+# ----------------------------------------------------------------------------- random spike masking
+
+
+def mask_spikes(spikes: Tensor, keep: Tensor) -> Tensor:
+    """Random spike masking: spikes · keep, without rescaling by 1/(1 - p).
+
+    Args:
+        spikes: [B, ...], spikes or the QCFS activation that stands for them.
+        keep: bool, same shape; False drops.
+
+    Source: Masked Spiking Transformer (ICCV 2023), Random Spike Masking; released code (no rescaling).
+    """
+    return spikes * keep
+
+
+def check_masking_ratio(masking_ratio: float) -> float:
+    """The ratio, if it is a fraction dropped in [0, 1).
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not 0.0 <= masking_ratio < 1.0:
+        hint = f"; for {masking_ratio:g} % write {masking_ratio / 100:g}" if 1 < masking_ratio < 100 else ""
+        raise ValueError(f"masking_ratio is the fraction dropped, in [0, 1); got {masking_ratio}{hint}")
+    return float(masking_ratio)
+
+
+def keep_mask(
+    num_images: int,
+    num_elements: int,
+    masking_ratio: float,
+    *,
+    seed: int,
+    site: str,
+    step: int,
+    first_image: int = 0,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Which spikes survive one step: a function of (seed, site, step, image, element) and of nothing else.
+
+    Each bit comes from an integer hash, not from a stateful generator. So the mask of an image is the same in
+    every batch size, chunk length, process and device, and any step can be drawn without those before it.
+
+    Args:
+        num_images: images in this batch.
+        num_elements: neurons of the site, per image.
+        masking_ratio: p, fraction dropped, in [0, 1).
+        seed, site, step: what the draw belongs to.
+        first_image: index in the data set of this batch's first image.
+
+    Returns:
+        bool [num_images, num_elements]; True with probability 1 - p.
+
+    Raises:
+        ValueError: p outside [0, 1).
+    """
+    check_masking_ratio(masking_ratio)
+    stream = _mix64((seed & _U64) ^ _mix64((step << 32) ^ zlib.crc32(site.encode())))
+    images = torch.arange(first_image, first_image + num_images, device=device)
+    image_keys = _mix32(images.to(torch.int32) * _signed(_GOLDEN32) + _signed(stream & _U32))
+    element_keys = _mix32(torch.arange(num_elements, device=device, dtype=torch.int32) + _signed(stream >> 32))
+    # One more round over image ⊕ element; the last multiplication leaves its best bits on top, and a
+    # signed comparison reads exactly those.
+    bits = (image_keys[:, None] ^ element_keys).mul_(_signed(0x7FEB352D))
+    bits ^= (bits >> 15) & 0x1FFFF
+    bits *= _signed(0x846CA68B)
+    return bits >= round(masking_ratio * 2**32) - 2**31
+
+
+_U32, _U64, _GOLDEN32 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF, 0x9E3779B9
+
+
+def _signed(word: int) -> int:
+    """A 32-bit word as the int32 of the same bits, which is what torch multiplies with wrap-around."""
+    return (word & _U32) - ((word & 0x80000000) << 1)
+
+
+def _mix32(h: Tensor) -> Tensor:
+    """A bijection of int32 in which every output bit depends on every input bit (two xor-shift-multiplies)."""
+    h = (h ^ ((h >> 16) & 0xFFFF)) * _signed(0x7FEB352D)
+    h = (h ^ ((h >> 15) & 0x1FFFF)) * _signed(0x846CA68B)
+    return h ^ ((h >> 16) & 0xFFFF)
+
+
+def _mix64(z: int) -> int:
+    """The finaliser of splitmix64 (Steele, Lea and Flood, 2014)."""
+    z = (z + 0x9E3779B97F4A7C15) & _U64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _U64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _U64
+    return z ^ (z >> 31)

@@ -1,0 +1,14 @@
+"""A spiking network and images come in; accuracy at every step, spikes and operations go out."""
+
+from .operations import Operation, OperationCount, conv_fan_out, trace_operations
+from .simulation import SimulationResult, SiteRecord, simulate
+
+__all__ = [
+    "Operation",
+    "OperationCount",
+    "SimulationResult",
+    "SiteRecord",
+    "conv_fan_out",
+    "simulate",
+    "trace_operations",
+]

@@ -1,0 +1,259 @@
+"""The loop over time steps: it owns the state of each run and reads the network out at every step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mst.convert import SpikingNetwork
+from mst.neurons import RunState, running
+
+from .operations import OperationCount, OperationRecorder, trace_operations
+
+ROWS_PER_CHUNK = 512
+"""Images times steps computed at once where `steps_per_chunk` is left open."""
+
+Batches = Tensor | tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class SiteRecord:
+    """The spikes of one site.
+
+    num_neurons: per image.  threshold: λ in activation units, None if it differs by channel.
+    sent_per_step: int64 [T], spikes that left the site, summed over images.
+    dropped_per_step: int64 [T], spikes that random masking took.
+    """
+
+    num_neurons: int
+    threshold: float | None
+    sent_per_step: Tensor
+    dropped_per_step: Tensor
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """What a simulation saw. Counts are exact integers; accuracies are fractions.
+
+    logits: [N, classes], the read-out after the last step (rate coding: mean over the steps).
+    step_logits: [T, N, classes], logits of each step, if they were kept.
+    accuracy, top5_accuracy: float64 [T]; entry t-1 is the accuracy of a run stopped after t steps. None without
+        labels.  sites: by name, in the order in which they fire.  operations: in the order in which they run.
+    """
+
+    coding: str
+    num_steps: int
+    num_images: int
+    seed: int
+    logits: Tensor
+    step_logits: Tensor | None
+    accuracy: Tensor | None
+    top5_accuracy: Tensor | None
+    sites: dict[str, SiteRecord]
+    operations: tuple[OperationCount, ...]
+    seconds: float
+
+    @property
+    def spike_counts(self) -> dict[str, int]:
+        """Site -> spikes that left it, summed over steps and images."""
+        return {name: int(site.sent_per_step.sum()) for name, site in self.sites.items()}
+
+    @property
+    def dropped_counts(self) -> dict[str, int]:
+        """Site -> spikes that random masking took, summed over steps and images."""
+        return {name: int(site.dropped_per_step.sum()) for name, site in self.sites.items()}
+
+    @property
+    def firing_rates(self) -> dict[str, float]:
+        """Site -> spikes per neuron per step."""
+        per_step = self.num_images * self.num_steps
+        return {n: count / (self.sites[n].num_neurons * per_step) for n, count in self.spike_counts.items()}
+
+    @property
+    def firing_rate(self) -> float:
+        """Spikes per neuron per step over the whole network."""
+        neurons = sum(site.num_neurons for site in self.sites.values())
+        return sum(self.spike_counts.values()) / (neurons * self.num_images * self.num_steps)
+
+    @property
+    def spikes_per_image(self) -> float:
+        """Spikes of all sites over all steps, mean over images."""
+        return sum(self.spike_counts.values()) / self.num_images
+
+
+def simulate(
+    snn: SpikingNetwork,
+    data: Batches,
+    num_steps: int,
+    *,
+    steps_per_chunk: int | None = None,
+    keep_step_logits: bool = False,
+    record_operations: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> SimulationResult:
+    """Present each image for T steps, sum the logits and read the prediction after every step.
+
+    Several steps are computed at once by folding them into the batch axis. That changes nothing: only neurons
+    couple steps, and they take them one after another. Memory does not grow with T (but for `step_logits`).
+
+    Args:
+        snn: what `mst.convert` returned.
+        data: images [B, ...]; or a pair (images, labels); or an iterable of such pairs (a DataLoader).
+        num_steps: T >= 1.
+        steps_per_chunk: steps computed at once; None chooses by batch size.
+        keep_step_logits: keep the logits of each step, [T, N, classes].
+        record_operations: count MACs and ACs too (a few per cent of the time).
+        seed: of the spike masks. Masks depend on (seed, site, step, image), so neither batch size nor chunk
+            length changes them.
+        progress: called with the number of image-steps done since its last call.
+
+    Returns:
+        Accuracy at every step, spikes per site, operations.
+
+    Raises:
+        ValueError: snn is not converted, T or steps_per_chunk below 1, no data, labels outside the classes,
+            or images of a shape that the network does not take.
+
+    Source: Masked Spiking Transformer (ICCV 2023), inference; released code (logits summed over steps).
+    """
+    if not isinstance(snn, SpikingNetwork):
+        raise ValueError(f"simulate takes what mst.convert returns, got {type(snn).__name__}; convert the model first")
+    if num_steps < 1:
+        raise ValueError(f"num_steps (T) must be at least 1, got {num_steps}")
+    if steps_per_chunk is not None and steps_per_chunk < 1:
+        raise ValueError(f"steps_per_chunk must be at least 1, got {steps_per_chunk}")
+    began = time.perf_counter()
+    simulation = _Simulation(snn, num_steps, steps_per_chunk, keep_step_logits, record_operations, seed, progress)
+    with torch.no_grad():
+        for images, labels in _batches(data):
+            simulation.add_batch(images, labels)
+    return simulation.result(time.perf_counter() - began)
+
+
+def _batches(data: Batches) -> Iterator[tuple[Tensor, Tensor | None]]:
+    if isinstance(data, Tensor):
+        yield data, None
+    elif isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], Tensor):
+        yield data[0], data[1]  # type: ignore[misc]
+    else:
+        for images, labels in data:
+            yield images, labels
+
+
+class _Simulation:
+    """Totals over the batches of one call of `simulate`."""
+
+    def __init__(
+        self,
+        snn: SpikingNetwork,
+        num_steps: int,
+        steps_per_chunk: int | None,
+        keep_step_logits: bool,
+        record_operations: bool,
+        seed: int,
+        progress: Progress | None,
+    ) -> None:
+        self.snn = snn
+        self.num_steps = num_steps
+        self.steps_per_chunk = steps_per_chunk
+        self.keep_step_logits = keep_step_logits
+        self.record_operations = record_operations
+        self.seed = seed
+        self.progress = progress
+        self.num_images = 0
+        self.num_labelled = 0
+        self.logits: list[Tensor] = []
+        self.step_logits: list[Tensor] = []
+        self.hits = {1: torch.zeros(num_steps, dtype=torch.int64), 5: torch.zeros(num_steps, dtype=torch.int64)}
+        self.sites: dict[str, SiteRecord] = {}
+        self.recorder: OperationRecorder | None = None
+        like = next((t for t in [*snn.parameters(), *snn.buffers()] if t.is_floating_point()), None)
+        self.device = like.device if like is not None else torch.device("cpu")
+        self.dtype = like.dtype if like is not None else torch.get_default_dtype()
+
+    def add_batch(self, images: Tensor, labels: Tensor | None) -> None:
+        images = images.to(self.device, self.dtype)
+        batch = images.shape[0]
+        if batch == 0:
+            return
+        if self.recorder is None and self.record_operations:
+            operations = trace_operations(self.snn.network, images[:1])
+            self.recorder = OperationRecorder(self.snn.network, operations, self.num_steps)
+        run = RunState(self.seed, batch, first_image=self.num_images)
+        if self.recorder is None:
+            self._run(run, images, labels)
+        else:
+            with self.recorder.recording(run):
+                self._run(run, images, labels)
+        self.num_images += batch
+        self._add_spikes(run)
+
+    def _run(self, run: RunState, images: Tensor, labels: Tensor | None) -> None:
+        batch, total = run.batch_size, None
+        kept: list[Tensor] = []
+        chunk = self.steps_per_chunk or max(1, min(self.num_steps, ROWS_PER_CHUNK // batch))
+        for start in range(0, self.num_steps, chunk):
+            run.step, run.steps_in_chunk = start, min(chunk, self.num_steps - start)
+            with running(run):
+                logits = self.snn(images.repeat(run.steps_in_chunk, *[1] * (images.dim() - 1)))
+            logits_TBK = logits.view(run.steps_in_chunk, batch, -1)
+            running_TBK = logits_TBK.cumsum(dim=0)
+            if total is not None:
+                running_TBK += total
+            total = running_TBK[-1]
+            if labels is not None:
+                self._count_hits(start, running_TBK, labels)
+            if self.keep_step_logits:
+                kept.append(logits_TBK)
+            if self.progress is not None:
+                self.progress(run.steps_in_chunk * batch)
+        assert total is not None
+        self.logits.append(total / self.num_steps)
+        self.num_labelled += 0 if labels is None else batch
+        if kept:
+            self.step_logits.append(torch.cat(kept))
+
+    def _count_hits(self, start: int, running_TBK: Tensor, labels: Tensor) -> None:
+        steps, batch, classes = running_TBK.shape
+        labels = labels.to(self.device)
+        if labels.shape != (batch,):
+            raise ValueError(f"{batch} images need {batch} labels, got labels of shape {tuple(labels.shape)}")
+        if bool((labels < 0).any() or (labels >= classes).any()):
+            raise ValueError(
+                f"labels run from {int(labels.min())} to {int(labels.max())}, but the network has {classes} classes"
+            )
+        ranked = running_TBK.topk(min(5, classes), dim=-1).indices == labels[:, None]
+        self.hits[1][start : start + steps] += ranked[..., 0].sum(dim=1).cpu()
+        self.hits[5][start : start + steps] += ranked.any(dim=-1).sum(dim=1).cpu()
+
+    def _add_spikes(self, run: RunState) -> None:
+        for name, counts in run.counts.items():
+            sent, dropped = torch.cat(counts.sent).cpu(), torch.cat(counts.dropped).cpu()
+            before = self.sites.get(name)
+            if before is not None:
+                sent, dropped = sent + before.sent_per_step, dropped + before.dropped_per_step
+            self.sites[name] = SiteRecord(counts.num_neurons, counts.threshold, sent, dropped)
+
+    def result(self, seconds: float) -> SimulationResult:
+        if self.num_images == 0:
+            raise ValueError("there are no images to simulate")
+        labelled = self.num_labelled == self.num_images
+        return SimulationResult(
+            coding=self.snn.coding,
+            num_steps=self.num_steps,
+            num_images=self.num_images,
+            seed=self.seed,
+            logits=torch.cat(self.logits),
+            step_logits=torch.cat(self.step_logits, dim=1) if self.keep_step_logits else None,
+            accuracy=self.hits[1].double() / self.num_images if labelled else None,
+            top5_accuracy=self.hits[5].double() / self.num_images if labelled else None,
+            sites=self.sites,
+            operations=self.recorder.counts() if self.recorder is not None else (),
+            seconds=seconds,
+        )
