@@ -1,5 +1,51 @@
-"""Masked Spiking Transformer."""
+"""Train Transformers with quantised activations, mask their spikes, convert them to spiking networks, measure them.
+
+Importing this package registers its models with timm.
+"""
+
+from .convert import SiteConversion, SpikingNetwork, convert
+from .data import AugmentConfig, Preprocessing, load_dataset
+from .measure import EnergyConstants, EnergyEstimate, estimate_energy
+from .models import (
+    CheckpointInfo,
+    MaskedSpikingTransformer,
+    MSTConfig,
+    create_model,
+    import_released,
+    load_checkpoint,
+    read_checkpoint_info,
+    save_checkpoint,
+)
+from .neurons import QCFS, IFNeuron
+from .simulate import SimulationResult, simulate
+from .train import TrainConfig, evaluate, train
+
 __version__ = "0.1.0"
-from .models import import_released
-from .convert import convert
-from .simulate import simulate
+
+__all__ = [
+    "QCFS",
+    "AugmentConfig",
+    "CheckpointInfo",
+    "EnergyConstants",
+    "EnergyEstimate",
+    "IFNeuron",
+    "MSTConfig",
+    "MaskedSpikingTransformer",
+    "Preprocessing",
+    "SimulationResult",
+    "SiteConversion",
+    "SpikingNetwork",
+    "TrainConfig",
+    "__version__",
+    "convert",
+    "create_model",
+    "estimate_energy",
+    "evaluate",
+    "import_released",
+    "load_checkpoint",
+    "load_dataset",
+    "read_checkpoint_info",
+    "save_checkpoint",
+    "simulate",
+    "train",
+]

@@ -132,6 +132,7 @@ def train(
     resume: bool = False,
     on_step: Progress | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_resume: Callable[[int], None] | None = None,
 ) -> TrainingResult:
     """Train an ANN; after every epoch evaluate it and write the last and the best checkpoint.
 
@@ -144,7 +145,7 @@ def train(
         config: how to train.
         info: what the checkpoints say of themselves; provenance is completed here.
         resume: go on from the training state in `output`.
-        on_step, on_epoch: progress.
+        on_step, on_epoch: progress.  on_resume: told how many epochs are done already.
 
     Raises:
         FileExistsError: `output` holds a run already and resume is off.
@@ -153,7 +154,7 @@ def train(
         TrainingDivergedError: the loss became NaN or infinite; the last checkpoint stays.
         OSError: `output` cannot be written.
     """
-    return _Trainer(model, train_data, test_data, output, config, info).run(resume, on_step, on_epoch)
+    return _Trainer(model, train_data, test_data, output, config, info).run(resume, on_step, on_epoch, on_resume)
 
 
 class _Trainer:
@@ -207,9 +208,15 @@ class _Trainer:
         )
 
     def run(
-        self, resume: bool, on_step: Progress | None, on_epoch: Callable[[EpochRecord], None] | None
+        self,
+        resume: bool,
+        on_step: Progress | None,
+        on_epoch: Callable[[EpochRecord], None] | None,
+        on_resume: Callable[[int], None] | None,
     ) -> TrainingResult:
         history = self._restore() if resume else self._begin()
+        if resume and on_resume is not None:
+            on_resume(len(history))
         best = max((record.accuracy for record in history), default=-1.0)
         self.accelerator.init_trackers("tensorboard")
         try:

@@ -1,0 +1,163 @@
+"""What several verbs share: devices, output folders, opening a checkpoint with its data, progress bars."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from mst.data import DataSplits, load_dataset
+from mst.models import (
+    CheckpointInfo,
+    MaskedSpikingTransformer,
+    load_checkpoint,
+    read_checkpoint_info,
+)
+from mst.neurons import check_masking_ratio, name_sites
+
+console = Console()
+"""Results go to standard output."""
+
+_status = Console(stderr=True)
+"""Progress and remarks go to standard error."""
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; "auto" takes an accelerator if there is one.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} is not available here ({str(error).splitlines()[0]}); try --device cpu") from error
+    return device
+
+
+def prepare_output(folder: Path) -> Path:
+    """Make the output folder, before any work is done.
+
+    Raises:
+        OSError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"the output folder {folder} cannot be written: {error.strerror or error}") from error
+    return folder
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A checkpoint's model on its device, the test images it is to see, and what is known of both."""
+
+    model: MaskedSpikingTransformer
+    info: CheckpointInfo
+    data: DataSplits
+    loader: DataLoader[tuple[Tensor, int]]
+    num_images: int
+
+
+def open_run(
+    checkpoint: Path,
+    dataset: str | None,
+    data_path: Path | None,
+    batch_size: int,
+    max_images: int | None,
+    masking_ratio: float | None,
+    device: str,
+) -> OpenedRun:
+    """Load a checkpoint and the test split of its data set, or of the one named.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_checkpoint` and `load_dataset`; classes that do not match; options
+            out of range.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if max_images is not None and max_images < 1:
+        raise ValueError(f"max_images must be at least 1, got {max_images}")
+    model, info = load_checkpoint(checkpoint), read_checkpoint_info(checkpoint)
+    name = dataset or info.dataset
+    if name is None:
+        raise ValueError(f"{checkpoint} does not say which data set it belongs to; give --dataset")
+    height, width = model.config.image_shape
+    if height != width:
+        raise ValueError(f"{checkpoint} takes {height}x{width} images; the data sets here are square")
+    data = load_dataset(name, data_path, preprocessing=info.preprocessing, img_size=height)
+    if data.preprocessing.img_size != height or data.preprocessing.in_chans != model.config.in_chans:
+        raise ValueError(
+            f"{name} gives {data.preprocessing.in_chans}x{data.preprocessing.img_size} px images, "
+            f"{checkpoint} takes {model.config.in_chans}x{height} px"
+        )
+    if data.info.num_classes != model.num_classes:
+        raise ValueError(f"{name} has {data.info.num_classes} classes, {checkpoint} has {model.num_classes}")
+    if masking_ratio is not None:
+        _override_masking(model, masking_ratio, checkpoint)
+    num_images = min(max_images or len(data.test), len(data.test))
+    images = Subset(data.test, range(num_images))
+    loader: DataLoader[tuple[Tensor, int]] = DataLoader(images, batch_size)
+    return OpenedRun(model.to(choose_device(device)), info, data, loader, num_images)
+
+
+def _override_masking(model: MaskedSpikingTransformer, masking_ratio: float, checkpoint: Path) -> None:
+    """Mask with another ratio than the checkpoint's, and say so."""
+    check_masking_ratio(masking_ratio)
+    sites = [site for site in name_sites(model).values() if site.role in model.config.mask_sites]
+    stored = sorted({site.masking_ratio for site in sites})
+    if not sites:
+        raise ValueError(f"{checkpoint} names no mask sites, so --masking-ratio has no effect")
+    if stored != [masking_ratio]:
+        said = ", ".join(f"{ratio:g}" for ratio in stored)
+        remark(f"{checkpoint} was made with masking ratio {said}; it is run with {masking_ratio:g}")
+    for site in sites:
+        site.masking_ratio = masking_ratio
+
+
+def masking_ratio_of(model: MaskedSpikingTransformer) -> float:
+    """The largest masking ratio of any site."""
+    return max(site.masking_ratio for site in name_sites(model).values())
+
+
+def remark(text: str) -> None:
+    """Say something to the user that is no result."""
+    _status.print(f"[bold]note:[/bold] {text}", highlight=False, soft_wrap=True)
+
+
+def print_files(*paths: Path) -> None:
+    """Name the files that were written."""
+    console.print("\nWritten:")
+    for path in paths:
+        console.print(f"  {path}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(description: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
+    """A bar on standard error; call what it yields with (amount, description=...)."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=_status) as bar:
+        task = bar.add_task(description, total=total)
+
+        def advance(amount: int, description: str | None = None) -> None:
+            bar.update(task, advance=amount, description=description)
+
+        yield advance

@@ -1,0 +1,64 @@
+"""`mst evaluate`: the accuracy of an ANN checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mst.report import run_record, write_json
+from mst.train import evaluate as evaluate_model
+
+from .common import console, masking_ratio_of, open_run, prepare_output, print_files
+
+
+def evaluate(
+    checkpoint: Path,
+    dataset: str | None = None,
+    data_path: Path | None = None,
+    output: Path = Path("runs/evaluate"),
+    batch_size: int = 256,
+    max_images: int | None = None,
+    masking_ratio: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Measure the accuracy of a checkpoint as an ANN, masks acting as they were trained.
+
+    Writes evaluation.json and run_record.json.
+
+    Example: mst evaluate runs/masked/last.safetensors
+
+    Args:
+        checkpoint: a .safetensors file of `mst train` or `mst import`.
+        dataset: name; the checkpoint's own by default.
+        data_path: folder with the data set's files.
+        output: folder for the results.
+        batch_size: images at once.
+        max_images: use the first so many test images only.
+        masking_ratio: other than the checkpoint's, at its mask sites.
+        seed: of the masks.
+        device: auto, cpu, cuda, cuda:1, mps, ...
+    """
+    prepare_output(output)
+    opened = open_run(checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device)
+    result = evaluate_model(opened.model, opened.loader, seed=seed)
+    figures = {
+        "ann_accuracy": result.accuracy,
+        "ann_top5_accuracy": result.top5_accuracy,
+        "num_images": result.num_images,
+        "masking_ratio": masking_ratio_of(opened.model),
+        "dataset": opened.data.info.name,
+    }
+    console.print(
+        f"ANN on {opened.data.info.name}: top-1 {100 * result.accuracy:.2f} %, top-5 {100 * result.top5_accuracy:.2f} %, "
+        f"{result.num_images} images",
+        highlight=False,
+    )
+    settings = {
+        "checkpoint": checkpoint, "dataset": dataset, "data_path": data_path, "output": output,
+        "batch_size": batch_size, "max_images": max_images, "masking_ratio": masking_ratio, "seed": seed,
+        "device": device,
+    }  # fmt: skip
+    record = run_record("evaluate", settings, figures, seed=seed, data_fingerprint=opened.data.fingerprint)
+    print_files(
+        write_json(output / "evaluation.json", figures), write_json(output / "run_record.json", record)
+    )

@@ -1,0 +1,43 @@
+"""The command `mst`: one verb, one function; errors in one line; exit codes.
+
+0: done.  1: the request could not be carried out.  2: the command line is wrong.  130: interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code. MST_DEBUG=1 in the environment shows tracebacks."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.WARNING, format="mst: %(levelname)s: %(message)s")
+    try:
+        from .parser import run_verb
+        from .verbs import VERBS
+
+        run_verb(VERBS, arguments or ["--help"])
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except KeyboardInterrupt:
+        print("mst: interrupted; checkpoints already written stay valid, `--resume` continues a training", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        if os.environ.get("MST_DEBUG"):
+            raise
+        print(f"mst: error: {_one_line(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        return f"{error.strerror}: {error.filename}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""`mst measure`: what a spiking network costs, beside the ANN it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mst.convert import Coding
+from mst.measure import HOROWITZ_45NM_FP32, EnergyConstants, estimate_energy
+from mst.report import (
+    energy_bars,
+    energy_table,
+    firing_rates,
+    measurement_record,
+    operation_table,
+    run_record,
+    write_json,
+)
+
+from .common import console, masking_ratio_of, open_run, prepare_output, print_files
+from .simulate import run_both
+
+
+def measure(
+    checkpoint: Path,
+    dataset: str | None = None,
+    data_path: Path | None = None,
+    time_steps: int = 64,
+    output: Path = Path("runs/measure"),
+    mac_pj: float = 4.6,
+    ac_pj: float = 0.9,
+    coding: Coding = "rate",
+    batch_size: int = 100,
+    steps_per_chunk: int | None = None,
+    max_images: int | None = None,
+    masking_ratio: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Count the operations of a spiking network from its recorded spikes, and price them.
+
+    Prints every operation with what drives it, and the totals of SNN and ANN. Writes measurement.json, energy.png,
+    firing_rates.png and run_record.json.
+
+    Example: mst measure runs/masked/last.safetensors --time-steps 32 --max-images 100
+
+    Args:
+        checkpoint: a .safetensors file of `mst train` or `mst import`.
+        dataset: name; the checkpoint's own by default.
+        data_path: folder with the data set's files.
+        time_steps: T.
+        output: folder for the results.
+        mac_pj: energy of a multiply-accumulate, in pJ; 4.6 is 32-bit floating point at 45 nm.
+        ac_pj: energy of an accumulate, in pJ; 0.9 is 32-bit floating point at 45 nm.
+        coding: how spikes carry activations.
+        batch_size: images at once.
+        steps_per_chunk: time steps computed at once; changes the speed, not the result.
+        max_images: use the first so many test images only.
+        masking_ratio: other than the checkpoint's, at its mask sites.
+        seed: of the masks.
+        device: auto, cpu, cuda, cuda:1, mps, ...
+    """
+    prepare_output(output)
+    constants = EnergyConstants(mac_pj, ac_pj, _source(mac_pj, ac_pj))
+    opened = open_run(checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device)
+    simulated = run_both(opened, time_steps, coding, steps_per_chunk, seed)
+    estimate = estimate_energy(simulated.result, constants)
+    label = f"p = {masking_ratio_of(opened.model):g}"
+    console.print(operation_table(estimate))
+    console.print(energy_table({label: estimate}))
+    console.print(f"Constants: MAC {mac_pj} pJ, AC {ac_pj} pJ; {constants.source}. Assumptions:", highlight=False)
+    for assumption in estimate.assumptions:
+        console.print(f"  - {assumption}", highlight=False)
+    content = measurement_record(estimate, simulated.result)
+    assert simulated.result.accuracy is not None
+    content |= {"ann_accuracy": simulated.ann_accuracy, "snn_accuracy": float(simulated.result.accuracy[-1])}
+    settings = {
+        "checkpoint": checkpoint, "dataset": dataset, "data_path": data_path, "time_steps": time_steps,
+        "output": output, "mac_pj": mac_pj, "ac_pj": ac_pj, "coding": coding, "batch_size": batch_size,
+        "steps_per_chunk": steps_per_chunk, "max_images": max_images, "masking_ratio": masking_ratio,
+        "seed": seed, "device": device,
+    }  # fmt: skip
+    summary = {key: content[key] for key in ("energy_pj", "num_macs", "num_acs", "energy_ratio", "firing_rate")}
+    record = run_record("measure", settings, summary, seed=seed, data_fingerprint=opened.data.fingerprint)
+    print_files(
+        write_json(output / "measurement.json", content),
+        energy_bars({label: estimate}, output / "energy.png", f"{opened.data.info.name}, T = {time_steps}"),
+        firing_rates(simulated.result.firing_rates, simulated.result.firing_rate, output / "firing_rates.png"),
+        write_json(output / "run_record.json", record),
+    )
+
+
+def _source(mac_pj: float, ac_pj: float) -> str:
+    if min(mac_pj, ac_pj) < 0:
+        raise ValueError(f"energies must not be negative, got MAC {mac_pj} pJ and AC {ac_pj} pJ")
+    known = (mac_pj, ac_pj) == (HOROWITZ_45NM_FP32.mac_pj, HOROWITZ_45NM_FP32.ac_pj)
+    return HOROWITZ_45NM_FP32.source if known else "as given on the command line"

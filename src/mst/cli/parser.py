@@ -1,0 +1,85 @@
+"""From an argument list to a call of a verb's function, whose signature defines its options."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from jsonargparse import CLI, ArgumentParser
+
+from mst.recipes import recipe_names, recipe_path
+
+Verbs = Mapping[str, Callable[..., None]]
+
+DESCRIPTION = (
+    "Train a Transformer with quantised activations, mask its spikes, convert it to a spiking neural network, "
+    "simulate it over time steps and measure what it costs. `mst VERB --help` explains a verb."
+)
+
+
+class VerbParser(ArgumentParser):
+    """Shows options with dashes, as they are typed; underscores are understood too."""
+
+    def format_help(self) -> str:
+        """The help text."""
+        return re.sub(r"--[\w.]+", lambda match: match[0].replace("_", "-"), super().format_help())
+
+    def format_usage(self) -> str:
+        """The line of usage."""
+        return re.sub(r"--[\w.]+", lambda match: match[0].replace("_", "-"), super().format_usage())
+
+
+def run_verb(verbs: Verbs, argv: Sequence[str]) -> None:
+    """Parse `argv` and call the verb it names.
+
+    Raises:
+        SystemExit: with 0 after --help, with 2 after a usage error, which is printed.
+    """
+    CLI(
+        dict(verbs),
+        args=normalise(verbs, argv),
+        parser_class=VerbParser,
+        prog="mst",
+        description=DESCRIPTION,
+    )
+
+
+def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
+    """Options with underscores, switches with their value, and recipe names as paths.
+
+    `--time-steps 64` -> `--time_steps 64`; `--resume` -> `--resume true`; `--config NAME` -> the packaged file,
+    if there is no file NAME here.
+    """
+    verb = verbs.get(argv[0]) if argv else None
+    switches = set() if verb is None else {
+        name for name, parameter in inspect.signature(verb).parameters.items() if parameter.annotation in ("bool", bool)
+    }  # fmt: skip
+    out: list[str] = []
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--") or word == "--":
+            out.append(word)
+            continue
+        name, equals, value = word[2:].partition("=")
+        name = name.replace("-", "_")
+        if name in switches and not equals and (not rest or rest[0].lower() not in ("true", "false")):
+            rest.insert(0, "true")
+        if name == "config" and (equals or rest):
+            value = _config(value if equals else rest.pop(0))
+            equals = "="
+        out.append(f"--{name}{equals}{value}")
+    return out
+
+
+def _config(name: str) -> str:
+    if not Path(name).is_file():
+        if name in recipe_names():
+            return str(recipe_path(name))
+        if not Path(name).suffix:
+            raise ValueError(f"no configuration file {name!r}, and no recipe of that name. Recipes: {', '.join(recipe_names())}")
+        raise FileNotFoundError(f"no configuration file: {name}")
+    return name
+

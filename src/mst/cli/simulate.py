@@ -1,0 +1,111 @@
+"""`mst simulate`: a checkpoint as a spiking network, accuracy at every time step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mst.convert import Coding, convert
+from mst.report import (
+    accuracy_table,
+    accuracy_vs_time,
+    firing_rates,
+    run_record,
+    simulation_record,
+    site_table,
+    write_json,
+)
+from mst.simulate import SimulationResult
+from mst.simulate import simulate as run_simulation
+from mst.train import evaluate
+
+from .common import OpenedRun, console, masking_ratio_of, open_run, prepare_output, print_files, progress_bar
+
+
+def simulate(
+    checkpoint: Path,
+    dataset: str | None = None,
+    data_path: Path | None = None,
+    time_steps: int = 64,
+    output: Path = Path("runs/simulate"),
+    coding: Coding = "rate",
+    batch_size: int = 100,
+    steps_per_chunk: int | None = None,
+    max_images: int | None = None,
+    masking_ratio: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Convert a checkpoint to a spiking network and run it on test images.
+
+    Prints accuracy against time steps and the firing rate of every site. Writes simulation.json,
+    accuracy_vs_time.png, firing_rates.png and run_record.json.
+
+    Example: mst simulate runs/masked/last.safetensors --time-steps 128
+
+    Args:
+        checkpoint: a .safetensors file of `mst train` or `mst import`.
+        dataset: name; the checkpoint's own by default.
+        data_path: folder with the data set's files.
+        time_steps: T; the one run gives the accuracy at every t <= T.
+        output: folder for the results.
+        coding: how spikes carry activations.
+        batch_size: images at once.
+        steps_per_chunk: time steps computed at once; changes the speed, not the result.
+        max_images: use the first so many test images only.
+        masking_ratio: other than the checkpoint's, at its mask sites.
+        seed: of the masks.
+        device: auto, cpu, cuda, cuda:1, mps, ...
+    """
+    prepare_output(output)
+    opened = open_run(checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device)
+    simulated = run_both(opened, time_steps, coding, steps_per_chunk, seed)
+    result, ann_accuracy = simulated.result, simulated.ann_accuracy
+    label = f"p = {masking_ratio_of(opened.model):g}"
+    console.print(accuracy_table({label: result}, {label: ann_accuracy}))
+    console.print(site_table(result))
+    assert result.accuracy is not None
+    title = f"{opened.data.info.name}, {result.num_images} test images, {coding} coding"
+    written = [
+        write_json(output / "simulation.json", simulation_record(result, ann_accuracy)),
+        accuracy_vs_time(
+            {label: result.accuracy.tolist()}, {label: ann_accuracy}, output / "accuracy_vs_time.png", title
+        ),
+        firing_rates(result.firing_rates, result.firing_rate, output / "firing_rates.png"),
+    ]
+    settings = {
+        "checkpoint": checkpoint, "dataset": dataset, "data_path": data_path, "time_steps": time_steps,
+        "output": output, "coding": coding, "batch_size": batch_size, "steps_per_chunk": steps_per_chunk,
+        "max_images": max_images, "masking_ratio": masking_ratio, "seed": seed, "device": device,
+    }  # fmt: skip
+    results = {
+        "ann_accuracy": ann_accuracy,
+        "snn_accuracy": float(result.accuracy[-1]),
+        "firing_rate": result.firing_rate,
+        "spikes_per_image": result.spikes_per_image,
+        "num_images": result.num_images,
+        "seconds": result.seconds,
+    }
+    record = run_record("simulate", settings, results, seed=seed, data_fingerprint=opened.data.fingerprint)
+    print_files(*written, write_json(output / "run_record.json", record))
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """An SNN's run, and the accuracy of its ANN (a fraction) on the same images with masks of the same seed."""
+
+    result: SimulationResult
+    ann_accuracy: float
+
+
+def run_both(opened: OpenedRun, time_steps: int, coding: Coding, steps_per_chunk: int | None, seed: int) -> Simulated:
+    """Evaluate the ANN, convert it, simulate the SNN on the same images."""
+    if time_steps < 1:
+        raise ValueError(f"time_steps (T) must be at least 1, got {time_steps}")
+    snn = convert(opened.model, coding)
+    ann_accuracy = evaluate(opened.model, opened.loader, seed=seed).accuracy
+    with progress_bar(f"simulating {time_steps} steps", opened.num_images * time_steps, "image-steps") as advance:
+        result = run_simulation(
+            snn, opened.loader, time_steps, steps_per_chunk=steps_per_chunk, seed=seed, progress=advance
+        )
+    return Simulated(result, ann_accuracy)

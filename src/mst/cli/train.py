@@ -1,0 +1,123 @@
+"""`mst train`: a data set in, checkpoints out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mst.data import AugmentConfig, load_dataset
+from mst.models import CheckpointInfo, create_model
+from mst.report import run_record, write_json
+from mst.train import EpochRecord, TrainConfig
+from mst.train import train as train_model
+
+from .common import console, prepare_output, print_files, progress_bar
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+def train(
+    output: Path = Path("runs/train"),
+    model: str = "mst_nano_patch2_window2_8",
+    model_options: dict[str, Any] | None = None,
+    masking_ratio: float = 0.0,
+    mask_sites: tuple[str, ...] = ("query", "key", "attention"),
+    num_levels: int = 16,
+    dataset: str = "digits",
+    data_path: Path | None = None,
+    augment: AugmentConfig = AugmentConfig(),  # noqa: B008 (frozen)
+    train: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
+    resume: bool = False,
+) -> None:
+    """Train an ANN with quantised activations and, if asked, random spike masking.
+
+    Writes last.safetensors and best.safetensors (best on the test split), the training state for --resume,
+    TensorBoard logs and run_record.json.
+
+    Example: mst train --config digits-mst-masked --output runs/masked
+
+    Args:
+        output: folder for everything this run writes.
+        model: registered name.
+        model_options: further fields of MSTConfig, for example --model-options.embed_dim 64.
+        masking_ratio: fraction of the spikes dropped at the mask sites, in [0, 1).
+        mask_sites: where to mask; any of query, key, attention, mlp.
+        num_levels: L, quantisation levels of every activation.
+        dataset: name; `mst datasets` lists them.
+        data_path: folder with the data set's files; without it the usual places are looked through.
+        augment: random changes of the training images.
+        train: how to train.
+        resume: continue the run in the output folder exactly where its last epoch ended.
+    """
+    prepare_output(output)
+    options = dict(model_options or {})
+    splits = load_dataset(dataset, data_path, img_size=options.pop("img_size", None), augment=augment)
+    options |= {
+        "img_size": splits.preprocessing.img_size,
+        "in_chans": splits.preprocessing.in_chans,
+        "num_classes": splits.info.num_classes,
+        "masking_ratio": masking_ratio,
+        "mask_sites": tuple(mask_sites),
+        "num_levels": num_levels,
+    }
+    torch.manual_seed(train.seed)
+    network = create_model(model, **options)
+    info = CheckpointInfo(
+        dataset, splits.info.class_names, splits.preprocessing, {"model": model, "augment": asdict(augment)}
+    )
+    steps = train.epochs * (len(splits.train) // train.batch_size)
+
+    last_line = time.monotonic()
+
+    def report_epoch(record: EpochRecord) -> None:
+        nonlocal last_line
+        if record.epoch + 1 < train.epochs and time.monotonic() - last_line < SECONDS_BETWEEN_LINES:
+            return
+        last_line = time.monotonic()
+        console.print(
+            f"epoch {record.epoch + 1:>3}/{train.epochs}  loss {record.loss:.4f}  "
+            f"test accuracy {100 * record.accuracy:.2f} %  {record.seconds:.1f} s",
+            highlight=False,
+        )
+
+    with progress_bar(f"training {model} on {dataset}", steps, "steps") as advance:
+        result = train_model(
+            network,
+            splits.train,
+            splits.test,
+            output,
+            train,
+            info,
+            resume=resume,
+            on_step=lambda done, loss: advance(done, f"loss {loss:.3f}"),
+            on_epoch=report_epoch,
+            on_resume=lambda epochs: advance(epochs * (steps // train.epochs)),
+        )
+    last = result.history[-1]
+    console.print(
+        f"ANN test accuracy: {100 * last.accuracy:.2f} % after the last epoch, "
+        f"{100 * result.best_accuracy:.2f} % at best",
+        highlight=False,
+    )
+    settings = {
+        "output": output, "model": model, "model_options": model_options or {}, "masking_ratio": masking_ratio,
+        "mask_sites": mask_sites, "num_levels": num_levels, "dataset": dataset, "data_path": data_path,
+        "augment": augment, "train": train, "resume": resume,
+    }  # fmt: skip
+    results = {
+        "accuracy": last.accuracy,
+        "best_accuracy": result.best_accuracy,
+        "num_parameters": sum(p.numel() for p in network.parameters()),
+        "seconds": sum(record.seconds for record in result.history),
+        "history": result.history,
+    }
+    record = run_record(
+        "train", settings, results, seed=train.seed, data_fingerprint=splits.fingerprint
+    )
+    print_files(
+        result.last_checkpoint, result.best_checkpoint, write_json(output / "run_record.json", record)
+    )

@@ -1,0 +1,20 @@
+"""The verbs of the command line."""
+
+from .datasets import datasets
+from .evaluate import evaluate
+from .import_weights import import_weights
+from .measure import measure
+from .parser import Verbs
+from .quickstart import quickstart
+from .simulate import simulate
+from .train import train
+
+VERBS: Verbs = {
+    "train": train,
+    "evaluate": evaluate,
+    "simulate": simulate,
+    "measure": measure,
+    "import": import_weights,
+    "datasets": datasets,
+    "quickstart": quickstart,
+}

@@ -1,0 +1,149 @@
+"""From what a simulation recorded to energy, for the SNN and for the ANN it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mst.simulate import OperationCount, SimulationResult
+
+
+@dataclass(frozen=True)
+class EnergyConstants:
+    """Energy of one operation, in pJ.
+
+    mac_pj: multiply-accumulate.  ac_pj: accumulate.  source: where the figures come from.
+    """
+
+    mac_pj: float
+    ac_pj: float
+    source: str
+
+
+HOROWITZ_45NM_FP32 = EnergyConstants(4.6, 0.9, "45 nm CMOS, 32-bit floating point (Horowitz, ISSCC 2014)")
+
+ASSUMPTIONS = (
+    "An operation whose input is spikes costs one AC per recorded spike and output that the spike reaches.",
+    "A masked (dropped) spike reaches nothing.",
+    "In q·kᵀ each query spike is added against every key of its window; in softmax·v each value spike is added "
+    "for every query of its window.",
+    "Operations on analog values cost their dense MACs at every step: patch embedding (the image is presented at "
+    "each step), patch merging, head, BatchNorm that does not follow a linear map (1 MAC per element), LayerNorm "
+    "(3) and softmax (3).",
+    "BatchNorm after a linear map costs nothing: it folds into the weights.",
+    "The ANN costs its dense MACs once; zeros in its activations save nothing.",
+    "Not counted, for either: memory traffic, bias and residual additions, pooling, membrane updates.",
+)
+"""What the figures rest on; printed with them."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Operations and energy of one image."""
+
+    num_macs: float
+    num_acs: float
+    energy_pj: float
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.num_macs + other.num_macs, self.num_acs + other.num_acs, self.energy_pj + other.energy_pj
+        )
+
+    @property
+    def energy_mj(self) -> float:
+        """Energy in mJ."""
+        return self.energy_pj * 1e-9
+
+
+@dataclass(frozen=True)
+class OperationCost:
+    """One row: an operation, what drives it, and what it costs an image in the SNN and in the ANN."""
+
+    name: str
+    kind: str
+    sources: tuple[str, ...]
+    snn: Cost
+    ann: Cost
+
+
+@dataclass(frozen=True)
+class EnergyEstimate:
+    """Cost per image. The rows sum to the totals.
+
+    operations: one row per operation.  sites: the part of the SNN's ACs that each site's spikes cause.
+    snn_energy_pj_per_step: cumulative, entry t-1 is the energy of a run stopped after t steps.
+    """
+
+    num_steps: int
+    operations: tuple[OperationCost, ...]
+    sites: Mapping[str, Cost]
+    snn: Cost
+    ann: Cost
+    snn_energy_pj_per_step: tuple[float, ...]
+    constants: EnergyConstants
+    assumptions: tuple[str, ...] = ASSUMPTIONS
+
+    @property
+    def ratio(self) -> float:
+        """Energy of the SNN as a multiple of its ANN's."""
+        return self.snn.energy_pj / self.ann.energy_pj
+
+
+def estimate_energy(result: SimulationResult, constants: EnergyConstants = HOROWITZ_45NM_FP32) -> EnergyEstimate:
+    """Price the operations that a simulation recorded, per image.
+
+    SNN: spikes x fan-out x ac_pj, plus dense MACs of analog operations x T x mac_pj.
+    ANN: dense MACs x mac_pj.
+
+    Args:
+        result: of `mst.simulate` with record_operations on.
+        constants: energy per operation.
+
+    Raises:
+        ValueError: the simulation recorded no operations.
+
+    Source: Horowitz, "Computing's energy problem", ISSCC 2014, for the constants.
+    """
+    if not result.operations:
+        raise ValueError("the simulation recorded no operations; run mst.simulate with record_operations=True")
+    rows = tuple(_row(count, result, constants) for count in result.operations)
+    nothing = Cost(0.0, 0.0, 0.0)
+    sites = {name: nothing for name in result.sites}
+    for row in rows:
+        for source in row.sources:
+            share = 1.0 / len(row.sources)
+            acs = row.snn.num_acs * share
+            sites[source] = sites[source] + Cost(0.0, acs, acs * constants.ac_pj)
+    return EnergyEstimate(
+        num_steps=result.num_steps,
+        operations=rows,
+        sites=sites,
+        snn=sum((row.snn for row in rows), nothing),
+        ann=sum((row.ann for row in rows), nothing),
+        snn_energy_pj_per_step=_by_step(result, constants),
+        constants=constants,
+    )
+
+
+def _row(count: OperationCount, result: SimulationResult, constants: EnergyConstants) -> OperationCost:
+    operation = count.operation
+    acs = int(count.acs_per_step.sum()) / result.num_images
+    macs = 0.0 if operation.is_spike_driven else float(operation.dense_macs * result.num_steps)
+    return OperationCost(
+        name=operation.name,
+        kind=operation.kind,
+        sources=operation.sources,
+        snn=Cost(macs, acs, macs * constants.mac_pj + acs * constants.ac_pj),
+        ann=Cost(float(operation.dense_macs), 0.0, operation.dense_macs * constants.mac_pj),
+    )
+
+
+def _by_step(result: SimulationResult, constants: EnergyConstants) -> tuple[float, ...]:
+    analog = sum(c.operation.dense_macs for c in result.operations if not c.operation.is_spike_driven)
+    energies, total = [], 0.0
+    for t in range(result.num_steps):
+        acs = sum(int(c.acs_per_step[t]) for c in result.operations) / result.num_images
+        total += analog * constants.mac_pj + acs * constants.ac_pj
+        energies.append(total)
+    return tuple(energies)

@@ -1,0 +1,25 @@
+"""A name comes in; the configuration file of a complete run goes out. The files hold values only."""
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of the recipes that ship with the package."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
+
+
+def recipe_path(name: str) -> Path:
+    """The file of recipe `name`.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    path = _FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        raise ValueError(f"unknown recipe {name!r}. Known: {', '.join(recipe_names())}")
+    return path
+
+
+__all__ = ["recipe_names", "recipe_path"]

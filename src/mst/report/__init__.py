@@ -1,0 +1,20 @@
+"""Results come in; tables, figures and records go out."""
+
+from .figures import accuracy_vs_time, energy_bars, firing_rates
+from .records import measurement_record, run_record, simulation_record, write_json
+from .tables import accuracy_table, energy_table, operation_table, site_table, steps_shown
+
+__all__ = [
+    "accuracy_table",
+    "accuracy_vs_time",
+    "energy_bars",
+    "energy_table",
+    "firing_rates",
+    "measurement_record",
+    "operation_table",
+    "run_record",
+    "simulation_record",
+    "site_table",
+    "steps_shown",
+    "write_json",
+]

@@ -1,0 +1,125 @@
+"""Numbers -> pictures: accuracy against time, firing rate by site, energy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mst.measure import EnergyEstimate
+from mst.models import write_atomically
+
+ANN_COLOUR, SNN_COLOUR, AC_COLOUR = "#444444", "#c1440e", "#2a6f97"
+CURVE_COLOURS = ("#c1440e", "#2a6f97", "#2d7d46", "#7b4fa3", "#b8860b")
+
+_STYLE = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+
+
+def accuracy_vs_time(
+    curves: Mapping[str, Sequence[float]], ann_accuracies: Mapping[str, float], path: Path, title: str = ""
+) -> Path:
+    """Accuracy of the SNN against the number of time steps, with the ANN's accuracy as a line.
+
+    Args:
+        curves: label -> accuracy after each step, as fractions.
+        ann_accuracies: label -> accuracy of that curve's ANN, a fraction.
+        path: of the .png.
+        title: above the figure.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        axes = figure.subplots()
+        lowest = 1.0
+        for i, (label, accuracy) in enumerate(curves.items()):
+            colour = CURVE_COLOURS[i % len(CURVE_COLOURS)]
+            steps = range(1, len(accuracy) + 1)
+            axes.plot(steps, [100 * a for a in accuracy], color=colour, label=label, linewidth=1.8)
+            lowest = min(lowest, *accuracy)
+            if label in ann_accuracies:
+                ann = 100 * ann_accuracies[label]
+                axes.axhline(ann, color=colour, linestyle="--", linewidth=1, label=f"ANN of {label}, {ann:.2f} %")
+        longest = max(len(accuracy) for accuracy in curves.values())
+        if longest > 1:
+            axes.set_xscale("log", base=2)
+            ticks = [2**k for k in range(longest.bit_length()) if 2**k <= longest]
+            axes.set_xticks(ticks, [str(t) for t in ticks])
+            axes.minorticks_off()
+            axes.set_xlim(1, longest)
+        axes.set_xlabel("time steps T")
+        axes.set_ylabel("test accuracy (%)")
+        axes.set_ylim(max(0.0, 100 * lowest - 3), 101)
+        if title:
+            axes.set_title(title)
+        axes.legend(loc="lower right")
+        return _save(figure, path)
+
+
+def firing_rates(rates: Mapping[str, float], mean: float, path: Path, title: str = "") -> Path:
+    """Firing rate of every site, in spikes per neuron per step, sites in the order in which they fire."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 1.4 + 0.2 * len(rates)), layout="constrained")
+        axes = figure.subplots()
+        names = list(rates)
+        axes.barh(range(len(names)), [rates[name] for name in names], color=SNN_COLOUR, height=0.72)
+        axes.set_yticks(range(len(names)), names, fontsize=8)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.axvline(mean, color=ANN_COLOUR, linestyle="--", linewidth=1, label=f"whole network, {mean:.3f}")
+        axes.set_xlabel("firing rate (spikes per neuron per step)")
+        axes.grid(visible=False, axis="y")
+        axes.set_title(title or "Firing rate by site")
+        axes.legend(loc="lower right")
+        return _save(figure, path)
+
+
+def energy_bars(estimates: Mapping[str, EnergyEstimate], path: Path, title: str = "") -> Path:
+    """Energy per image of SNN and ANN, split into MACs and ACs."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 1.6 + 0.75 * len(estimates)), layout="constrained")
+        axes = figure.subplots()
+        rows = [(f"SNN, {label}" if label else "SNN", e.snn, e) for label, e in estimates.items()]
+        rows += [(f"ANN, {label}" if label else "ANN", e.ann, e) for label, e in estimates.items()]
+        rows.sort(key=lambda row: list(estimates.values()).index(row[2]))
+        unit, factor = _energy_unit(max(cost.energy_pj for _, cost, _ in rows))
+        for y, (_, cost, estimate) in enumerate(rows):
+            macs = cost.num_macs * estimate.constants.mac_pj * factor
+            acs = cost.num_acs * estimate.constants.ac_pj * factor
+            axes.barh(y, macs, color=ANN_COLOUR, height=0.6, label="MAC" if y == 0 else None)
+            axes.barh(y, acs, left=macs, color=AC_COLOUR, height=0.6, label="AC (spikes)" if y == 0 else None)
+            axes.text(macs + acs, y, f"  {macs + acs:.3g} {unit}", va="center")
+        axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+        axes.invert_yaxis()
+        axes.margins(x=0.16)
+        axes.set_xlabel(f"energy per image ({unit}), operations only, {next(iter(estimates.values())).constants.source}")
+        axes.xaxis.label.set_size(8)
+        axes.grid(visible=False, axis="y")
+        axes.set_title(title or f"Energy at T = {next(iter(estimates.values())).num_steps}")
+        _legend_outside(axes)
+        return _save(figure, path)
+
+
+def _legend_outside(axes: Axes) -> None:
+    axes.legend(loc="lower right")
+
+
+def _energy_unit(energy_pj: float) -> tuple[str, float]:
+    """The unit in which this energy reads well, and the factor from pJ to it."""
+    for unit, factor in (("mJ", 1e-9), ("µJ", 1e-6), ("nJ", 1e-3)):
+        if energy_pj * factor >= 1:
+            return unit, factor
+    return "pJ", 1.0
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
+    return path

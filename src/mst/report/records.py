@@ -1,0 +1,145 @@
+"""What a verb leaves behind: JSON files that say what was run, on what, and what came out."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mst.measure import Cost, EnergyEstimate
+from mst.models import write_atomically
+from mst.simulate import SimulationResult
+
+PACKAGES = ("masked-spiking-transformer", "torch", "torchvision", "timm", "accelerate", "numpy", "safetensors")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write `content` as JSON, whole or not at all. NaN is refused.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+        ValueError: a value that JSON has no word for.
+    """
+    text = json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
+    return path
+
+
+def run_record(verb: str, settings: Mapping[str, Any], results: Mapping[str, Any], **facts: Any) -> dict[str, Any]:
+    """The record of one command: its resolved settings, the versions it ran with, and its results.
+
+    Args:
+        verb: of the command line.
+        settings: every option, defaults included.
+        results: figures.
+        facts: further entries (seed, device, data fingerprint).
+    """
+    return {
+        "verb": verb,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "settings": settings,
+        "results": results,
+        **facts,
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "git_commit": _git_commit(),
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+    }
+
+
+def simulation_record(result: SimulationResult, ann_accuracy: float | None) -> dict[str, Any]:
+    """`simulation.json`: accuracy at every step, spikes and firing rate per site. Accuracies are fractions."""
+    rates, counts, dropped = result.firing_rates, result.spike_counts, result.dropped_counts
+    return {
+        "coding": result.coding,
+        "num_steps": result.num_steps,
+        "num_images": result.num_images,
+        "seed": result.seed,
+        "ann_accuracy": ann_accuracy,
+        "accuracy": None if result.accuracy is None else result.accuracy.tolist(),
+        "top5_accuracy": None if result.top5_accuracy is None else result.top5_accuracy.tolist(),
+        "firing_rate": result.firing_rate,
+        "spikes_per_image": result.spikes_per_image,
+        "seconds": result.seconds,
+        "sites": {
+            name: {
+                "firing_rate": rates[name],
+                "spikes": counts[name],
+                "dropped_spikes": dropped[name],
+                "threshold": site.threshold,
+                "num_neurons": site.num_neurons,
+            }
+            for name, site in result.sites.items()
+        },
+    }
+
+
+def measurement_record(estimate: EnergyEstimate, result: SimulationResult) -> dict[str, Any]:
+    """`measurement.json`: operations and energy per image, for SNN and ANN, per operation, per site and total."""
+    rates = result.firing_rates
+    return {
+        "unit": {"energy_pj": "pJ per image", "num_macs": "per image", "num_acs": "per image"},
+        "num_steps": result.num_steps,
+        "num_images": result.num_images,
+        "energy_pj": {"snn": estimate.snn.energy_pj, "ann": estimate.ann.energy_pj},
+        "num_macs": {"snn": estimate.snn.num_macs, "ann": estimate.ann.num_macs},
+        "num_acs": {"snn": estimate.snn.num_acs, "ann": estimate.ann.num_acs},
+        "energy_ratio": estimate.ratio,
+        "firing_rate": result.firing_rate,
+        "spikes_per_image": result.spikes_per_image,
+        "snn_energy_pj_after_step": estimate.snn_energy_pj_per_step,
+        "operations": {
+            row.name: {"kind": row.kind, "driven_by": row.sources, "snn": _cost(row.snn), "ann": _cost(row.ann)}
+            for row in estimate.operations
+        },
+        "sites": {
+            name: {"firing_rate": rates[name], "spikes_per_image": result.spike_counts[name] / result.num_images}
+            | _cost(cost)
+            for name, cost in estimate.sites.items()
+        },
+        "constants": asdict(estimate.constants),
+        "assumptions": estimate.assumptions,
+    }
+
+
+def _cost(cost: Cost) -> dict[str, float]:
+    return asdict(cost)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout this package runs from, "+" if it has been changed since; None outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        head = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
+            cwd=folder, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() or None
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, paths and tuples as what JSON knows."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,87 @@
+"""Numbers -> tables for a terminal, with units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+
+from mst.measure import EnergyEstimate
+from mst.simulate import SimulationResult
+
+
+def steps_shown(num_steps: int) -> list[int]:
+    """Powers of two up to T, and T."""
+    powers = [2**k for k in range(num_steps.bit_length()) if 2**k <= num_steps]
+    return powers if powers[-1] == num_steps else [*powers, num_steps]
+
+
+def accuracy_table(results: Mapping[str, SimulationResult], ann_accuracies: Mapping[str, float]) -> Table:
+    """Accuracy of each run after 1, 2, 4, ... T steps, beside its ANN's."""
+    table = Table(title="Accuracy against time steps T (%)")
+    table.add_column("run")
+    shown = steps_shown(max(result.num_steps for result in results.values()))
+    for t in shown:
+        table.add_column(f"T={t}", justify="right")
+    table.add_column("ANN", justify="right")
+    for label, result in results.items():
+        assert result.accuracy is not None
+        cells = [f"{100 * result.accuracy[t - 1]:.2f}" if t <= result.num_steps else "" for t in shown]
+        table.add_row(label, *cells, f"{100 * ann_accuracies[label]:.2f}")
+    return table
+
+
+def site_table(result: SimulationResult) -> Table:
+    """Threshold, firing rate and spikes of every site."""
+    table = Table(title=f"Sites at T = {result.num_steps}")
+    table.add_column("site")
+    for heading in ("neurons", "threshold", "firing rate\n(spikes/neuron/step)", "spikes per image"):
+        table.add_column(heading, justify="right")
+    rates, counts = result.firing_rates, result.spike_counts
+    for name, site in result.sites.items():
+        threshold = "per channel" if site.threshold is None else f"{site.threshold:.3f}"
+        table.add_row(
+            name, f"{site.num_neurons:,}", threshold, f"{rates[name]:.4f}", f"{counts[name] / result.num_images:,.0f}"
+        )
+    neurons = sum(site.num_neurons for site in result.sites.values())
+    table.add_section()
+    table.add_row("all", f"{neurons:,}", "", f"{result.firing_rate:.4f}", f"{result.spikes_per_image:,.0f}")
+    return table
+
+
+def energy_table(estimates: Mapping[str, EnergyEstimate]) -> Table:
+    """Operations and energy per image of each SNN and of the ANN it came from."""
+    table = Table(title="Operations and energy per image")
+    table.add_column("network")
+    for heading in ("T", "MACs", "ACs", "energy (µJ)", "relative to its ANN"):
+        table.add_column(heading, justify="right")
+    for label, estimate in estimates.items():
+        table.add_row(f"ANN {label}".strip(), "", *_cost_cells(estimate.ann.num_macs, 0.0, estimate.ann.energy_pj), "1.00x")
+        table.add_row(
+            f"SNN {label}".strip(),
+            str(estimate.num_steps),
+            *_cost_cells(estimate.snn.num_macs, estimate.snn.num_acs, estimate.snn.energy_pj),
+            f"{estimate.ratio:.2f}x",
+        )
+    return table
+
+
+def operation_table(estimate: EnergyEstimate) -> Table:
+    """Every operation: what drives it and what it costs. The rows sum to the last one."""
+    table = Table(title=f"Operations at T = {estimate.num_steps}, per image")
+    table.add_column("operation")
+    table.add_column("driven by")
+    for heading in ("MACs (SNN)", "ACs (SNN)", "energy SNN (µJ)", "energy ANN (µJ)"):
+        table.add_column(heading, justify="right")
+    for row in estimate.operations:
+        driver = ", ".join(row.sources) or "analog values"
+        snn = _cost_cells(row.snn.num_macs, row.snn.num_acs, row.snn.energy_pj)
+        table.add_row(f"{row.name} ({row.kind})", driver, *snn, f"{row.ann.energy_pj * 1e-6:,.3f}")
+    table.add_section()
+    snn = _cost_cells(estimate.snn.num_macs, estimate.snn.num_acs, estimate.snn.energy_pj)
+    table.add_row("total", "", *snn, f"{estimate.ann.energy_pj * 1e-6:,.3f}")
+    return table
+
+
+def _cost_cells(num_macs: float, num_acs: float, energy_pj: float) -> Sequence[str]:
+    return f"{num_macs:,.0f}", f"{num_acs:,.0f}", f"{energy_pj * 1e-6:,.3f}"
