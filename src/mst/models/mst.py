@@ -476,7 +476,7 @@ def mst_tiny_patch4_window7_224(pretrained: bool = False, **kwargs: Any) -> Mask
     return _create("mst_tiny_patch4_window7_224", pretrained, {**sizes, "drop_path_rate": 0.2}, kwargs)
 
 
-_MINI: dict[str, Any] = {"patch_size": 2, "embed_dim": 48, "depths": (2, 2), "num_heads": (2, 4), "mlp_ratio": 2.0}
+_MINI: dict[str, Any] = {"patch_size": 2, "embed_dim": 48, "depths": (2, 2), "num_heads": (1, 2), "mlp_ratio": 2.0}
 
 
 @register_model
