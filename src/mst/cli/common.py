@@ -10,7 +10,14 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
@@ -43,7 +50,9 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} is not available here ({str(error).splitlines()[0]}); try --device cpu") from error
+        raise ValueError(
+            f"device {name!r} is not available here ({str(error).splitlines()[0]}); try --device cpu"
+        ) from error
     return device
 
 

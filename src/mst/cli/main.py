@@ -23,7 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt:
-        print("mst: interrupted; checkpoints already written stay valid, `--resume` continues a training", file=sys.stderr)
+        print(
+            "mst: interrupted; checkpoints already written stay valid, `--resume` continues a training",
+            file=sys.stderr,
+        )
         return 130
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("MST_DEBUG"):

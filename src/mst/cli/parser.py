@@ -79,7 +79,8 @@ def _config(name: str) -> str:
         if name in recipe_names():
             return str(recipe_path(name))
         if not Path(name).suffix:
-            raise ValueError(f"no configuration file {name!r}, and no recipe of that name. Recipes: {', '.join(recipe_names())}")
+            raise ValueError(
+                f"no configuration file {name!r}, and no recipe of that name. Recipes: {', '.join(recipe_names())}"
+            )
         raise FileNotFoundError(f"no configuration file: {name}")
     return name
-

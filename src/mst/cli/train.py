@@ -115,9 +115,7 @@ def train(
         "seconds": sum(record.seconds for record in result.history),
         "history": result.history,
     }
-    record = run_record(
-        "train", settings, results, seed=train.seed, data_fingerprint=splits.fingerprint
-    )
+    record = run_record("train", settings, results, seed=train.seed, data_fingerprint=splits.fingerprint)
     print_files(
         result.last_checkpoint, result.best_checkpoint, write_json(output / "run_record.json", record)
     )

@@ -29,7 +29,9 @@ def read_idx(path: Path) -> Tensor:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is no gzip file, or a truncated one ({error})") from error
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise ValueError(f"{path} is no idx file of unsigned bytes: it begins with {content[:4].hex() or 'nothing'}")
+        raise ValueError(
+            f"{path} is no idx file of unsigned bytes: it begins with {content[:4].hex() or 'nothing'}"
+        )
     axes = content[3]
     header = 4 + 4 * axes
     if len(content) < header:

@@ -90,7 +90,9 @@ class EnergyEstimate:
         return self.snn.energy_pj / self.ann.energy_pj
 
 
-def estimate_energy(result: SimulationResult, constants: EnergyConstants = HOROWITZ_45NM_FP32) -> EnergyEstimate:
+def estimate_energy(
+    result: SimulationResult, constants: EnergyConstants = HOROWITZ_45NM_FP32
+) -> EnergyEstimate:
     """Price the operations that a simulation recorded, per image.
 
     SNN: spikes x fan-out x ac_pj, plus dense MACs of analog operations x T x mac_pj.
@@ -106,7 +108,9 @@ def estimate_energy(result: SimulationResult, constants: EnergyConstants = HOROW
     Source: Horowitz, "Computing's energy problem", ISSCC 2014, for the constants.
     """
     if not result.operations:
-        raise ValueError("the simulation recorded no operations; run mst.simulate with record_operations=True")
+        raise ValueError(
+            "the simulation recorded no operations; run mst.simulate with record_operations=True"
+        )
     rows = tuple(_row(count, result, constants) for count in result.operations)
     nothing = Cost(0.0, 0.0, 0.0)
     sites = {name: nothing for name in result.sites}

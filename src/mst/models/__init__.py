@@ -1,6 +1,12 @@
 """Names and sizes, or weights from elsewhere, come in; networks in ANN form go out."""
 
-from .checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint, write_atomically
+from .checkpoint import (
+    CheckpointInfo,
+    load_checkpoint,
+    read_checkpoint_info,
+    save_checkpoint,
+    write_atomically,
+)
 from .mst import MASK_SITES, MaskedSpikingTransformer, MSTConfig
 from .registry import MODEL_NAMES, create_model
 from .released import import_released, read_pickle

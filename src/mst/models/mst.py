@@ -94,7 +94,9 @@ class MSTConfig:
             )
         for stage, heads in enumerate(self.num_heads):
             if heads < 1 or (self.embed_dim << stage) % heads:
-                raise ValueError(f"stage {stage}: {self.embed_dim << stage} channels do not divide by {heads} heads")
+                raise ValueError(
+                    f"stage {stage}: {self.embed_dim << stage} channels do not divide by {heads} heads"
+                )
         for name in ("patch_size", "in_chans", "embed_dim", "window_size", "num_levels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -187,7 +189,9 @@ class PatchEmbed(nn.Module):
         """
         expected = (self.proj.in_channels, *self.image_shape)
         if x.dim() != 4 or tuple(x.shape[1:]) != expected:
-            raise ValueError(f"the model takes images [B, {', '.join(map(str, expected))}], got {tuple(x.shape)}")
+            raise ValueError(
+                f"the model takes images [B, {', '.join(map(str, expected))}], got {tuple(x.shape)}"
+            )
         y: Tensor = self.proj_if(self.norm(self.proj(x).flatten(2).transpose(1, 2)))
         return y
 
@@ -261,7 +265,13 @@ class MSTBlock(nn.Module):
     attn_mask: Tensor | None
 
     def __init__(
-        self, config: MSTConfig, dim: int, num_heads: int, stage: StageGeometry, shifted: bool, drop_path: float
+        self,
+        config: MSTConfig,
+        dim: int,
+        num_heads: int,
+        stage: StageGeometry,
+        shifted: bool,
+        drop_path: float,
     ) -> None:
         super().__init__()
         self.resolution = stage.resolution
@@ -324,7 +334,10 @@ class Stage(nn.Module):
     ) -> None:
         super().__init__()
         self.blocks = nn.Sequential(
-            *(MSTBlock(config, dim, num_heads, geometry, i % 2 == 1, rate) for i, rate in enumerate(drop_paths))
+            *(
+                MSTBlock(config, dim, num_heads, geometry, i % 2 == 1, rate)
+                for i, rate in enumerate(drop_paths)
+            )
         )
         self.downsample = PatchMerging(config, dim, geometry.resolution) if merges else nn.Identity()
         self.grad_checkpointing = config.grad_checkpointing
@@ -458,9 +471,13 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _create(variant: str, pretrained: bool, sizes: dict[str, Any], options: dict[str, Any]) -> MaskedSpikingTransformer:
+def _create(
+    variant: str, pretrained: bool, sizes: dict[str, Any], options: dict[str, Any]
+) -> MaskedSpikingTransformer:
     if pretrained:
-        raise ValueError(f"no weights are published for {variant}; use mst.import_released or mst.load_checkpoint")
+        raise ValueError(
+            f"no weights are published for {variant}; use mst.import_released or mst.load_checkpoint"
+        )
 
     def build(**kwargs: Any) -> MaskedSpikingTransformer:
         return MaskedSpikingTransformer(MSTConfig(**kwargs))
@@ -472,11 +489,23 @@ def _create(variant: str, pretrained: bool, sizes: dict[str, Any], options: dict
 @register_model
 def mst_tiny_patch4_window7_224(pretrained: bool = False, **kwargs: Any) -> MaskedSpikingTransformer:
     """The paper's network at 224 px: 28.3 M parameters with 1000 classes."""
-    sizes = {"patch_size": 4, "window_size": 7, "embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)}
+    sizes = {
+        "patch_size": 4,
+        "window_size": 7,
+        "embed_dim": 96,
+        "depths": (2, 2, 6, 2),
+        "num_heads": (3, 6, 12, 24),
+    }
     return _create("mst_tiny_patch4_window7_224", pretrained, {**sizes, "drop_path_rate": 0.2}, kwargs)
 
 
-_MINI: dict[str, Any] = {"patch_size": 2, "embed_dim": 48, "depths": (2, 2), "num_heads": (1, 2), "mlp_ratio": 2.0}
+_MINI: dict[str, Any] = {
+    "patch_size": 2,
+    "embed_dim": 48,
+    "depths": (2, 2),
+    "num_heads": (1, 2),
+    "mlp_ratio": 2.0,
+}
 
 
 @register_model

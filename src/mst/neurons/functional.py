@@ -213,7 +213,9 @@ def keep_mask(
     stream = _mix64((seed & _U64) ^ _mix64((step << 32) ^ zlib.crc32(site.encode())))
     images = torch.arange(first_image, first_image + num_images, device=device)
     image_keys = _mix32(images.to(torch.int32) * _signed(_GOLDEN32) + _signed(stream & _U32))
-    element_keys = _mix32(torch.arange(num_elements, device=device, dtype=torch.int32) + _signed(stream >> 32))
+    element_keys = _mix32(
+        torch.arange(num_elements, device=device, dtype=torch.int32) + _signed(stream >> 32)
+    )
     # One more round over image ⊕ element; the last multiplication leaves its best bits on top, and a
     # signed comparison reads exactly those.
     bits = (image_keys[:, None] ^ element_keys).mul_(_signed(0x7FEB352D))

@@ -48,7 +48,9 @@ def accuracy_vs_time(
             lowest = min(lowest, *accuracy)
             if label in ann_accuracies:
                 ann = 100 * ann_accuracies[label]
-                axes.axhline(ann, color=colour, linestyle="--", linewidth=1, label=f"ANN of {label}, {ann:.2f} %")
+                axes.axhline(
+                    ann, color=colour, linestyle="--", linewidth=1, label=f"ANN of {label}, {ann:.2f} %"
+                )
         longest = max(len(accuracy) for accuracy in curves.values())
         if longest > 1:
             axes.set_xscale("log", base=2)
@@ -100,7 +102,9 @@ def energy_bars(estimates: Mapping[str, EnergyEstimate], path: Path, title: str 
         axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
         axes.invert_yaxis()
         axes.margins(x=0.16)
-        axes.set_xlabel(f"energy per image ({unit}), operations only, {next(iter(estimates.values())).constants.source}")
+        axes.set_xlabel(
+            f"energy per image ({unit}), operations only, {next(iter(estimates.values())).constants.source}"
+        )
         axes.xaxis.label.set_size(8)
         axes.grid(visible=False, axis="y")
         axes.set_title(title or f"Energy at T = {next(iter(estimates.values())).num_steps}")

@@ -18,7 +18,15 @@ from mst.measure import Cost, EnergyEstimate
 from mst.models import write_atomically
 from mst.simulate import SimulationResult
 
-PACKAGES = ("masked-spiking-transformer", "torch", "torchvision", "timm", "accelerate", "numpy", "safetensors")
+PACKAGES = (
+    "masked-spiking-transformer",
+    "torch",
+    "torchvision",
+    "timm",
+    "accelerate",
+    "numpy",
+    "safetensors",
+)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
@@ -33,7 +41,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     return path
 
 
-def run_record(verb: str, settings: Mapping[str, Any], results: Mapping[str, Any], **facts: Any) -> dict[str, Any]:
+def run_record(
+    verb: str, settings: Mapping[str, Any], results: Mapping[str, Any], **facts: Any
+) -> dict[str, Any]:
     """The record of one command: its resolved settings, the versions it ran with, and its results.
 
     Args:
@@ -97,11 +107,19 @@ def measurement_record(estimate: EnergyEstimate, result: SimulationResult) -> di
         "spikes_per_image": result.spikes_per_image,
         "snn_energy_pj_after_step": estimate.snn_energy_pj_per_step,
         "operations": {
-            row.name: {"kind": row.kind, "driven_by": row.sources, "snn": _cost(row.snn), "ann": _cost(row.ann)}
+            row.name: {
+                "kind": row.kind,
+                "driven_by": row.sources,
+                "snn": _cost(row.snn),
+                "ann": _cost(row.ann),
+            }
             for row in estimate.operations
         },
         "sites": {
-            name: {"firing_rate": rates[name], "spikes_per_image": result.spike_counts[name] / result.num_images}
+            name: {
+                "firing_rate": rates[name],
+                "spikes_per_image": result.spike_counts[name] / result.num_images,
+            }
             | _cost(cost)
             for name, cost in estimate.sites.items()
         },

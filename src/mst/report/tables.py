@@ -41,7 +41,11 @@ def site_table(result: SimulationResult) -> Table:
     for name, site in result.sites.items():
         threshold = "per channel" if site.threshold is None else f"{site.threshold:.3f}"
         table.add_row(
-            name, f"{site.num_neurons:,}", threshold, f"{rates[name]:.4f}", f"{counts[name] / result.num_images:,.0f}"
+            name,
+            f"{site.num_neurons:,}",
+            threshold,
+            f"{rates[name]:.4f}",
+            f"{counts[name] / result.num_images:,.0f}",
         )
     neurons = sum(site.num_neurons for site in result.sites.values())
     table.add_section()
@@ -56,7 +60,12 @@ def energy_table(estimates: Mapping[str, EnergyEstimate]) -> Table:
     for heading in ("T", "MACs", "ACs", "energy (µJ)", "relative to its ANN"):
         table.add_column(heading, justify="right")
     for label, estimate in estimates.items():
-        table.add_row(f"ANN {label}".strip(), "", *_cost_cells(estimate.ann.num_macs, 0.0, estimate.ann.energy_pj), "1.00x")
+        table.add_row(
+            f"ANN {label}".strip(),
+            "",
+            *_cost_cells(estimate.ann.num_macs, 0.0, estimate.ann.energy_pj),
+            "1.00x",
+        )
         table.add_row(
             f"SNN {label}".strip(),
             str(estimate.num_steps),

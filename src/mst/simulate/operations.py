@@ -80,7 +80,11 @@ class _OriginMode(TorchFunctionMode):
         self._keep: list[Tensor] = []  # an id is unique only while its tensor lives
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if getattr(func, "__name__", "") in _LAYOUT_ONLY:
@@ -198,7 +202,9 @@ class OperationRecorder:
         self._acs = {name: torch.zeros(num_steps, dtype=torch.int64) for name in self._modules}
         self._run: RunState | None = None
         self._left_drives = {
-            op.name: self._driven_by_left(op) for op in operations if op.kind == "product" and op.is_spike_driven
+            op.name: self._driven_by_left(op)
+            for op in operations
+            if op.kind == "product" and op.is_spike_driven
         }
         self._fan_out: dict[tuple[str, tuple[int, ...]], Tensor | int] = {}
 
@@ -222,7 +228,11 @@ class OperationRecorder:
 
     def counts(self) -> tuple[OperationCount, ...]:
         """What has been recorded, one entry per traced operation."""
-        none = torch.zeros_like(next(iter(self._acs.values()))) if self._acs else torch.zeros(0, dtype=torch.int64)
+        none = (
+            torch.zeros_like(next(iter(self._acs.values())))
+            if self._acs
+            else torch.zeros(0, dtype=torch.int64)
+        )
         return tuple(OperationCount(op, self._acs.get(op.name, none)) for op in self._operations)
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -275,4 +285,8 @@ def conv_fan_out(conv: nn.Conv2d, height: int, width: int) -> Tensor | int:
         (windows,) = torch.autograd.grad(reached, image)  # d(sum of outputs)/d(place) = windows that see it
     fan_out = (windows[0, 0] * (conv.out_channels // conv.groups)).round().to(torch.int64)
     first = int(fan_out.flatten()[0])
-    return first if math.prod(fan_out.shape) * first == int(fan_out.sum()) and bool((fan_out == first).all()) else fan_out
+    return (
+        first
+        if math.prod(fan_out.shape) * first == int(fan_out.sum()) and bool((fan_out == first).all())
+        else fan_out
+    )

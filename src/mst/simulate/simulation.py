@@ -123,13 +123,17 @@ def simulate(
     Source: Masked Spiking Transformer (ICCV 2023), inference; released code (logits summed over steps).
     """
     if not isinstance(snn, SpikingNetwork):
-        raise ValueError(f"simulate takes what mst.convert returns, got {type(snn).__name__}; convert the model first")
+        raise ValueError(
+            f"simulate takes what mst.convert returns, got {type(snn).__name__}; convert the model first"
+        )
     if num_steps < 1:
         raise ValueError(f"num_steps (T) must be at least 1, got {num_steps}")
     if steps_per_chunk is not None and steps_per_chunk < 1:
         raise ValueError(f"steps_per_chunk must be at least 1, got {steps_per_chunk}")
     began = time.perf_counter()
-    simulation = _Simulation(snn, num_steps, steps_per_chunk, keep_step_logits, record_operations, seed, progress)
+    simulation = _Simulation(
+        snn, num_steps, steps_per_chunk, keep_step_logits, record_operations, seed, progress
+    )
     with torch.no_grad():
         for images, labels in _batches(data):
             simulation.add_batch(images, labels)
@@ -170,7 +174,10 @@ class _Simulation:
         self.num_labelled = 0
         self.logits: list[Tensor] = []
         self.step_logits: list[Tensor] = []
-        self.hits = {1: torch.zeros(num_steps, dtype=torch.int64), 5: torch.zeros(num_steps, dtype=torch.int64)}
+        self.hits = {
+            1: torch.zeros(num_steps, dtype=torch.int64),
+            5: torch.zeros(num_steps, dtype=torch.int64),
+        }
         self.sites: dict[str, SiteRecord] = {}
         self.recorder: OperationRecorder | None = None
         like = next((t for t in [*snn.parameters(), *snn.buffers()] if t.is_floating_point()), None)
