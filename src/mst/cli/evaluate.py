@@ -48,9 +48,9 @@ def evaluate(
         "masking_ratio": masking_ratio_of(opened.model),
         "dataset": opened.data.info.name,
     }
+    top1, top5 = 100 * result.accuracy, 100 * result.top5_accuracy
     console.print(
-        f"ANN on {opened.data.info.name}: top-1 {100 * result.accuracy:.2f} %, top-5 {100 * result.top5_accuracy:.2f} %, "
-        f"{result.num_images} images",
+        f"ANN on {opened.data.info.name}: top-1 {top1:.2f} %, top-5 {top5:.2f} %, {result.num_images} images",
         highlight=False,
     )
     settings = {
@@ -59,6 +59,4 @@ def evaluate(
         "device": device,
     }  # fmt: skip
     record = run_record("evaluate", settings, figures, seed=seed, data_fingerprint=opened.data.fingerprint)
-    print_files(
-        write_json(output / "evaluation.json", figures), write_json(output / "run_record.json", record)
-    )
+    print_files(write_json(output / "evaluation.json", figures), write_json(output / "run_record.json", record))

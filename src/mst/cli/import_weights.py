@@ -60,10 +60,11 @@ def import_weights(
     names = dataset_info(dataset).class_names if dataset is not None else ()
     info = CheckpointInfo(dataset, names, preprocessing, {"imported_from": weights.name})
     save_checkpoint(model, output, info)
+    parameters = sum(p.numel() for p in model.parameters())
     console.print(
-        f"{weights.name}: MST with {sum(p.numel() for p in model.parameters()):,} parameters, {config.image_shape[0]} px, "
-        f"depths {config.depths}, {model.num_classes} classes, MLP BatchNorm {'yes' if config.mlp_batch_norm else 'no'}, "
-        f"L = {num_levels}, masking ratio {masking_ratio:g}",
+        f"{weights.name}: MST with {parameters:,} parameters, {config.image_shape[0]} px, depths {config.depths}, "
+        f"{model.num_classes} classes, MLP BatchNorm {'on' if config.mlp_batch_norm else 'off'}, L = {num_levels}, "
+        f"masking ratio {masking_ratio:g}",
         highlight=False,
     )
     settings = {

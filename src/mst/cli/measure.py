@@ -67,9 +67,7 @@ def measure(
     label = f"p = {masking_ratio_of(opened.model):g}"
     console.print(operation_table(estimate))
     console.print(energy_table({label: estimate}))
-    console.print(
-        f"Constants: MAC {mac_pj} pJ, AC {ac_pj} pJ; {constants.source}. Assumptions:", highlight=False
-    )
+    console.print(f"Constants: MAC {mac_pj} pJ, AC {ac_pj} pJ; {constants.source}. Assumptions:", highlight=False)
     for assumption in estimate.assumptions:
         console.print(f"  - {assumption}", highlight=False)
     content = measurement_record(estimate, simulated.result)
@@ -81,16 +79,12 @@ def measure(
         "steps_per_chunk": steps_per_chunk, "max_images": max_images, "masking_ratio": masking_ratio,
         "seed": seed, "device": device,
     }  # fmt: skip
-    summary = {
-        key: content[key] for key in ("energy_pj", "num_macs", "num_acs", "energy_ratio", "firing_rate")
-    }
+    summary = {key: content[key] for key in ("energy_pj", "num_macs", "num_acs", "energy_ratio", "firing_rate")}
     record = run_record("measure", settings, summary, seed=seed, data_fingerprint=opened.data.fingerprint)
     print_files(
         write_json(output / "measurement.json", content),
         energy_bars({label: estimate}, output / "energy.png", f"{opened.data.info.name}, T = {time_steps}"),
-        firing_rates(
-            simulated.result.firing_rates, simulated.result.firing_rate, output / "firing_rates.png"
-        ),
+        firing_rates(simulated.result.firing_rates, simulated.result.firing_rate, output / "firing_rates.png"),
         write_json(output / "run_record.json", record),
     )
 

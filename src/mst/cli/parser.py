@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import CLI, ArgumentParser
 
@@ -19,16 +20,20 @@ DESCRIPTION = (
 )
 
 
-class VerbParser(ArgumentParser):
+class VerbParser(ArgumentParser):  # type: ignore[misc]
     """Shows options with dashes, as they are typed; underscores are understood too."""
 
-    def format_help(self) -> str:
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
         """The help text."""
-        return re.sub(r"--[\w.]+", lambda match: match[0].replace("_", "-"), super().format_help())
+        return _with_dashes(super().format_help(*args, **kwargs))
 
-    def format_usage(self) -> str:
+    def format_usage(self, *args: Any, **kwargs: Any) -> str:
         """The line of usage."""
-        return re.sub(r"--[\w.]+", lambda match: match[0].replace("_", "-"), super().format_usage())
+        return _with_dashes(super().format_usage(*args, **kwargs))
+
+
+def _with_dashes(text: str) -> str:
+    return re.sub(r"--[\w.]+", lambda match: match[0].replace("_", "-"), text)
 
 
 def run_verb(verbs: Verbs, argv: Sequence[str]) -> None:

@@ -65,18 +65,14 @@ def quickstart(output: Path = Path("runs/quickstart"), time_steps: int = 64, see
     console.print(accuracy_table(results, ann_accuracies))
     console.print(energy_table(estimates))
     figures = {label: _figures(results[label], ann_accuracies[label], estimates[label]) for label in RUNS}
-    curves = {
-        label: result.accuracy.tolist() for label, result in results.items() if result.accuracy is not None
-    }
+    curves = {label: result.accuracy.tolist() for label, result in results.items() if result.accuracy is not None}
     title = f"digits, {next(iter(results.values())).num_images} test images, rate coding"
     written += [
         accuracy_vs_time(curves, ann_accuracies, output / "accuracy_vs_time.png", title),
         energy_bars(estimates, output / "energy.png", f"digits, T = {time_steps}"),
         write_json(
             output / "run_record.json",
-            run_record(
-                "quickstart", {"output": output, "time_steps": time_steps, "seed": seed}, figures, seed=seed
-            ),
+            run_record("quickstart", {"output": output, "time_steps": time_steps, "seed": seed}, figures, seed=seed),
         ),
     ]
     print_files(*written)

@@ -98,17 +98,13 @@ class Simulated:
     ann_accuracy: float
 
 
-def run_both(
-    opened: OpenedRun, time_steps: int, coding: Coding, steps_per_chunk: int | None, seed: int
-) -> Simulated:
+def run_both(opened: OpenedRun, time_steps: int, coding: Coding, steps_per_chunk: int | None, seed: int) -> Simulated:
     """Evaluate the ANN, convert it, simulate the SNN on the same images."""
     if time_steps < 1:
         raise ValueError(f"time_steps (T) must be at least 1, got {time_steps}")
     snn = convert(opened.model, coding)
     ann_accuracy = evaluate(opened.model, opened.loader, seed=seed).accuracy
-    with progress_bar(
-        f"simulating {time_steps} steps", opened.num_images * time_steps, "image-steps"
-    ) as advance:
+    with progress_bar(f"simulating {time_steps} steps", opened.num_images * time_steps, "image-steps") as advance:
         result = run_simulation(
             snn, opened.loader, time_steps, steps_per_chunk=steps_per_chunk, seed=seed, progress=advance
         )

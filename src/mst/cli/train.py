@@ -116,6 +116,4 @@ def train(
         "history": result.history,
     }
     record = run_record("train", settings, results, seed=train.seed, data_fingerprint=splits.fingerprint)
-    print_files(
-        result.last_checkpoint, result.best_checkpoint, write_json(output / "run_record.json", record)
-    )
+    print_files(result.last_checkpoint, result.best_checkpoint, write_json(output / "run_record.json", record))

@@ -93,13 +93,9 @@ def convert(model: nn.Module, coding: Coding = "rate") -> SpikingNetwork:
     """
     if coding not in CODINGS:
         raise ValueError(f"unknown coding {coding!r}; choose from {list(CODINGS)}")
-    leftovers = [
-        f"{n} ({type(m).__name__})" for n, m in model.named_modules() if isinstance(m, LEFTOVER_ACTIVATIONS)
-    ]
+    leftovers = [f"{n} ({type(m).__name__})" for n, m in model.named_modules() if isinstance(m, LEFTOVER_ACTIVATIONS)]
     if leftovers:
-        raise ValueError(
-            "these activations have no spiking counterpart; use QCFS there: " + ", ".join(leftovers)
-        )
+        raise ValueError("these activations have no spiking counterpart; use QCFS there: " + ", ".join(leftovers))
     network = copy.deepcopy(model).eval().requires_grad_(False)
     account: list[SiteConversion] = []
     for name, module in list(network.named_modules()):
@@ -121,6 +117,4 @@ def convert(model: nn.Module, coding: Coding = "rate") -> SpikingNetwork:
 
 def _account(site: str, was: QCFS, became: nn.Module) -> SiteConversion:
     threshold = was.threshold.item() if was.threshold.numel() == 1 else None
-    return SiteConversion(
-        site, type(was).__name__, type(became).__name__, threshold, was.num_levels, was.masking_ratio
-    )
+    return SiteConversion(site, type(was).__name__, type(became).__name__, threshold, was.num_levels, was.masking_ratio)

@@ -118,8 +118,7 @@ def _fashion_mnist(data_path: Path | None) -> tuple[RawSplit, RawSplit]:
         folder = _download_fashion_mnist(data_path or DEFAULT_DATA_PATH)
     splits = []
     for names in _FASHION_FILES.values():
-        images_path, labels_path = (_plain_or_gz(folder, name) for name in names)
-        assert images_path is not None and labels_path is not None
+        images_path, labels_path = (_plain_or_gz(folder, name) or folder / name for name in names)
         images, labels = read_idx(images_path), read_idx(labels_path)
         if images.dim() != 3 or images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
             raise ValueError(

@@ -23,15 +23,13 @@ def read_idx(path: Path) -> Tensor:
         ValueError: it is no such file, or it is truncated; names the file.
     """
     try:
-        opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-        with opened as file:
-            content = file.read()
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is no gzip file, or a truncated one ({error})") from error
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise ValueError(
-            f"{path} is no idx file of unsigned bytes: it begins with {content[:4].hex() or 'nothing'}"
-        )
+        raise ValueError(f"{path} is no idx file of unsigned bytes: it begins with {content[:4].hex() or 'nothing'}")
     axes = content[3]
     header = 4 + 4 * axes
     if len(content) < header:

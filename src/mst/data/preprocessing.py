@@ -31,13 +31,9 @@ class Preprocessing:
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
             if len(getattr(self, name)) != self.in_chans:
-                raise ValueError(
-                    f"{name} needs {self.in_chans} entries, one a channel, got {getattr(self, name)}"
-                )
+                raise ValueError(f"{name} needs {self.in_chans} entries, one a channel, got {getattr(self, name)}")
         if self.img_size < 1 or min(self.std) <= 0:
-            raise ValueError(
-                f"img_size must be at least 1 and std above 0, got {self.img_size} and {self.std}"
-            )
+            raise ValueError(f"img_size must be at least 1 and std above 0, got {self.img_size} and {self.std}")
 
 
 @dataclass(frozen=True)

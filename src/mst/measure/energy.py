@@ -46,9 +46,7 @@ class Cost:
     energy_pj: float
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.num_macs + other.num_macs, self.num_acs + other.num_acs, self.energy_pj + other.energy_pj
-        )
+        return Cost(self.num_macs + other.num_macs, self.num_acs + other.num_acs, self.energy_pj + other.energy_pj)
 
     @property
     def energy_mj(self) -> float:
@@ -90,9 +88,7 @@ class EnergyEstimate:
         return self.snn.energy_pj / self.ann.energy_pj
 
 
-def estimate_energy(
-    result: SimulationResult, constants: EnergyConstants = HOROWITZ_45NM_FP32
-) -> EnergyEstimate:
+def estimate_energy(result: SimulationResult, constants: EnergyConstants = HOROWITZ_45NM_FP32) -> EnergyEstimate:
     """Price the operations that a simulation recorded, per image.
 
     SNN: spikes x fan-out x ac_pj, plus dense MACs of analog operations x T x mac_pj.
@@ -108,12 +104,10 @@ def estimate_energy(
     Source: Horowitz, "Computing's energy problem", ISSCC 2014, for the constants.
     """
     if not result.operations:
-        raise ValueError(
-            "the simulation recorded no operations; run mst.simulate with record_operations=True"
-        )
+        raise ValueError("the simulation recorded no operations; run mst.simulate with record_operations=True")
     rows = tuple(_row(count, result, constants) for count in result.operations)
     nothing = Cost(0.0, 0.0, 0.0)
-    sites = {name: nothing for name in result.sites}
+    sites = dict.fromkeys(result.sites, nothing)
     for row in rows:
         for source in row.sources:
             share = 1.0 / len(row.sources)

@@ -139,9 +139,7 @@ def _read_header(path: Path) -> dict[str, Any]:
         with safe_open(str(path), "pt") as file:
             text = (file.metadata() or {}).get(_HEADER_KEY)
     except (SafetensorError, OSError, RuntimeError) as error:
-        hint = (
-            "; for released .pth weights use `mst import`" if path.suffix in (".pth", ".pt", ".bin") else ""
-        )
+        hint = "; for released .pth weights use `mst import`" if path.suffix in (".pth", ".pt", ".bin") else ""
         raise ValueError(f"{path} is no .safetensors file, or a damaged one ({error}){hint}") from error
     if text is None:
         raise ValueError(f"{path} holds tensors but no description; for foreign weights use `mst import`")

@@ -89,14 +89,10 @@ class MSTConfig:
         if self.masking_ratio > 0 and not self.mask_sites:
             raise ValueError(f"masking_ratio {self.masking_ratio} has no effect without mask_sites")
         if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
-            raise ValueError(
-                f"depths {self.depths} and num_heads {self.num_heads} need one positive entry a stage"
-            )
+            raise ValueError(f"depths {self.depths} and num_heads {self.num_heads} need one positive entry a stage")
         for stage, heads in enumerate(self.num_heads):
             if heads < 1 or (self.embed_dim << stage) % heads:
-                raise ValueError(
-                    f"stage {stage}: {self.embed_dim << stage} channels do not divide by {heads} heads"
-                )
+                raise ValueError(f"stage {stage}: {self.embed_dim << stage} channels do not divide by {heads} heads")
         for name in ("patch_size", "in_chans", "embed_dim", "window_size", "num_levels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -189,9 +185,7 @@ class PatchEmbed(nn.Module):
         """
         expected = (self.proj.in_channels, *self.image_shape)
         if x.dim() != 4 or tuple(x.shape[1:]) != expected:
-            raise ValueError(
-                f"the model takes images [B, {', '.join(map(str, expected))}], got {tuple(x.shape)}"
-            )
+            raise ValueError(f"the model takes images [B, {', '.join(map(str, expected))}], got {tuple(x.shape)}")
         y: Tensor = self.proj_if(self.norm(self.proj(x).flatten(2).transpose(1, 2)))
         return y
 
@@ -312,7 +306,7 @@ class PatchMerging(nn.Module):
         self.reduction_if = config.site("merge")
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, L, C] -> [B, L/4, 2C]; order of the four: (even row, even column), (odd, even), (even, odd), (odd, odd)."""
+        """[B, L, C] -> [B, L/4, 2C]; the four as (even row, even column), (odd, even), (even, odd), (odd, odd)."""
         height, width = self.resolution
         x = x.view(-1, height // 2, 2, width // 2, 2, x.shape[-1])
         x = x.permute(0, 1, 3, 4, 2, 5).reshape(x.shape[0], height * width // 4, 4 * x.shape[-1])
@@ -334,10 +328,7 @@ class Stage(nn.Module):
     ) -> None:
         super().__init__()
         self.blocks = nn.Sequential(
-            *(
-                MSTBlock(config, dim, num_heads, geometry, i % 2 == 1, rate)
-                for i, rate in enumerate(drop_paths)
-            )
+            *(MSTBlock(config, dim, num_heads, geometry, i % 2 == 1, rate) for i, rate in enumerate(drop_paths))
         )
         self.downsample = PatchMerging(config, dim, geometry.resolution) if merges else nn.Identity()
         self.grad_checkpointing = config.grad_checkpointing
@@ -372,10 +363,17 @@ class MaskedSpikingTransformer(nn.Module):
             if config.absolute_position_embedding
             else None
         )
-        rates = torch.linspace(0, config.drop_path_rate, sum(config.depths)).split(list(config.depths))
+        drop_paths = iter(torch.linspace(0, config.drop_path_rate, sum(config.depths)).tolist())
         self.layers = nn.Sequential(
             *(
-                Stage(config, config.embed_dim << i, heads, stages[i], rates[i].tolist(), i < len(stages) - 1)
+                Stage(
+                    config,
+                    config.embed_dim << i,
+                    heads,
+                    stages[i],
+                    [next(drop_paths) for _ in range(config.depths[i])],
+                    i < len(stages) - 1,
+                )
                 for i, heads in enumerate(config.num_heads)
             )
         )
@@ -471,13 +469,9 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _create(
-    variant: str, pretrained: bool, sizes: dict[str, Any], options: dict[str, Any]
-) -> MaskedSpikingTransformer:
+def _create(variant: str, pretrained: bool, sizes: dict[str, Any], options: dict[str, Any]) -> MaskedSpikingTransformer:
     if pretrained:
-        raise ValueError(
-            f"no weights are published for {variant}; use mst.import_released or mst.load_checkpoint"
-        )
+        raise ValueError(f"no weights are published for {variant}; use mst.import_released or mst.load_checkpoint")
 
     def build(**kwargs: Any) -> MaskedSpikingTransformer:
         return MaskedSpikingTransformer(MSTConfig(**kwargs))

@@ -26,9 +26,7 @@ def create_model(name: str, **options: Any) -> MaskedSpikingTransformer:
         ValueError: unknown name or option (suggests the nearest), or a value out of range.
     """
     if name not in MODEL_NAMES:
-        raise ValueError(
-            f"unknown model {name!r}{nearest_name(name, MODEL_NAMES)} Known: {', '.join(MODEL_NAMES)}"
-        )
+        raise ValueError(f"unknown model {name!r}{nearest_name(name, MODEL_NAMES)} Known: {', '.join(MODEL_NAMES)}")
     fields = [f.name for f in dataclasses.fields(MSTConfig)]
     for option in options:
         if option not in fields:

@@ -77,9 +77,7 @@ def infer_config(
     depths = tuple(sum(1 for stage, _ in blocks if stage == i) for i in range(num_stages))
     first_blocks = [f"layers.{i}.blocks.0." for i in range(num_stages)]
     needed = ["patch_embed.proj.weight", "norm.weight"]
-    needed += [
-        b + leaf for b in first_blocks for leaf in ("attn.relative_position_bias_table", "mlp.fc1.weight")
-    ]
+    needed += [b + leaf for b in first_blocks for leaf in ("attn.relative_position_bias_table", "mlp.fc1.weight")]
     missing = [name for name in needed if name not in state]
     if missing or not blocks:
         shown = ", ".join(missing) or "layers.0.blocks.0.*"
@@ -125,9 +123,7 @@ def _infer_img_size(state: Mapping[str, Tensor], patch_size: int, windows: list[
 
 def _load(model: MaskedSpikingTransformer, state: dict[str, Tensor]) -> None:
     """Copy `state` into `model`; every name must be consumed and none may be missing."""
-    ours = {
-        name.replace(".threshold", ".up"): tensor for name, tensor in model.state_dict(keep_vars=True).items()
-    }
+    ours = {name.replace(".threshold", ".up"): tensor for name, tensor in model.state_dict(keep_vars=True).items()}
     recomputed = {name: buffer for name, buffer in model.named_buffers() if name.endswith(_RECOMPUTED)}
     problems = [f"missing {name}" for name in ours if name not in state]
     problems += [f"unexpected {name}" for name in state if name not in ours and name not in recomputed]
@@ -137,9 +133,7 @@ def _load(model: MaskedSpikingTransformer, state: dict[str, Tensor]) -> None:
     if problems:
         raise ValueError(
             f"the weights do not fit an MST with img_size {model.config.img_size} "
-            f"({len(problems)} problems): "
-            + "; ".join(problems[:20])
-            + ("; ..." if len(problems) > 20 else "")
+            f"({len(problems)} problems): " + "; ".join(problems[:20]) + ("; ..." if len(problems) > 20 else "")
         )
     for name, buffer in recomputed.items():
         if name in state and not torch.equal(state[name].to(buffer.dtype), buffer):
@@ -148,9 +142,7 @@ def _load(model: MaskedSpikingTransformer, state: dict[str, Tensor]) -> None:
         for name, tensor in ours.items():
             tensor.copy_(state[name])
             if name.endswith(".up") and not bool((state[name] > 0).all()):
-                logger.warning(
-                    "threshold %s is %s; it acts as the smallest allowed", name, state[name].tolist()
-                )
+                logger.warning("threshold %s is %s; it acts as the smallest allowed", name, state[name].tolist())
 
 
 # ------------------------------------------------------------------------------------------- reading files
@@ -201,7 +193,8 @@ def _read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"no such file: {path}")
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            tensors: dict[str, Tensor] = load_file(path)
+            return tensors
         except SafetensorError as error:
             raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from error
     content = read_pickle(path)

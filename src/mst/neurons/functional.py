@@ -38,7 +38,7 @@ class _QCFSFunction(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc, untyped-decorator]
+    @once_differentiable
     def backward(ctx: FunctionCtx, grad_y: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, y, threshold = ctx.saved_tensors  # type: ignore[attr-defined]
         half_quantum = 0.5 / ctx.num_levels  # type: ignore[attr-defined]
@@ -46,9 +46,7 @@ class _QCFSFunction(torch.autograd.Function):
         # above it dy/dλ = 1 = y/λ; below it y = 0. So dλ = sum(g·y - gx·x)/λ holds everywhere.
         if _is_cpu_scalar(x, threshold):
             lam = max(threshold.item(), MIN_THRESHOLD)
-            grad_x = torch.ops.aten.hardtanh_backward(
-                grad_y, x, -lam * half_quantum, lam * (1 + half_quantum)
-            )
+            grad_x = torch.ops.aten.hardtanh_backward(grad_y, x, -lam * half_quantum, lam * (1 + half_quantum))
             grad_threshold = (_dot(grad_y, y) - _dot(grad_x, x)).div_(lam).reshape(threshold.shape)
         else:
             lam_t = threshold.clamp_min(MIN_THRESHOLD)
@@ -213,9 +211,7 @@ def keep_mask(
     stream = _mix64((seed & _U64) ^ _mix64((step << 32) ^ zlib.crc32(site.encode())))
     images = torch.arange(first_image, first_image + num_images, device=device)
     image_keys = _mix32(images.to(torch.int32) * _signed(_GOLDEN32) + _signed(stream & _U32))
-    element_keys = _mix32(
-        torch.arange(num_elements, device=device, dtype=torch.int32) + _signed(stream >> 32)
-    )
+    element_keys = _mix32(torch.arange(num_elements, device=device, dtype=torch.int32) + _signed(stream >> 32))
     # One more round over image ⊕ element; the last multiplication leaves its best bits on top, and a
     # signed comparison reads exactly those.
     bits = (image_keys[:, None] ^ element_keys).mul_(_signed(0x7FEB352D))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mst.measure import EnergyEstimate
@@ -15,7 +15,7 @@ from mst.models import write_atomically
 ANN_COLOUR, SNN_COLOUR, AC_COLOUR = "#444444", "#c1440e", "#2a6f97"
 CURVE_COLOURS = ("#c1440e", "#2a6f97", "#2d7d46", "#7b4fa3", "#b8860b")
 
-_STYLE = {
+_STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -48,9 +48,7 @@ def accuracy_vs_time(
             lowest = min(lowest, *accuracy)
             if label in ann_accuracies:
                 ann = 100 * ann_accuracies[label]
-                axes.axhline(
-                    ann, color=colour, linestyle="--", linewidth=1, label=f"ANN of {label}, {ann:.2f} %"
-                )
+                axes.axhline(ann, color=colour, linestyle="--", linewidth=1, label=f"ANN of {label}, {ann:.2f} %")
         longest = max(len(accuracy) for accuracy in curves.values())
         if longest > 1:
             axes.set_xscale("log", base=2)
@@ -102,18 +100,12 @@ def energy_bars(estimates: Mapping[str, EnergyEstimate], path: Path, title: str 
         axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
         axes.invert_yaxis()
         axes.margins(x=0.16)
-        axes.set_xlabel(
-            f"energy per image ({unit}), operations only, {next(iter(estimates.values())).constants.source}"
-        )
-        axes.xaxis.label.set_size(8)
+        source = next(iter(estimates.values())).constants.source
+        axes.set_xlabel(f"energy per image ({unit}), operations only\n{source}")
         axes.grid(visible=False, axis="y")
         axes.set_title(title or f"Energy at T = {next(iter(estimates.values())).num_steps}")
-        _legend_outside(axes)
+        axes.legend(loc="lower right")
         return _save(figure, path)
-
-
-def _legend_outside(axes: Axes) -> None:
-    axes.legend(loc="lower right")
 
 
 def _energy_unit(energy_pj: float) -> tuple[str, float]:

@@ -41,9 +41,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     return path
 
 
-def run_record(
-    verb: str, settings: Mapping[str, Any], results: Mapping[str, Any], **facts: Any
-) -> dict[str, Any]:
+def run_record(verb: str, settings: Mapping[str, Any], results: Mapping[str, Any], **facts: Any) -> dict[str, Any]:
     """The record of one command: its resolved settings, the versions it ran with, and its results.
 
     Args:

@@ -30,11 +30,12 @@ LAYER_NORM_MACS_PER_ELEMENT = 3
 BATCH_NORM_MACS_PER_ELEMENT = 1
 """One multiply-add in evaluation; none where it follows a linear map, into whose weights it folds."""
 
-_LAYOUT_ONLY = frozenset(
-    "view reshape permute transpose contiguous flatten unflatten roll unbind split chunk squeeze unsqueeze view_as "
-    "reshape_as expand expand_as cat concat stack pad __getitem__ to clone detach narrow select movedim swapaxes "
-    "index_select flip dropout max_pool2d float double half bfloat16 type_as".split()
-)
+_LAYOUT_ONLY = frozenset({
+    "view", "reshape", "permute", "transpose", "contiguous", "flatten", "unflatten", "roll", "unbind", "split",
+    "chunk", "squeeze", "unsqueeze", "view_as", "reshape_as", "expand", "expand_as", "cat", "concat", "stack",
+    "pad", "__getitem__", "to", "clone", "detach", "narrow", "select", "movedim", "swapaxes", "index_select",
+    "flip", "dropout", "max_pool2d", "float", "double", "half", "bfloat16", "type_as",
+})  # fmt: skip
 """Functions that move values without computing new ones: spikes stay spikes through them."""
 
 
@@ -202,9 +203,7 @@ class OperationRecorder:
         self._acs = {name: torch.zeros(num_steps, dtype=torch.int64) for name in self._modules}
         self._run: RunState | None = None
         self._left_drives = {
-            op.name: self._driven_by_left(op)
-            for op in operations
-            if op.kind == "product" and op.is_spike_driven
+            op.name: self._driven_by_left(op) for op in operations if op.kind == "product" and op.is_spike_driven
         }
         self._fan_out: dict[tuple[str, tuple[int, ...]], Tensor | int] = {}
 
@@ -228,11 +227,7 @@ class OperationRecorder:
 
     def counts(self) -> tuple[OperationCount, ...]:
         """What has been recorded, one entry per traced operation."""
-        none = (
-            torch.zeros_like(next(iter(self._acs.values())))
-            if self._acs
-            else torch.zeros(0, dtype=torch.int64)
-        )
+        none = torch.zeros_like(next(iter(self._acs.values()))) if self._acs else torch.zeros(0, dtype=torch.int64)
         return tuple(OperationCount(op, self._acs.get(op.name, none)) for op in self._operations)
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -286,7 +281,5 @@ def conv_fan_out(conv: nn.Conv2d, height: int, width: int) -> Tensor | int:
     fan_out = (windows[0, 0] * (conv.out_channels // conv.groups)).round().to(torch.int64)
     first = int(fan_out.flatten()[0])
     return (
-        first
-        if math.prod(fan_out.shape) * first == int(fan_out.sum()) and bool((fan_out == first).all())
-        else fan_out
+        first if math.prod(fan_out.shape) * first == int(fan_out.sum()) and bool((fan_out == first).all()) else fan_out
     )

@@ -123,17 +123,13 @@ def simulate(
     Source: Masked Spiking Transformer (ICCV 2023), inference; released code (logits summed over steps).
     """
     if not isinstance(snn, SpikingNetwork):
-        raise ValueError(
-            f"simulate takes what mst.convert returns, got {type(snn).__name__}; convert the model first"
-        )
+        raise ValueError(f"simulate takes what mst.convert returns, got {type(snn).__name__}; convert the model first")
     if num_steps < 1:
         raise ValueError(f"num_steps (T) must be at least 1, got {num_steps}")
     if steps_per_chunk is not None and steps_per_chunk < 1:
         raise ValueError(f"steps_per_chunk must be at least 1, got {steps_per_chunk}")
     began = time.perf_counter()
-    simulation = _Simulation(
-        snn, num_steps, steps_per_chunk, keep_step_logits, record_operations, seed, progress
-    )
+    simulation = _Simulation(snn, num_steps, steps_per_chunk, keep_step_logits, record_operations, seed, progress)
     with torch.no_grad():
         for images, labels in _batches(data):
             simulation.add_batch(images, labels)
@@ -144,10 +140,9 @@ def _batches(data: Batches) -> Iterator[tuple[Tensor, Tensor | None]]:
     if isinstance(data, Tensor):
         yield data, None
     elif isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], Tensor):
-        yield data[0], data[1]  # type: ignore[misc]
+        yield data[0], data[1]
     else:
-        for images, labels in data:
-            yield images, labels
+        yield from data
 
 
 class _Simulation:

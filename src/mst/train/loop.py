@@ -154,9 +154,7 @@ def train(
         TrainingDivergedError: the loss became NaN or infinite; the last checkpoint stays.
         OSError: `output` cannot be written.
     """
-    return _Trainer(model, train_data, test_data, output, config, info).run(
-        resume, on_step, on_epoch, on_resume
-    )
+    return _Trainer(model, train_data, test_data, output, config, info).run(resume, on_step, on_epoch, on_resume)
 
 
 class _Trainer:
@@ -184,9 +182,7 @@ class _Trainer:
             num_workers=config.num_workers,
         )  # fmt: skip
         if len(loader) == 0:
-            raise ValueError(
-                f"{len(train_data)} training images do not fill one batch of {config.batch_size}"
-            )  # type: ignore[arg-type]
+            raise ValueError(f"{len(train_data)} training images do not fill one batch of {config.batch_size}")  # type: ignore[arg-type]
         groups = param_groups_weight_decay(
             model, config.weight_decay, no_weight_decay_list=tuple(model.no_weight_decay())
         )
@@ -215,9 +211,7 @@ class _Trainer:
             else None
         )
         self.loss: nn.Module = (
-            SoftTargetCrossEntropy()
-            if self.mixup
-            else nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+            SoftTargetCrossEntropy() if self.mixup else nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         )
 
     def run(
@@ -246,9 +240,7 @@ class _Trainer:
                     on_epoch(record)
         finally:
             self.accelerator.end_training()
-        return TrainingResult(
-            tuple(history), best, self.output / LAST_CHECKPOINT, self.output / BEST_CHECKPOINT
-        )
+        return TrainingResult(tuple(history), best, self.output / LAST_CHECKPOINT, self.output / BEST_CHECKPOINT)
 
     def _begin(self) -> list[EpochRecord]:
         if (self.output / STATE_FILE).exists():
@@ -269,13 +261,9 @@ class _Trainer:
     def _restore(self) -> list[EpochRecord]:
         state = load_training_state(self.output)
         then, now = _flatten(state["config"]), _flatten(_plain(self._settings()))
-        changed = [
-            f"{k}: {then.get(k)} -> {now.get(k)}" for k in {**then, **now} if then.get(k) != now.get(k)
-        ]
+        changed = [f"{k}: {then.get(k)} -> {now.get(k)}" for k in {**then, **now} if then.get(k) != now.get(k)]
         if changed:
-            raise ValueError(
-                f"{self.output} was trained with other settings, so it cannot go on: {'; '.join(changed)}"
-            )
+            raise ValueError(f"{self.output} was trained with other settings, so it cannot go on: {'; '.join(changed)}")
         self.raw_model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         logger.info("resuming %s after epoch %d", self.output, state["epoch"])
@@ -295,11 +283,7 @@ class _Trainer:
                 raise TrainingDivergedError(
                     f"the loss became {value} in epoch {epoch}, step {step}, at learning rate "
                     f"{self.optimizer.param_groups[0]['lr']:.3g}; lower learning_rate or raise warmup_epochs. "
-                    + (
-                        f"{self.output / LAST_CHECKPOINT} holds the epoch before"
-                        if epoch
-                        else "No epoch was finished"
-                    )
+                    + (f"{self.output / LAST_CHECKPOINT} holds the epoch before" if epoch else "No epoch was finished")
                 )
             if on_step is not None:
                 on_step(1, value)
