@@ -55,8 +55,8 @@ class TokenBatchNorm(nn.BatchNorm1d):
             raise ValueError(f"TokenBatchNorm over {self.num_features} channels got {tuple(x.shape)}")
         mean, var, momentum = self.running_mean, self.running_var, self.momentum or 0.0
         if self.training:
-            if _RECOMPUTING.get():
-                mean = var = None
+            if _RECOMPUTING.get() and mean is not None and var is not None:
+                mean, var = mean.clone(), var.clone()  # moved, and thrown away
             elif self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
         flat = x.reshape(-1, self.num_features)

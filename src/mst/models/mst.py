@@ -363,7 +363,8 @@ class MaskedSpikingTransformer(nn.Module):
             if config.absolute_position_embedding
             else None
         )
-        drop_paths = iter(torch.linspace(0, config.drop_path_rate, sum(config.depths)).tolist())
+        last = max(1, sum(config.depths) - 1)
+        drop_paths = (config.drop_path_rate * block / last for block in range(last + 1))
         self.layers = nn.Sequential(
             *(
                 Stage(

@@ -9,6 +9,7 @@ import logging
 import math
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -166,7 +167,8 @@ def read_pickle(path: str | Path) -> object:
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     try:
-        with torch.serialization.safe_globals([(_ConfigNode, "yacs.config.CfgNode")]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([(_ConfigNode, "yacs.config.CfgNode")]):
+            warnings.simplefilter("ignore")  # remarks on old pickle protocols; what matters is raised
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|Unsupported (?:class|global|operand)):?\s+(\S+)", str(error))

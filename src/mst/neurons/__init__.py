@@ -1,5 +1,6 @@
 """Pre-activations or input currents come in; quantised activations or spikes go out."""
 
+from .activation import QCFS, name_sites
 from .functional import (
     MIN_THRESHOLD,
     check_masking_ratio,
@@ -11,7 +12,6 @@ from .functional import (
     qcfs,
 )
 from .integrate_and_fire import IFNeuron
-from .qcfs import QCFS, name_sites
 from .run_state import RunState, SiteCounts, current_run, running
 
 __all__ = [

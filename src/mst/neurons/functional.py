@@ -69,8 +69,9 @@ def qcfs(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
 
     y = λ · clip(floor(x·L/λ + 1/2) / L, 0, 1)
 
-    Gradient: straight through the floor, zero where the clip is active; λ receives the derivative of the
-    expression as written, (y - x)/λ inside the clip and 1 above it.
+    Gradient: straight through the floor; zero where the clip is active, that is where it changes its argument
+    (the floor below 0 or above L); λ receives the derivative of the expression as written, (y - x)/λ inside the
+    clip and 1 above it.
 
     A threshold at or below `MIN_THRESHOLD` acts as `MIN_THRESHOLD` and still receives its gradient, so an
     optimiser step that makes it negative neither breaks the network nor freezes the site.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .activation import QCFS
 from .functional import MIN_THRESHOLD, if_run, initial_membrane_potential, mask_spikes
-from .qcfs import QCFS
 from .run_state import SiteCounts, count_spikes, current_run
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,12 +46,14 @@ class Operation:
     name: module path.  kind: "linear", "convolution", "product", "batch_norm", "layer_norm" or "softmax".
     sources: sites whose spikes drive it; empty if its input is analog.
     dense_macs: MACs per image and step if every input counts; also what the ANN spends on an image.
+    driving_input: which operand the spikes come in by; 1 for the right operand of a product.
     """
 
     name: str
     kind: str
     sources: tuple[str, ...]
     dense_macs: int
+    driving_input: int = 0
 
     @property
     def is_spike_driven(self) -> bool:
@@ -129,9 +131,12 @@ def trace_operations(network: nn.Module, image: Tensor) -> tuple[Operation, ...]
     """
     found: dict[str, Operation] = {}
     mode = _OriginMode()
+    run = RunState(seed=0, batch_size=1)
 
     def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if current_run() is not run:  # another thread runs the same network
+                return
             if isinstance(module, IFNeuron):
                 mode.mark(output, frozenset({module.site}))
                 return
@@ -142,13 +147,13 @@ def trace_operations(network: nn.Module, image: Tensor) -> tuple[Operation, ...]
             if operation is not None:
                 before = found.get(name)
                 macs = operation.dense_macs + (before.dense_macs if before else 0)
-                found[name] = Operation(name, operation.kind, operation.sources, macs)
+                found[name] = replace(operation, dense_macs=macs)
 
         return hook
 
     handles = [m.register_forward_hook(note(n)) for n, m in network.named_modules() if _is_traced(m)]
     try:
-        with torch.no_grad(), running(RunState(seed=0, batch_size=1)), mode:
+        with torch.no_grad(), running(run), mode:
             network(image)
     finally:
         for handle in handles:
@@ -175,7 +180,8 @@ def _describe(
         fan_in = module.weight[0].numel()
         return Operation(name, "convolution", spikes[0], output.numel() * fan_in)
     if isinstance(module, ActivationProduct):
-        return Operation(name, "product", spikes[0] or spikes[1], output.numel() * inputs[0].shape[-1])
+        macs = output.numel() * inputs[0].shape[-1]
+        return Operation(name, "product", spikes[0] or spikes[1], macs, driving_input=0 if spikes[0] else 1)
     if isinstance(module, nn.Softmax):
         return Operation(name, "softmax", (), output.numel() * SOFTMAX_MACS_PER_ELEMENT)
     if isinstance(module, nn.LayerNorm):
@@ -198,20 +204,11 @@ class OperationRecorder:
     """
 
     def __init__(self, network: nn.Module, operations: tuple[Operation, ...], num_steps: int) -> None:
-        self._operations = operations
+        self._operations = {op.name: op for op in operations}
         self._modules = {op.name: network.get_submodule(op.name) for op in operations if op.is_spike_driven}
         self._acs = {name: torch.zeros(num_steps, dtype=torch.int64) for name in self._modules}
         self._run: RunState | None = None
-        self._left_drives = {
-            op.name: self._driven_by_left(op) for op in operations if op.kind == "product" and op.is_spike_driven
-        }
         self._fan_out: dict[tuple[str, tuple[int, ...]], Tensor | int] = {}
-
-    def _driven_by_left(self, operation: Operation) -> bool:
-        # Softmax outputs are analog, so in softmax @ v the spikes come from the right.
-        module = self._modules[operation.name]
-        assert isinstance(module, ActivationProduct)
-        return module.transpose_right
 
     @contextmanager
     def recording(self, run: RunState) -> Iterator[None]:
@@ -228,7 +225,7 @@ class OperationRecorder:
     def counts(self) -> tuple[OperationCount, ...]:
         """What has been recorded, one entry per traced operation."""
         none = torch.zeros_like(next(iter(self._acs.values()))) if self._acs else torch.zeros(0, dtype=torch.int64)
-        return tuple(OperationCount(op, self._acs.get(op.name, none)) for op in self._operations)
+        return tuple(OperationCount(op, self._acs.get(op.name, none)) for op in self._operations.values())
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -244,7 +241,7 @@ class OperationRecorder:
         """ACs of each step in the chunk: spikes that arrive, times the outputs that each of them reaches."""
         if isinstance(module, ActivationProduct):
             left, right = inputs
-            if self._left_drives[name]:
+            if self._operations[name].driving_input == 0:
                 reached = right.shape[-2] if module.transpose_right else right.shape[-1]
                 return _spikes_per_step(left, steps) * reached
             return _spikes_per_step(right, steps) * left.shape[-2]

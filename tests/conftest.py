@@ -1,0 +1,93 @@
+"""Small networks and data for every room's tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from mst.models import MaskedSpikingTransformer, MSTConfig
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_and_fixed_seed() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the networks are tiny, and tests run side by side
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tiny_config(**options: object) -> MSTConfig:
+    """Two stages of 4x4 and 2x2 tokens, small enough for every test."""
+    sizes: dict[str, object] = {
+        "img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 3, "embed_dim": 8, "depths": (2, 1),
+        "num_heads": (2, 2), "window_size": 2, "mlp_ratio": 2.0, "num_levels": 4,
+    }  # fmt: skip
+    return MSTConfig(**{**sizes, **options})  # type: ignore[arg-type]
+
+
+def randomise(model: torch.nn.Module, seed: int = 0) -> None:
+    """Give every parameter and statistic a value that shows: thresholds and variances above 0, the rest around 0."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if not tensor.is_floating_point() or name.endswith("attn_mask"):
+                continue
+            draw = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+            if name.endswith(("threshold", "running_var")):
+                tensor.copy_(0.3 + draw)
+            elif tensor.dim() == 1 and name.endswith("weight"):
+                tensor.copy_(0.5 + draw)
+            else:
+                fan_in = tensor[0].numel() if tensor.dim() > 1 else 4
+                tensor.copy_((2 * draw - 1) * (3 / fan_in) ** 0.5)
+
+
+@pytest.fixture
+def tiny_model() -> MaskedSpikingTransformer:
+    model = MaskedSpikingTransformer(tiny_config()).eval()
+    randomise(model)
+    return model.double()
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One network of the released system and what it did."""
+
+    config: dict[str, object]
+    spike_counts: dict[str, int]
+    state: dict[str, Tensor]
+    images: Tensor
+    ann_logits: Tensor
+    step_logits: Tensor
+
+
+@pytest.fixture(scope="session")
+def golden() -> Golden:
+    with safe_open(str(GOLDEN / "no_mlp_bn.safetensors"), "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    return Golden(
+        json.loads(metadata["config"]),
+        json.loads(metadata["spike_counts"]),
+        {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")},
+        tensors["input"].double(),
+        tensors["ann_logits"],
+        tensors["snn_step_logits"],
+    )

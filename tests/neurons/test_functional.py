@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mst.neurons import MIN_THRESHOLD, if_run, if_step, initial_membrane_potential, keep_mask, mask_spikes, qcfs
+from mst.neurons.functional import _QCFSFunction
+
+
+class _Floor(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.floor()
+
+    @staticmethod
+    def backward(ctx: object, grad: Tensor) -> Tensor:
+        return grad
+
+
+def plain_qcfs(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
+    """The expression as the paper writes it, differentiated by autograd.
+
+    The clip is active where it changes its argument. torch.clamp is not used: whether its gradient passes at the
+    very borders, where floor puts many values, depends on the version of torch.
+    """
+    level = _Floor.apply(x * num_levels / threshold + 0.5) / num_levels
+    clipped = torch.where(level < 0, torch.zeros_like(level), torch.where(level > 1, torch.ones_like(level), level))
+    return threshold * clipped
+
+
+@pytest.mark.parametrize("num_levels", [1, 2, 7, 16])
+@pytest.mark.parametrize("threshold", [0.3, 2.0])
+def test_qcfs_value_and_both_gradients_equal_the_plain_expression(num_levels: int, threshold: float) -> None:
+    x = (torch.randn(4000, dtype=torch.float64) * 2 * threshold).requires_grad_()
+    lam = torch.tensor([threshold], dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4000, dtype=torch.float64)
+    expected = torch.autograd.grad((plain_qcfs(x, lam, num_levels) * weight).sum(), (x, lam))
+    got = torch.autograd.grad((qcfs(x, lam, num_levels) * weight).sum(), (x, lam))
+    torch.testing.assert_close(qcfs(x, lam, num_levels), plain_qcfs(x, lam, num_levels), rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(got[0], expected[0], rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(got[1], expected[1], rtol=1e-10, atol=1e-10)
+
+
+def test_qcfs_threshold_gradient_is_the_closed_form() -> None:
+    x = torch.tensor([-1.0, 0.3, 1.9, 5.0], dtype=torch.float64)
+    lam = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
+    gradients = [torch.autograd.grad(qcfs(x[i : i + 1], lam, 4).sum(), lam)[0].item() for i in range(4)]
+    # below: 0; inside: (y - x)/λ with y = 0.5 and 2.0; above: 1
+    assert gradients == pytest.approx([0.0, (0.5 - 0.3) / 2, (2.0 - 1.9) / 2, 1.0])
+
+
+def test_qcfs_per_channel_threshold_equals_one_call_a_channel() -> None:
+    x = torch.randn(50, 3, dtype=torch.float64, requires_grad=True)
+    lam = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    together = torch.autograd.grad(qcfs(x, lam, 8).square().sum(), (x, lam))
+    for c in range(3):
+        alone = lam[c : c + 1].detach().requires_grad_()
+        apart = torch.autograd.grad(qcfs(x[:, c], alone, 8).square().sum(), (x, alone))
+        torch.testing.assert_close(together[0][:, c], apart[0][:, c], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(together[1][c : c + 1], apart[1], rtol=1e-12, atol=1e-12)
+
+
+def test_qcfs_other_devices_path_equals_cpu_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(500, dtype=torch.float64, requires_grad=True)
+    lam = torch.tensor([0.7], dtype=torch.float64, requires_grad=True)
+    fast = qcfs(x, lam, 16)
+    fast_grads = torch.autograd.grad(fast.sin().sum(), (x, lam))
+    monkeypatch.setattr("mst.neurons.functional._is_cpu_scalar", lambda x, threshold: False)
+    general = qcfs(x, lam, 16)
+    general_grads = torch.autograd.grad(general.sin().sum(), (x, lam))
+    torch.testing.assert_close(fast, general, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(fast_grads, general_grads, rtol=1e-10, atol=1e-10)
+
+
+def test_qcfs_threshold_stays_usable_when_an_optimiser_step_makes_it_negative() -> None:
+    lam = torch.tensor([-0.5], requires_grad=True)
+    x = torch.tensor([1.0, -1.0])
+    y = qcfs(x, lam, 4)
+    assert y.tolist() == pytest.approx([MIN_THRESHOLD, 0.0])
+    y.sum().backward()
+    assert lam.grad is not None
+    assert lam.grad.item() == pytest.approx(1.0)  # it can grow back
+
+
+def test_qcfs_num_levels_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_levels must be at least 1, got 0"):
+        qcfs(torch.zeros(1), torch.ones(1), 0)
+
+
+def test_qcfs_is_one_node_of_the_graph() -> None:
+    y = qcfs(torch.zeros(3, requires_grad=True), torch.ones(1, requires_grad=True), 4)
+    assert isinstance(y.grad_fn, _QCFSFunction._backward_cls)  # type: ignore[attr-defined]
+
+
+# ----------------------------------------------------------------------------------------- IF neuron
+
+
+def test_if_step_follows_a_trace_computed_by_hand() -> None:
+    threshold, v = torch.tensor([1.0]), torch.tensor([0.5])
+    trace = []
+    for x in [0.25, 0.25, 0.25, 2.0, 0.0, -3.0, 1.0]:
+        spike, v = if_step(torch.tensor([x]), v, threshold)
+        trace.append((spike.item(), v.item()))
+    assert trace == [(0, 0.75), (1, 0.0), (0, 0.25), (1, 1.25), (1, 0.25), (0, -2.75), (0, -1.75)]
+
+
+def test_if_step_fires_on_reaching_the_threshold() -> None:
+    spike, v = if_step(torch.tensor([1.0]), torch.tensor([1.0]), torch.tensor([2.0]))
+    assert (spike.item(), v.item()) == (2.0, 0.0)
+
+
+def test_if_run_equals_if_step_by_step_and_leaves_its_arguments_alone() -> None:
+    x, v0 = torch.randn(9, 4, 3, dtype=torch.float64), torch.rand(4, 3, dtype=torch.float64)
+    threshold, before = torch.tensor([0.8], dtype=torch.float64), (x.clone(), v0.clone())
+    spikes, v_end = if_run(x, v0, threshold)
+    assert torch.equal(x, before[0])
+    assert torch.equal(v0, before[1])
+    v = v0
+    for t in range(9):
+        expected, v = if_step(x[t], v, threshold)
+        assert torch.equal(spikes[t], expected)
+    assert torch.equal(v_end, v)
+
+
+def test_if_run_state_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(4,\), the state \(5,\)"):
+        if_run(torch.zeros(2, 4), torch.zeros(5), torch.ones(1))
+
+
+@given(
+    st.lists(st.floats(-4, 4, width=32), min_size=1, max_size=40),
+    st.sampled_from([0.5, 1.0, 2.0, 0.75]),
+)
+def test_if_run_conserves_charge_and_sends_zero_or_one_spike(currents: list[float], threshold: float) -> None:
+    x, lam = torch.tensor(currents, dtype=torch.float64)[:, None], torch.tensor([threshold], dtype=torch.float64)
+    spikes, v = if_run(x, initial_membrane_potential(x[0], lam), lam)
+    assert set(spikes.flatten().tolist()) <= {0.0, threshold}
+    assert (threshold / 2 + x.sum() - spikes.sum() - v).abs().item() < 1e-9
+
+
+@settings(max_examples=300)
+@given(st.integers(-200, 600), st.integers(1, 32), st.integers(1, 8))
+def test_constant_input_over_num_levels_steps_gives_exactly_the_qcfs_output(
+    numerator: int, num_levels: int, threshold_eighths: int
+) -> None:
+    """In exact rationals too: the count of spikes is the level, ties at rounding included."""
+    threshold = Fraction(threshold_eighths, 8)
+    x = Fraction(numerator, 64)
+    v, count = threshold / 2, 0
+    for _ in range(num_levels):
+        v += x
+        if v >= threshold:
+            v, count = v - threshold, count + 1
+    assert count == min(max(math.floor(x * num_levels / threshold + Fraction(1, 2)), 0), num_levels)
+    if num_levels & (num_levels - 1) == 0:  # sums of these numbers are exact in binary
+        lam = torch.tensor([float(threshold)], dtype=torch.float64)
+        current = torch.full((num_levels, 1), float(x), dtype=torch.float64)
+        spikes, _ = if_run(current, initial_membrane_potential(current[0], lam), lam)
+        assert int((spikes > 0).sum()) == count
+        assert int((qcfs(current[0], lam, num_levels) / lam * num_levels).round()) == count
+
+
+def test_time_varying_input_leaves_an_unevenness_error() -> None:
+    """Spikes once sent can't be taken back: mean input 0, mean output not. The reason rate coding needs long T."""
+    x, lam = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]]), torch.tensor([1.0])
+    spikes, _ = if_run(x, initial_membrane_potential(x[0], lam), lam)
+    assert spikes.mean().item() == 0.5
+    assert qcfs(x.mean(0), lam, 4).item() == 0.0
+
+
+# ----------------------------------------------------------------------------------- random spike masking
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 0.5, 0.75])
+def test_keep_mask_drops_the_given_fraction(ratio: float) -> None:
+    keep = keep_mask(200, 500, ratio, seed=3, site="a", step=5)
+    deviation = (keep.double().mean() - (1 - ratio)).abs().item()
+    assert deviation <= 4 * math.sqrt(ratio * (1 - ratio) / keep.numel())
+    for axis in (0, 1):  # no image and no neuron is favoured
+        spread = keep.double().mean(axis).std().item()
+        expected = math.sqrt(ratio * (1 - ratio) / keep.shape[axis])
+        assert spread == pytest.approx(expected, rel=0.2, abs=1e-12)
+
+
+@pytest.mark.parametrize("change", [{"seed": 4}, {"site": "b"}, {"step": 6}, {"first_image": 400}])
+def test_keep_mask_draws_are_independent_across_seed_site_step_and_image(change: dict[str, object]) -> None:
+    base: dict[str, object] = {"seed": 3, "site": "a", "step": 5, "first_image": 0}
+    a = keep_mask(200, 500, 0.5, **base)  # type: ignore[arg-type]
+    b = keep_mask(200, 500, 0.5, **{**base, **change})  # type: ignore[arg-type]
+    agreement = (a == b).double().mean().item()
+    assert agreement == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(a.numel()))
+
+
+def test_keep_mask_neighbouring_elements_and_steps_are_uncorrelated() -> None:
+    keeps = torch.stack([keep_mask(50, 200, 0.5, seed=0, site="s", step=t).flatten() for t in range(64)]).double()
+    centred = keeps - keeps.mean(1, keepdim=True)
+    correlation = (centred @ centred.T) / (centred.norm(dim=1)[:, None] * centred.norm(dim=1)[None])
+    off_diagonal = correlation - torch.eye(64, dtype=torch.float64)
+    assert off_diagonal.abs().max().item() < 5.5 / math.sqrt(keeps.shape[1])
+    lagged = (centred[:, 1:] * centred[:, :-1]).mean(1) / centred.square().mean(1)
+    assert lagged.abs().max().item() < 5 / math.sqrt(keeps.shape[1])
+
+
+def test_keep_mask_of_an_image_does_not_depend_on_its_batch() -> None:
+    whole = keep_mask(6, 40, 0.5, seed=1, site="s", step=2)
+    parts = [keep_mask(n, 40, 0.5, seed=1, site="s", step=2, first_image=i) for i, n in ((0, 1), (1, 3), (4, 2))]
+    assert torch.equal(whole, torch.cat(parts))
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, float("nan")])
+def test_keep_mask_ratio_outside_its_range_is_refused(ratio: float) -> None:
+    with pytest.raises(ValueError, match=r"fraction dropped, in \[0, 1\)"):
+        keep_mask(1, 1, ratio, seed=0, site="s", step=0)
+
+
+def test_mask_spikes_only_removes_and_does_not_rescale() -> None:
+    spikes = torch.tensor([2.0, 0.0, 2.0, 2.0])
+    assert mask_spikes(spikes, torch.tensor([True, True, False, True])).tolist() == [2.0, 0.0, 0.0, 2.0]

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mst.neurons import QCFS, IFNeuron, RunState, name_sites, running
+
+
+def neuron(masking_ratio: float = 0.0) -> IFNeuron:
+    return IFNeuron(torch.tensor([1.0]), masking_ratio, "site")
+
+
+def test_qcfs_module_has_the_released_defaults() -> None:
+    site = QCFS()
+    assert (site.num_levels, site.threshold.tolist(), site.masking_ratio) == (16, [2.0], 0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_levels": 0}, "num_levels must be at least 1"),
+        ({"threshold": 0.0}, "threshold must be above 0"),
+        ({"masking_ratio": 1.0}, "masking_ratio is the fraction dropped"),
+        ({"masking_ratio": 75.0}, "for 75 % write 0.75"),
+    ],
+)
+def test_qcfs_module_value_out_of_range_is_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        QCFS(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_qcfs_module_masks_in_training_and_in_evaluation_without_rescaling(training: bool) -> None:
+    site = QCFS(num_levels=4, threshold=1.0, masking_ratio=0.75).train(training)
+    y = site(torch.full((100, 100), 0.5))
+    assert set(y.unique().tolist()) == {0.0, 0.5}
+    assert (y > 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+def test_qcfs_module_masks_repeat_inside_a_run_and_differ_between_calls_outside() -> None:
+    site = QCFS(num_levels=4, threshold=1.0, masking_ratio=0.5)
+    x = torch.full((4, 50), 0.5)
+    with running(RunState(seed=1, batch_size=4)):
+        first, second = site(x), site(x)
+    assert torch.equal(first, second)
+    assert not torch.equal(site(x), site(x))
+
+
+def test_qcfs_module_masked_elements_get_no_gradient() -> None:
+    site = QCFS(num_levels=4, threshold=1.0, masking_ratio=0.5)
+    x = torch.full((200,), 0.5, requires_grad=True)
+    y = site(x)
+    y.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad != 0, y != 0)
+
+
+def test_name_sites_gives_each_site_its_module_path() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), QCFS(), nn.Sequential(QCFS()))
+    assert list(name_sites(model)) == ["1", "2.0"]
+    assert model[2][0].site == "2.0"
+
+
+def test_if_neuron_outside_a_run_says_how_to_run_it() -> None:
+    with pytest.raises(RuntimeError, match=r"'site' is a spiking neuron.*call mst.simulate"):
+        neuron()(torch.zeros(1, 1))
+
+
+def test_if_neuron_keeps_its_state_in_the_run_and_none_in_itself() -> None:
+    site, x = neuron(), torch.full((2, 3), 0.3)
+    one, other = RunState(seed=0, batch_size=2), RunState(seed=0, batch_size=2)
+    with running(one):
+        first = [site(x) for _ in range(4)]
+    with running(other):
+        again = [site(x) for _ in range(4)]
+    assert torch.equal(torch.stack(first), torch.stack(again))
+    assert list(site.state_dict()) == ["threshold"]
+    assert one.membrane_potential["site"].shape == (2, 3)
+
+
+def test_if_neuron_interleaved_runs_do_not_touch_each_other() -> None:
+    site = neuron()
+    x, y = torch.full((1, 5), 0.37), torch.full((1, 5), 0.81)
+    alone = RunState(seed=0, batch_size=1)
+    with running(alone):
+        expected = [site(x) for _ in range(6)]
+    a, b = RunState(seed=0, batch_size=1), RunState(seed=0, batch_size=1)
+    got = []
+    for _ in range(6):
+        with running(a):
+            got.append(site(x))
+        with running(b):
+            site(y)
+    assert torch.equal(torch.stack(got), torch.stack(expected))
+
+
+def test_if_neuron_batch_that_does_not_fit_the_run_is_named() -> None:
+    site = neuron()
+    with running(RunState(seed=0, batch_size=2, steps_in_chunk=2)) as run:
+        with pytest.raises(ValueError, match=r"'site': the first axis of \(6, 3\).*2 steps x 2 images = 4"):
+            site(torch.zeros(6, 3))
+        site(torch.zeros(4, 3))
+        with pytest.raises(ValueError, match=r"'site': a step has shape \(2, 5\).*began with \(2, 3\)"):
+            site(torch.zeros(4, 5))
+        assert list(run.membrane_potential) == ["site"]
+
+
+def test_if_neuron_counts_what_it_sent_and_what_the_mask_took() -> None:
+    masked, free = neuron(0.5), neuron()
+    x = torch.full((4 * 2, 1000), 0.6)
+    runs = []
+    for site in (masked, free):
+        run = RunState(seed=0, batch_size=2, steps_in_chunk=4)
+        with running(run):
+            out = site(x)
+        counts = run.counts["site"]
+        assert torch.cat(counts.sent).tolist() == [(step > 0).sum().item() for step in out.view(4, -1)]
+        runs.append(counts)
+    fired = torch.cat(runs[0].sent) + torch.cat(runs[0].dropped)
+    assert torch.equal(fired, torch.cat(runs[1].sent))  # masking drops spikes, it does not stop firing
+    assert int(torch.cat(runs[1].dropped).sum()) == 0
+    assert runs[0].num_neurons == 1000
+
+
+def test_if_neuron_takes_the_threshold_that_its_qcfs_acts_with() -> None:
+    site = QCFS(threshold=1.0)
+    with torch.no_grad():
+        site.threshold.fill_(-3.0)
+    assert IFNeuron.from_qcfs(site, "s").threshold.item() == pytest.approx(1e-4)
+    with torch.no_grad():
+        site.threshold.fill_(float("nan"))
+    with pytest.raises(ValueError, match="'s': a neuron needs a finite threshold"):
+        IFNeuron.from_qcfs(site, "s")

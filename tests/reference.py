@@ -1,0 +1,128 @@
+"""The released system written down plainly, from its description: slow, without any of the package's code.
+
+It reads a released state dict (`<site>.up` thresholds) and is what `mst` must agree with, spike for spike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass
+class Reference:
+    """An ANN (`spiking=False`) or one run of its SNN: call it once per time step."""
+
+    state: dict[str, Tensor]
+    patch: int
+    windows: list[int]
+    shifts: list[int]
+    resolutions: list[int]
+    depths: list[int]
+    heads: list[int]
+    levels: int
+    spiking: bool
+    potential: dict[str, Tensor] = field(default_factory=dict)
+    spikes: Counter[str] = field(default_factory=Counter)
+
+    def neuron(self, site: str, x: Tensor) -> Tensor:
+        lam = self.state[f"{site}.up"]
+        if not self.spiking:
+            return lam * torch.clamp(torch.floor(x * self.levels / lam + 0.5) / self.levels, 0, 1)
+        v = self.potential.get(site, torch.full_like(x, 0.5) * lam) + x
+        fired = (v >= lam).to(x.dtype)
+        self.potential[site] = v - lam * fired
+        self.spikes[site] += int(fired.sum())
+        return lam * fired
+
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        s = self.state
+        scale = s[f"{name}.weight"] / torch.sqrt(s[f"{name}.running_var"] + 1e-5)
+        return (x - s[f"{name}.running_mean"]) * scale + s[f"{name}.bias"]
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        return F.linear(x, self.state[f"{name}.weight"], self.state.get(f"{name}.bias"))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        s = self.state
+        x = F.conv2d(images, s["patch_embed.proj.weight"], s["patch_embed.proj.bias"], stride=self.patch)
+        x = self.neuron("patch_embed.proj_if", self.norm("patch_embed.norm", x.flatten(2).transpose(1, 2)))
+        if "absolute_pos_embed" in s:
+            x = x + s["absolute_pos_embed"]
+        for stage, depth in enumerate(self.depths):
+            for block in range(depth):
+                x = self.block(stage, block, x)
+            if stage < len(self.depths) - 1:
+                x = self.merge(stage, x)
+        x = F.layer_norm(x, x.shape[-1:], s["norm.weight"], s["norm.bias"])
+        return F.linear(x.mean(1), s["head.weight"], s["head.bias"])
+
+    def block(self, stage: int, index: int, x: Tensor) -> Tensor:
+        name = f"layers.{stage}.blocks.{index}"
+        a = self.neuron(f"{name}.shortcut1_if", self.norm(f"{name}.norm1", x))
+        x = x + self.attention(name, stage, self.shifts[stage] if index % 2 else 0, a)
+        x = self.norm(f"{name}.norm2", x)
+        y = self.linear(f"{name}.mlp.fc1", self.neuron(f"{name}.shortcut2_if", x))
+        has_norm = f"{name}.mlp.norm1.weight" in self.state
+        y = self.neuron(f"{name}.mlp.fc1_if", self.norm(f"{name}.mlp.norm1", y) if has_norm else y)
+        y = self.linear(f"{name}.mlp.fc2", y)
+        return x + self.neuron(f"{name}.mlp.fc2_if", self.norm(f"{name}.mlp.norm2", y) if has_norm else y)
+
+    def attention(self, name: str, stage: int, shift: int, x: Tensor) -> Tensor:
+        """Token by token: which window a token falls into, and which tokens it may see there."""
+        size, window, heads = self.resolutions[stage], self.windows[stage], self.heads[stage]
+        channels = x.shape[-1]
+        q, k, v = self.linear(f"{name}.attn.qkv", x).chunk(3, dim=-1)
+        q = self.neuron(f"{name}.attn.q_if", q)
+        k = self.neuron(f"{name}.attn.k_if", k)
+        v = self.neuron(f"{name}.attn.v_if", v)
+        groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for row in range(size):
+            for column in range(size):
+                shifted = ((row - shift) % size, (column - shift) % size)
+                groups.setdefault((shifted[0] // window, shifted[1] // window), []).append((row, column))
+        for members in groups.values():  # in the order of the shifted window, row by row
+            members.sort(key=lambda rc: ((rc[0] - shift) % size, (rc[1] - shift) % size))
+        order = sorted(groups)
+        tokens = torch.tensor([[row * size + column for row, column in groups[g]] for g in order])
+        dim = channels // heads
+
+        def split(t: Tensor) -> Tensor:  # [B, W, H, N, D]
+            return t[:, tokens].view(t.shape[0], len(order), -1, heads, dim).transpose(2, 3)
+
+        q, k, v = split(q), split(k), split(v)
+        scores = self.neuron(f"{name}.attn.attn_if", q @ k.transpose(-1, -2) / math.sqrt(dim))
+        table = self.state[f"{name}.attn.relative_position_bias_table"]
+        bias = torch.zeros(len(order), heads, window**2, window**2, dtype=x.dtype)
+        for w, g in enumerate(order):
+            for i, (ri, ci) in enumerate(groups[g]):
+                for j, (rj, cj) in enumerate(groups[g]):
+                    dy = i // window - j // window + window - 1
+                    dx = i % window - j % window + window - 1
+                    bias[w, :, i, j] = table[dy * (2 * window - 1) + dx]
+                    if shift:
+                        wraps_apart = (ri < shift) != (rj < shift) or (ci < shift) != (cj < shift)
+                        in_last = (g[0] == order[-1][0], g[1] == order[-1][1])
+                        rows_apart = in_last[0] and (ri < shift) != (rj < shift)
+                        columns_apart = in_last[1] and (ci < shift) != (cj < shift)
+                        assert wraps_apart == (rows_apart or columns_apart)
+                        if wraps_apart:
+                            bias[w, :, i, j] += -100.0
+        mixed = self.neuron(f"{name}.attn.attn_v_if", torch.softmax(scores + bias, dim=-1) @ v)
+        mixed = mixed.transpose(2, 3).reshape(x.shape[0], -1, channels)
+        out = torch.empty_like(x)
+        out[:, tokens.flatten()] = mixed
+        return self.neuron(f"{name}.attn.proj_if", self.linear(f"{name}.attn.proj", out))
+
+    def merge(self, stage: int, x: Tensor) -> Tensor:
+        size = self.resolutions[stage]
+        grid = x.view(x.shape[0], size, size, -1)
+        parts = [grid[:, 0::2, 0::2], grid[:, 1::2, 0::2], grid[:, 0::2, 1::2], grid[:, 1::2, 1::2]]
+        x = torch.cat(parts, dim=-1).flatten(1, 2)
+        name = f"layers.{stage}.downsample"
+        return self.neuron(f"{name}.reduction_if", self.linear(f"{name}.reduction", self.norm(f"{name}.norm", x)))
