@@ -1,0 +1,268 @@
+"""The command as its users meet it: a short real run, then every way to get it wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import mst
+from conftest import Golden
+from mst.cli.main import main
+from mst.cli.parser import normalise
+from mst.cli.verbs import VERBS
+from mst.recipes import recipe_names
+
+SHORT = ["--train.epochs", "2", "--train.learning-rate", "1e-2", "--train.eval-batch-size", "360"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    assert main(["train", "--output", str(folder), "--masking-ratio", "0.5", *SHORT]) == 0
+    return folder
+
+
+def test_train_writes_checkpoints_and_a_record(trained: Path) -> None:
+    record = json.loads((trained / "run_record.json").read_text())
+    assert record["verb"] == "train"
+    assert record["settings"]["masking_ratio"] == 0.5
+    assert record["settings"]["train"]["epochs"] == 2
+    assert len(record["results"]["history"]) == 2
+    assert record["seed"] == 0
+    assert len(record["data_fingerprint"]) == 64
+    assert mst.load_checkpoint(trained / "last.safetensors").config.masking_ratio == 0.5
+
+
+def test_simulate_writes_curve_sites_and_pictures(trained: Path, tmp_path: Path) -> None:
+    checkpoint = str(trained / "last.safetensors")
+    arguments = ["--dataset", "digits", "--time-steps", "6", "--output", str(tmp_path), "--max-images", "50"]
+    assert main(["simulate", checkpoint, *arguments]) == 0
+    result = json.loads((tmp_path / "simulation.json").read_text())
+    assert len(result["accuracy"]) == result["num_steps"] == 6
+    assert result["num_images"] == 50
+    assert {"firing_rate", "spikes", "threshold"} <= result["sites"]["patch_embed.proj_if"].keys()
+    assert sum(site["dropped_spikes"] for site in result["sites"].values()) > 0
+    for name in ("accuracy_vs_time.png", "firing_rates.png", "run_record.json"):
+        assert (tmp_path / name).stat().st_size > 0
+
+
+def test_evaluate_and_simulate_agree_on_the_ann(trained: Path, tmp_path: Path) -> None:
+    checkpoint = str(trained / "last.safetensors")
+    assert main(["evaluate", checkpoint, "--output", str(tmp_path / "e"), "--batch-size", "77"]) == 0
+    assert main(["simulate", checkpoint, "--output", str(tmp_path / "s"), "--time-steps", "1"]) == 0
+    evaluation = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    simulation = json.loads((tmp_path / "s" / "simulation.json").read_text())
+    assert evaluation["ann_accuracy"] == simulation["ann_accuracy"]
+    assert evaluation["num_images"] == simulation["num_images"] == 360
+
+
+def test_measure_writes_operations_and_energy(trained: Path, tmp_path: Path) -> None:
+    checkpoint = str(trained / "last.safetensors")
+    arguments = ["--time-steps", "4", "--max-images", "20", "--output", str(tmp_path), "--ac-pj", "1.8"]
+    assert main(["measure", checkpoint, *arguments]) == 0
+    result = json.loads((tmp_path / "measurement.json").read_text())
+    for figure in ("energy_pj", "num_macs", "num_acs"):
+        assert set(result[figure]) == {"snn", "ann"}
+        assert sum(row["snn"][figure] for row in result["operations"].values()) == pytest.approx(result[figure]["snn"])
+    expected = result["num_macs"]["snn"] * 4.6 + result["num_acs"]["snn"] * 1.8
+    assert result["energy_pj"]["snn"] == pytest.approx(expected)
+    assert (tmp_path / "energy.png").exists()
+
+
+def test_masking_ratio_other_than_the_stored_one_is_said_aloud(
+    trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = str(trained / "last.safetensors")
+    assert main(["evaluate", checkpoint, "--output", str(tmp_path), "--masking-ratio", "0"]) == 0
+    assert "was made with masking ratio 0.5; it is run with 0" in " ".join(capfd.readouterr().err.split())
+    assert json.loads((tmp_path / "evaluation.json").read_text())["masking_ratio"] == 0.0
+
+
+def test_import_turns_released_weights_into_a_checkpoint(golden: Golden, tmp_path: Path) -> None:
+    torch.save({"model": golden.state}, tmp_path / "released.pth")
+    output = tmp_path / "x.safetensors"
+    arguments = ["--img-size", "28", "--masking-ratio", "0.75", "--dataset", "fashion-mnist"]
+    assert main(["import", str(tmp_path / "released.pth"), str(output), *arguments]) == 0
+    model = mst.load_checkpoint(output)
+    assert model.config.masking_ratio == 0.75
+    assert torch.equal(model.head.weight, golden.state["head.weight"])
+    assert mst.read_checkpoint_info(output).dataset == "fashion-mnist"
+    assert json.loads((tmp_path / "x.run_record.json").read_text())["verb"] == "import"
+
+
+def test_resume_continues_and_says_nothing_was_lost(trained: Path, tmp_path: Path) -> None:
+    arguments = ["train", "--output", str(tmp_path), *SHORT]
+    assert main(arguments) == 0
+    before = (tmp_path / "last.safetensors").read_bytes()
+    assert main([*arguments, "--resume"]) == 0  # it was finished: nothing changes
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+
+
+def test_datasets_lists_and_checks(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["datasets"]) == 0
+    out = capfd.readouterr().out
+    assert "digits" in out
+    assert "fashion-mnist" in out
+    assert main(["datasets", "--check", "digits"]) == 0
+    assert "1,437 training and 360 test images of 1x8x8 px" in capfd.readouterr().out
+
+
+def test_configuration_file_with_overrides(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("num_levels: 8\ntrain:\n  epochs: 2\n  batch_size: 32\n")
+    arguments = ["train", "--config", str(config), "--train.batch-size", "128", "--output", str(tmp_path / "o")]
+    assert main(arguments) == 0
+    settings = json.loads((tmp_path / "o" / "run_record.json").read_text())["settings"]
+    assert (settings["num_levels"], settings["train"]["epochs"], settings["train"]["batch_size"]) == (8, 2, 128)
+
+
+def test_options_are_normalised() -> None:
+    assert normalise(VERBS, ["train", "--resume", "--train.batch-size=3"]) == [
+        "train", "--resume", "true", "--train.batch_size=3",
+    ]  # fmt: skip
+    assert normalise(VERBS, ["train", "--resume", "false"]) == ["train", "--resume", "false"]
+    assert normalise(VERBS, ["train", "--config", "digits-mst"])[1].endswith("recipes/digits-mst.yaml")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb_explains_each_option(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "_" not in "".join(word for word in out.split() if word.startswith("--"))
+
+
+# ----------------------------------------------------------------------------------------------- bad input
+
+
+def fails(arguments: list[str], capfd: pytest.CaptureFixture[str], code: int = 1) -> str:
+    """Run a command that must fail; returns the one line it says."""
+    capfd.readouterr()
+    assert main(arguments) == code
+    error = capfd.readouterr().err
+    assert "Traceback" not in error
+    if code == 1:
+        lines = [line for line in error.splitlines() if line.startswith("mst: error:")]
+        assert len(lines) == 1
+        return lines[0]
+    return " ".join(error.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "--dataset", "digit"], 1, "unknown data set 'digit'; did you mean digits?"),
+        (["train", "--model", "mst_nano_patch2"], 1, "did you mean mst_nano_patch2_window2_8"),
+        (["train", "--model-options.embed_dims", "3"], 1, "unknown model option 'embed_dims'; did you mean embed_dim"),
+        (["train", "--masking-ratio", "75"], 1, "for 75 % write 0.75"),
+        (["train", "--masking-ratio", "1"], 1, "fraction dropped, in [0, 1); got 1.0"),
+        (["train", "--model-options.img_size", "9"], 1, "Nearest sizes that fit: 8, 12"),
+        (["train", "--train.epochs", "0"], 2, "epochs must be at least 1, got 0"),
+        (["train", "--train.epoch", "3"], 2, "train.epoch"),
+        (["train", "--config", "nothing.yaml"], 1, "no configuration file: nothing.yaml"),
+        (["train", "--config", "digits"], 1, "no recipe of that name. Recipes: digits-mst"),
+        (["train", "--resume"], 1, "nothing to resume"),
+        (["fly"], 2, "fly"),
+        (["simulate", "nothing.safetensors"], 1, "no such checkpoint: nothing.safetensors"),
+        (["simulate", "CKPT", "--time-steps", "0"], 1, "time_steps (T) must be at least 1, got 0"),
+        (["simulate", "CKPT", "--batch-size", "0"], 1, "batch_size must be at least 1"),
+        (["simulate", "CKPT", "--max-images", "0"], 1, "max_images must be at least 1"),
+        (["simulate", "CKPT", "--steps-per-chunk", "0"], 1, "steps_per_chunk must be at least 1"),
+        (["simulate", "CKPT", "--device", "cuda:99"], 1, "device 'cuda:99' is not available here"),
+        (["simulate", "CKPT", "--device", "gpu"], 1, "device 'gpu' is not available here"),
+        (["simulate", "CKPT", "--masking-ratio", "-0.1"], 1, "fraction dropped, in [0, 1)"),
+        (["simulate", "CKPT", "--dataset", "mnist"], 1, "did you mean fashion-mnist"),
+        (["measure", "CKPT", "--mac-pj", "-1"], 1, "energies must not be negative"),
+        (["import", "nothing.pth", "x.safetensors"], 1, "no such file: nothing.pth"),
+        (["datasets", "--check", "x"], 1, "unknown data set 'x'"),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",
+)
+def test_bad_input_gets_one_clear_line(
+    arguments: list[str], code: int, message: str, trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(trained / "last.safetensors") if word == "CKPT" else word for word in arguments]
+    if words[0] in ("train", "simulate", "measure"):
+        words += ["--output", str(tmp_path / "out")]
+    assert message in fails(words, capfd, code)
+
+
+def test_bad_checkpoints_get_one_clear_line(trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    good = (trained / "last.safetensors").read_bytes()
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(good[: len(good) // 2])
+    out = ["--output", str(tmp_path / "out")]
+    assert "is no .safetensors file, or a damaged one" in fails(["simulate", str(bad), *out], capfd)
+    save_file({"a": torch.zeros(1)}, bad)
+    assert "for foreign weights use `mst import`" in fails(["evaluate", str(bad), *out], capfd)
+
+
+def test_a_hostile_pickle_gets_one_clear_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    torch.save({"model": Hostile()}, tmp_path / "x.pth")
+    line = fails(["import", str(tmp_path / "x.pth"), str(tmp_path / "y.safetensors")], capfd)
+    assert "only tensors and plain values may be unpickled" in line
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "y.safetensors").exists()
+
+
+def test_data_of_other_classes_or_size_than_the_network_are_refused(
+    golden: Golden, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = mst.create_model("mst_nano_patch2_window2_8", num_classes=7, in_chans=1)
+    mst.save_checkpoint(model, tmp_path / "seven.safetensors")
+    arguments = ["evaluate", str(tmp_path / "seven.safetensors"), "--output", str(tmp_path / "o"), "--dataset"]
+    assert "digits has 10 classes" in fails([*arguments, "digits"], capfd)
+    three = mst.create_model("mst_nano_patch2_window2_8", num_classes=10, in_chans=3)
+    info = mst.CheckpointInfo(preprocessing=mst.Preprocessing(8, 3, (0.5,) * 3, (0.5,) * 3))
+    mst.save_checkpoint(three, tmp_path / "three.safetensors", info)
+    arguments[1] = str(tmp_path / "three.safetensors")
+    assert "digits has 1 channel(s), the network takes 3" in fails([*arguments, "digits"], capfd)
+    assert "does not say which data set it belongs to" in fails(arguments[:-1], capfd)
+
+
+def test_output_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    line = fails(["train", "--output", str(tmp_path / "file")], capfd)
+    assert "the output folder" in line
+    assert "cannot be written" in line
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_interrupt_leaves_the_last_checkpoint_valid_and_the_run_resumable(tmp_path: Path) -> None:
+    arguments = ["train", "--output", str(tmp_path), "--train.epochs", "40", "--train.learning-rate", "1e-2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mst.cli.main", *arguments], stderr=subprocess.PIPE, text=True, env=environment
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "training_state.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; checkpoints already written stay valid" in error
+    assert "Traceback" not in error
+    mst.load_checkpoint(tmp_path / "last.safetensors")
+    epochs = mst.read_checkpoint_info(tmp_path / "last.safetensors").provenance["epochs"]
+    assert 1 <= epochs < 40
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_recipe_is_a_configuration_that_the_command_accepts(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--config", recipe, "--print-config"]) == 0
+    assert "masking_ratio" in capsys.readouterr().out

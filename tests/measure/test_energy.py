@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+import mst
+from conftest import randomise, tiny_config
+from mst.measure import HOROWITZ_45NM_FP32, EnergyConstants
+from mst.models import MaskedSpikingTransformer
+from mst.simulate import SimulationResult
+
+
+@pytest.fixture(scope="module")
+def result() -> SimulationResult:
+    model = MaskedSpikingTransformer(tiny_config(masking_ratio=0.5)).eval()
+    randomise(model)
+    return mst.simulate(mst.convert(model), torch.rand(3, 1, 8, 8), 12)
+
+
+def test_energy_rows_sum_to_the_totals(result: SimulationResult) -> None:
+    estimate = mst.estimate_energy(result)
+    for side in ("snn", "ann"):
+        for figure in ("num_macs", "num_acs", "energy_pj"):
+            rows = sum(getattr(getattr(row, side), figure) for row in estimate.operations)
+            assert rows == pytest.approx(getattr(getattr(estimate, side), figure), rel=1e-12)
+    assert sum(cost.num_acs for cost in estimate.sites.values()) == pytest.approx(estimate.snn.num_acs)
+
+
+def test_energy_by_site_is_spikes_times_fan_out(result: SimulationResult) -> None:
+    estimate, spikes = mst.estimate_energy(result), result.spike_counts
+    fan_out = {
+        "layers.0.blocks.0.shortcut1_if": 24,  # qkv: 3 x 8
+        "layers.0.blocks.0.attn.q_if": 4,  # keys of the window
+        "layers.0.blocks.0.attn.k_if": 0,  # its spikes are met by the queries'
+        "layers.0.blocks.0.attn.attn_if": 0,  # goes into the analog softmax
+        "layers.0.blocks.0.attn.v_if": 4,  # queries of the window
+        "layers.0.blocks.0.attn.attn_v_if": 8,
+        "layers.0.blocks.0.attn.proj_if": 0,  # goes into the analog residual stream
+        "layers.0.blocks.0.shortcut2_if": 16,
+        "layers.0.blocks.0.mlp.fc1_if": 8,
+    }
+    for site, outputs in fan_out.items():
+        assert estimate.sites[site].num_acs == pytest.approx(spikes[site] * outputs / 3), site
+        assert estimate.sites[site].energy_pj == pytest.approx(spikes[site] * outputs / 3 * 0.9), site
+
+
+def test_energy_of_the_ann_is_its_dense_macs(result: SimulationResult) -> None:
+    estimate = mst.estimate_energy(result)
+    rows = {row.name: row for row in estimate.operations}
+    assert rows["patch_embed.proj"].ann.num_macs == 16 * 8 * 4
+    assert rows["layers.0.blocks.0.attn.qkv"].ann.num_macs == 16 * 8 * 24
+    assert rows["layers.0.blocks.0.attn.query_key"].ann.num_macs == 4 * 2 * 4 * 4 * 4  # windows, heads, N, N, D
+    assert rows["layers.0.downsample.reduction"].ann.num_macs == 4 * 32 * 16
+    assert rows["head"].ann.num_macs == 16 * 3
+    assert estimate.ann.num_acs == 0
+    assert estimate.ann.energy_pj == pytest.approx(estimate.ann.num_macs * 4.6)
+
+
+def test_energy_analog_operations_are_macs_at_every_step(result: SimulationResult) -> None:
+    rows = {row.name: row for row in mst.estimate_energy(result).operations}
+    analog = {name for name, row in rows.items() if row.snn.num_macs > 0}
+    assert {"patch_embed.proj", "layers.0.downsample.reduction", "norm", "head"} <= analog
+    assert {row.kind for name, row in rows.items() if name not in analog} == {"linear", "product"}
+    for name in analog:
+        assert rows[name].snn.num_macs == rows[name].ann.num_macs * 12
+        assert rows[name].snn.num_acs == 0
+
+
+def test_energy_after_each_step_ends_at_the_total_and_rises(result: SimulationResult) -> None:
+    estimate = mst.estimate_energy(result)
+    steps = estimate.snn_energy_pj_per_step
+    assert len(steps) == 12
+    assert steps[-1] == pytest.approx(estimate.snn.energy_pj)
+    assert all(later > earlier for earlier, later in itertools.pairwise(steps))
+
+
+def test_energy_of_the_papers_network_is_4_5_gmac() -> None:
+    """Swin-T with BatchNorm at 224 px. The figure derived for it is 4.49 GMAC."""
+    model = MaskedSpikingTransformer(mst.MSTConfig())
+    from mst.simulate import trace_operations
+
+    operations = trace_operations(mst.convert(model).network, torch.zeros(1, 3, 224, 224))
+    matrix = sum(op.dense_macs for op in operations if op.kind in ("linear", "convolution", "product"))
+    assert matrix / 1e9 == pytest.approx(4.49, abs=0.01)
+    total = sum(op.dense_macs for op in operations)
+    assert total / matrix < 1.01
+
+
+def test_energy_constants_are_alive(result: SimulationResult) -> None:
+    free = mst.estimate_energy(result, EnergyConstants(0.0, 1.0, "test"))
+    assert free.snn.energy_pj == pytest.approx(free.snn.num_acs)
+    assert (HOROWITZ_45NM_FP32.mac_pj, HOROWITZ_45NM_FP32.ac_pj) == (4.6, 0.9)
+
+
+def test_energy_without_recorded_operations_is_refused() -> None:
+    model = MaskedSpikingTransformer(tiny_config())
+    bare = mst.simulate(mst.convert(model), torch.rand(1, 1, 8, 8), 2, record_operations=False)
+    with pytest.raises(ValueError, match="record_operations=True"):
+        mst.estimate_energy(bare)

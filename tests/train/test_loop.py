@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from torch.utils.data import TensorDataset
+
+import mst
+from conftest import randomise, tiny_config
+from mst.models import CheckpointInfo, MaskedSpikingTransformer
+from mst.neurons import name_sites
+from mst.train import TrainConfig, TrainingDivergedError, TrainingResult, evaluate, train
+from mst.train.loop import _Trainer
+from mst.train.state import STATE_FILE, load_training_state
+
+QUICK = TrainConfig(epochs=4, batch_size=8, learning_rate=5e-3, warmup_epochs=1, eval_batch_size=16)
+
+
+def data(count: int = 32) -> TensorDataset:
+    """Three classes told apart by which third of the image is bright."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % 3
+    images = torch.rand(count, 1, 8, 8, generator=generator) - 0.5
+    for i, label in enumerate(labels):
+        images[i, :, 2 * int(label) : 2 * int(label) + 3] += 1.0
+    return TensorDataset(images, labels)
+
+
+def fresh(**options: Any) -> MaskedSpikingTransformer:
+    torch.manual_seed(0)
+    return MaskedSpikingTransformer(tiny_config(threshold=0.5, **options))
+
+
+def run(
+    output: Path, config: TrainConfig = QUICK, model: MaskedSpikingTransformer | None = None, **kw: Any
+) -> TrainingResult:
+    return train(model or fresh(), data(), data(), output, config, CheckpointInfo("three"), **kw)  # type: ignore[arg-type]
+
+
+def losses(result: TrainingResult) -> list[float]:
+    return [record.loss for record in result.history]
+
+
+def test_train_learns_and_writes_checkpoints_that_say_what_they_are(tmp_path: Path) -> None:
+    result = run(tmp_path, dataclasses.replace(QUICK, epochs=25))
+    assert losses(result)[-1] < 0.8 * losses(result)[0]
+    assert result.best_accuracy >= 0.9
+    best = mst.load_checkpoint(result.best_checkpoint)
+    assert evaluate(best, [data().tensors]).accuracy == result.best_accuracy  # type: ignore[list-item]
+    info = mst.read_checkpoint_info(result.last_checkpoint)
+    assert info.dataset == "three"
+    assert info.provenance["epochs"] == 25
+    assert any(path.name.startswith("events.out.tfevents") for path in tmp_path.rglob("*"))
+
+
+def test_train_can_be_repeated(tmp_path: Path) -> None:
+    assert losses(run(tmp_path / "a")) == losses(run(tmp_path / "b"))
+    other = dataclasses.replace(QUICK, seed=1)
+    assert losses(run(tmp_path / "c", other)) != losses(run(tmp_path / "a2"))
+
+
+@pytest.mark.parametrize("options", [{}, {"masking_ratio": 0.5, "drop_path_rate": 0.3}], ids=["plain", "random"])
+@pytest.mark.parametrize("mixing", [False, True])
+def test_train_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, options: dict[str, Any], mixing: bool) -> None:
+    config = dataclasses.replace(QUICK, mixup=0.8, cutmix=1.0) if mixing else QUICK
+    whole = run(tmp_path / "whole", config, fresh(**options))
+
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    def stop_in_the_third_epoch(done: int, loss: float, steps: list[int] = []) -> None:  # noqa: B006
+        steps.append(done)
+        if len(steps) == 2 * 4 + 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(tmp_path / "cut", config, fresh(**options), on_step=stop_in_the_third_epoch)
+    assert mst.read_checkpoint_info(tmp_path / "cut" / "last.safetensors").provenance["epochs"] == 2
+    torch.manual_seed(99)  # whatever the process did before
+    told: list[int] = []
+    resumed = run(tmp_path / "cut", config, fresh(**options), resume=True, on_resume=told.append)
+    assert told == [2]
+    assert losses(resumed) == losses(whole)
+    a, b = mst.load_checkpoint(whole.last_checkpoint), mst.load_checkpoint(resumed.last_checkpoint)
+    torch.testing.assert_close(a.state_dict(), b.state_dict(), rtol=0, atol=0)
+
+
+def test_train_existing_run_is_not_overwritten(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(FileExistsError, match="already holds a run; continue it with --resume"):
+        run(tmp_path)
+
+
+def test_train_resume_needs_a_run_with_the_same_settings(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        run(tmp_path / "empty", resume=True)
+    run(tmp_path)
+    with pytest.raises(ValueError, match=r"other settings.*train.learning_rate: 0.005 -> 0.1"):
+        run(tmp_path, dataclasses.replace(QUICK, learning_rate=0.1), resume=True)
+    with pytest.raises(ValueError, match=r"model.masking_ratio: 0.0 -> 0.5"):
+        run(tmp_path, QUICK, fresh(masking_ratio=0.5), resume=True)
+
+
+def test_train_damaged_state_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    path = tmp_path / STATE_FILE
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="is no torch file, or a damaged one|is refused"):
+        run(tmp_path, resume=True)
+    torch.save({"epoch": 1}, path)
+    with pytest.raises(ValueError, match="is no training state of mst"):
+        load_training_state(tmp_path)
+
+
+def test_train_stops_clearly_on_a_loss_that_is_not_finite(tmp_path: Path) -> None:
+    model = fresh()
+    with torch.no_grad():
+        model.head.weight.fill_(float("nan"))
+    with pytest.raises(TrainingDivergedError, match="the loss became nan in epoch 0, step 0.*No epoch was finished"):
+        run(tmp_path, model=model)
+
+
+def test_train_too_few_images_for_a_batch_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="32 training images do not fill one batch of 64"):
+        run(tmp_path, dataclasses.replace(QUICK, batch_size=64))
+
+
+def test_train_weight_decay_spares_vectors_thresholds_and_position_tables(tmp_path: Path) -> None:
+    model = fresh(absolute_position_embedding=True)
+    trainer = _Trainer(model, data(), data(), tmp_path, QUICK, CheckpointInfo())  # type: ignore[arg-type]
+    names = {id(p): n for n, p in model.named_parameters()}
+    by_decay = {g["weight_decay"]: {names[id(p)] for p in g["params"]} for g in trainer.optimizer.param_groups}
+    assert set(by_decay) == {0.0, 0.05}
+    assert all(n.endswith("weight") and "norm" not in n for n in by_decay[0.05])
+    spared = by_decay[0.0]
+    assert "absolute_pos_embed" in spared
+    assert {n for n in names.values() if n.endswith(("threshold", "bias_table", ".bias"))} <= spared
+
+
+def test_train_learning_rate_warms_up_and_follows_a_cosine(tmp_path: Path) -> None:
+    config = dataclasses.replace(QUICK, epochs=10, warmup_epochs=2, learning_rate=1.0, min_learning_rate=0.1)
+    trainer = _Trainer(fresh(), data(), data(), tmp_path, config, CheckpointInfo())  # type: ignore[arg-type]
+    rates = []
+    for step in range(40):
+        trainer.scheduler.step_update(step)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    assert rates[0] == pytest.approx(1e-6)
+    assert rates[4] == pytest.approx(0.5, abs=1e-3)
+    assert rates[:8] == sorted(rates[:8])
+    assert rates[8:] == sorted(rates[8:], reverse=True)
+    assert rates[-1] == pytest.approx(0.1, abs=0.02)
+
+
+FIELDS = {
+    "epochs": 5, "batch_size": 4, "learning_rate": 1e-3, "min_learning_rate": 4e-3, "warmup_epochs": 2,
+    "warmup_learning_rate": 1e-3, "weight_decay": 2.0, "clip_grad_norm": 0.01, "label_smoothing": 0.3,
+    "mixup": 0.8, "cutmix": 1.0, "seed": 7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_config_every_training_field_is_alive(tmp_path: Path, field: str) -> None:
+    changed = dataclasses.replace(QUICK, **{field: FIELDS[field]})
+    assert losses(run(tmp_path / "a")) != losses(run(tmp_path / "b", changed))
+
+
+def test_config_the_other_fields_are_alive(tmp_path: Path) -> None:
+    AcceleratorState._reset_state(True)
+    config = dataclasses.replace(QUICK, mixed_precision="bf16", num_workers=2, eval_batch_size=5)
+    trainer = _Trainer(fresh(), data(), data(), tmp_path, config, CheckpointInfo())  # type: ignore[arg-type]
+    assert trainer.accelerator.mixed_precision == "bf16"
+    AcceleratorState._reset_state(True)
+    assert trainer.test_loader.batch_size == 5
+    assert trainer.loader.num_workers == 2
+    assert {f.name for f in dataclasses.fields(TrainConfig)} == {
+        *FIELDS, "mixed_precision", "num_workers", "eval_batch_size"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"weight_decay": -1.0}, "weight_decay must not be negative"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\)"),
+        ({"epochs": 3, "warmup_epochs": 3}, "warmup_epochs 3 leave nothing of 3 epochs"),
+        ({"mixup": 0.5, "batch_size": 7}, "batch_size must be even"),
+    ],
+)
+def test_config_value_out_of_range_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**options)
+
+
+def test_thresholds_are_trained(tmp_path: Path) -> None:
+    model = fresh()
+    before = {n: s.threshold.item() for n, s in name_sites(model).items()}
+    run(tmp_path, model=model)
+    after = {n: s.threshold.item() for n, s in name_sites(model).items()}
+    assert all(after[n] != before[n] for n in before)
+
+
+# ------------------------------------------------------------------------------------------ evaluation
+
+
+def test_evaluate_masks_repeat_and_do_not_depend_on_the_batch_size() -> None:
+    model = fresh(masking_ratio=0.5).eval()
+    randomise(model)
+    model.double()
+    images, labels = data(24).tensors
+    whole = evaluate(model, [(images, labels)], seed=2)
+    parts = evaluate(model, [(images[:5], labels[:5]), (images[5:], labels[5:])], seed=2)
+    torch.testing.assert_close(whole.logits, parts.logits, rtol=1e-12, atol=1e-12)
+    assert not torch.equal(whole.logits, evaluate(model, [(images, labels)], seed=3).logits)
+
+
+def test_evaluate_restores_the_mode_and_refuses_bad_labels() -> None:
+    model = fresh().train()
+    images, labels = data(6).tensors
+    result = evaluate(model, [(images, labels)])
+    assert model.training
+    assert result.top5_accuracy == 1.0
+    with pytest.raises(ValueError, match="label 3 is outside the network's 3 classes"):
+        evaluate(model, [(images, labels + 1)])
+    with pytest.raises(ValueError, match="no images to evaluate"):
+        evaluate(model, [])
+    assert model.training
