@@ -33,8 +33,8 @@ def datasets(check: str | None = None, data_path: Path | None = None) -> None:
         )
         return
     table = Table(title="Data sets")
-    for heading in ("name", "images (train + test)", "size (px)", "classes", "here?", "where from"):
-        table.add_column(heading)
+    for heading in ("name", "images\n(train + test)", "size (px)", "classes", "here?", "where from"):
+        table.add_column(heading, no_wrap=heading == "name", overflow="fold")
     for name, (info, _) in DATASETS.items():
         place = find_fashion_mnist(data_path) if name == "fashion-mnist" else Path("scikit-learn")
         table.add_row(

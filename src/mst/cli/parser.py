@@ -6,10 +6,11 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jsonargparse import CLI, ArgumentParser
 
+from mst.data import nearest_name
 from mst.recipes import recipe_names, recipe_path
 
 Verbs = Mapping[str, Callable[..., None]]
@@ -21,7 +22,10 @@ DESCRIPTION = (
 
 
 class VerbParser(ArgumentParser):  # type: ignore[misc]
-    """Shows options with dashes, as they are typed; underscores are understood too."""
+    """Shows options with dashes, as they are typed; underscores are understood too. No abbreviations."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """The help text."""
@@ -30,6 +34,21 @@ class VerbParser(ArgumentParser):  # type: ignore[misc]
     def format_usage(self, *args: Any, **kwargs: Any) -> str:
         """The line of usage."""
         return _with_dashes(super().format_usage(*args, **kwargs))
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """One line instead of the whole usage, then exit code 2.
+
+        Raises:
+            SystemExit: always.
+        """
+        parser = getattr(ex, "subcommand_parser", None) or self
+        verb = parser.prog.replace(" [options]", "")
+        unknown = re.match(r"unrecognized arguments: --([\w.]+)", message.strip())
+        if unknown:
+            known = [o[2:] for action in parser._actions for o in action.option_strings if o.startswith("--")]
+            message = f"unknown option --{unknown[1]}{nearest_name(unknown[1], known)}"
+        self.exit(2, f"mst: error: {_with_dashes(' '.join(message.split()))} (see {verb} --help)\n")
+        raise AssertionError("exit returned")
 
 
 def _with_dashes(text: str) -> str:
@@ -52,15 +71,13 @@ def run_verb(verbs: Verbs, argv: Sequence[str]) -> None:
 
 
 def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
-    """Options with underscores, switches with their value, and recipe names as paths.
+    """Options with underscores, switches with their value, lists in brackets, and recipe names as paths.
 
-    `--time-steps 64` -> `--time_steps 64`; `--resume` -> `--resume true`; `--config NAME` -> the packaged file,
-    if there is no file NAME here.
+    `--time-steps 64` -> `--time_steps 64`; `--resume` -> `--resume true`; `--mask-sites query,key` ->
+    `--mask_sites [query,key]`; `--config NAME` -> the packaged file, if there is no file NAME here.
     """
     verb = verbs.get(argv[0]) if argv else None
-    switches = set() if verb is None else {
-        name for name, parameter in inspect.signature(verb).parameters.items() if parameter.annotation in ("bool", bool)
-    }  # fmt: skip
+    types = {} if verb is None else {n: str(p.annotation) for n, p in inspect.signature(verb).parameters.items()}
     out: list[str] = []
     rest = list(argv)
     while rest:
@@ -70,8 +87,11 @@ def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
             continue
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
-        if name in switches and not equals and (not rest or rest[0].lower() not in ("true", "false")):
+        if types.get(name) == "bool" and not equals and (not rest or rest[0].lower() not in ("true", "false")):
             rest.insert(0, "true")
+        if types.get(name, "").startswith("tuple[") and (equals or rest):
+            value = value if equals else rest.pop(0)
+            value, equals = value if value.startswith("[") else f"[{value}]", "="
         if name == "config" and (equals or rest):
             value = _config(value if equals else rest.pop(0))
             equals = "="

@@ -1,0 +1,113 @@
+"""How much faster one training step is than with QCFS and BatchNorm written plainly; both in one run.
+
+Plain: QCFS as six elementwise operations that autograd records, BatchNorm1d between two transposes.
+Neither side uses torch.compile. Steps alternate, so that what else the machine does hits both alike.
+
+    python benchmarks/training_step.py [--model NAME] [--batch-size N] [--rounds N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+import mst
+from mst.models.layers import TokenBatchNorm
+
+
+class _Floor(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+        return x.floor()
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return grad
+
+
+class PlainQCFS(nn.Module):
+    """The expression, operation by operation."""
+
+    def __init__(self, site: mst.QCFS) -> None:
+        super().__init__()
+        self.threshold, self.num_levels = site.threshold, site.num_levels
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = x * self.num_levels / self.threshold + 0.5
+        y: Tensor = self.threshold * torch.clamp(_Floor.apply(u) / self.num_levels, 0, 1)
+        return y
+
+
+class TransposingBatchNorm(nn.BatchNorm1d):
+    """BatchNorm1d as it comes: channels second."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+def plain_copy(model: nn.Module) -> nn.Module:
+    """The same network with the plain forms in the places of ours."""
+    plain = copy.deepcopy(model)
+    for name, module in list(plain.named_modules()):
+        replacement: nn.Module | None = None
+        if isinstance(module, mst.QCFS):
+            replacement = PlainQCFS(module)
+        elif isinstance(module, TokenBatchNorm):
+            replacement = TransposingBatchNorm(module.num_features)
+            replacement.load_state_dict(module.state_dict())
+        if replacement is not None:
+            parent, _, leaf = name.rpartition(".")
+            setattr(plain.get_submodule(parent), leaf, replacement)
+    return plain
+
+
+def step_seconds(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
+    """One forward, backward and update."""
+    began = time.perf_counter()
+    F.cross_entropy(model(images), labels).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="mst_mini_patch2_window7_28")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    ours = mst.create_model(options.model, num_classes=10)
+    plain = plain_copy(ours)
+    images = torch.rand(options.batch_size, ours.config.in_chans, *ours.config.image_shape)
+    labels = torch.randint(0, 10, (options.batch_size,))
+    with torch.no_grad():
+        difference = (ours.eval()(images) - plain.eval()(images)).abs().max().item()
+    sides = [(model.train(), torch.optim.AdamW(model.parameters(), 1e-4)) for model in (ours, plain)]
+    for model, optimizer in sides:
+        step_seconds(model, optimizer, images, labels)
+    times: list[list[float]] = [[], []]
+    for _ in range(options.rounds):
+        for side, (model, optimizer) in zip(times, sides, strict=True):
+            side.append(step_seconds(model, optimizer, images, labels))
+    ratios = [slow / fast for fast, slow in zip(*times, strict=True)]
+    print(f"{options.model}, batch {options.batch_size}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"largest difference of the logits: {difference:.1e}")
+    for name, side in zip(("ours", "plain"), times, strict=True):
+        print(f"{name:>6}: median {1e3 * statistics.median(side):8.1f} ms a step, fastest {1e3 * min(side):8.1f} ms")
+    print(
+        f"plain / ours: median {statistics.median(ratios):.2f}, "
+        f"from {min(ratios):.2f} to {max(ratios):.2f} over {options.rounds} rounds"
+    )
+
+
+if __name__ == "__main__":
+    main()
