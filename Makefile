@@ -1,0 +1,40 @@
+# The chores. Each makes .venv if it is not there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Versions this project was tested with; pyproject.toml holds the ranges it runs with.
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.PHONY: help quickstart test check clean
+
+help:
+	@echo "make quickstart  install, then train, convert, simulate and measure an MST on digits"
+	@echo "make test        install with the dev extra, then run every check and every test"
+	@echo "make check       formatting, lint, types, imports between rooms"
+	@echo "make clean       remove .venv and caches"
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing (PyTorch is large; this takes a few minutes)"
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) -e ".[dev]"
+	@touch $@
+
+quickstart: $(VENV)/.installed
+	$(BIN)/mst quickstart
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
