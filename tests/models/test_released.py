@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from yacs.config import CfgNode
 
 import mst
 from conftest import GOLDEN, Golden, randomise
@@ -178,6 +179,21 @@ def test_import_reads_pth_with_wrappers_and_safetensors(golden: Golden, tmp_path
     for name in ("a.pth", "b.safetensors"):
         model = mst.import_released(tmp_path / name)
         assert torch.equal(model.head.weight, golden.state["head.weight"])
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_import_reads_a_file_made_the_released_way(golden: Golden, tmp_path: Path, new_format: bool) -> None:
+    """Model, optimiser, schedule and a frozen yacs configuration in one pickle."""
+    config = CfgNode({"MODEL": CfgNode({"SWIN": CfgNode({"DEPTHS": [2, 2]})}), "TAG": "default"})
+    config.freeze()
+    content = {
+        "model": golden.state, "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": []},
+        "lr_scheduler": {"t_initial": 10}, "max_accuracy": 97.3, "scaler": {}, "epoch": 299, "config": config,
+    }  # fmt: skip
+    torch.save(content, tmp_path / "ckpt.pth", _use_new_zipfile_serialization=new_format)
+    model = mst.import_released(tmp_path / "ckpt.pth", masking_ratio=0.75)
+    assert model.config.masking_ratio == 0.75
+    assert torch.equal(model.head.weight, golden.state["head.weight"])
 
 
 class Hostile:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from torch.utils.data import TensorDataset
 
 import mst
@@ -169,16 +168,22 @@ def test_config_every_training_field_is_alive(tmp_path: Path, field: str) -> Non
 
 
 def test_config_the_other_fields_are_alive(tmp_path: Path) -> None:
-    AcceleratorState._reset_state(True)
     config = dataclasses.replace(QUICK, mixed_precision="bf16", num_workers=2, eval_batch_size=5)
     trainer = _Trainer(fresh(), data(), data(), tmp_path, config, CheckpointInfo())  # type: ignore[arg-type]
     assert trainer.accelerator.mixed_precision == "bf16"
-    AcceleratorState._reset_state(True)
     assert trainer.test_loader.batch_size == 5
     assert trainer.loader.num_workers == 2
     assert {f.name for f in dataclasses.fields(TrainConfig)} == {
-        *FIELDS, "mixed_precision", "num_workers", "eval_batch_size"
+        *FIELDS, "mixed_precision", "num_workers", "eval_batch_size", "device"
     }  # fmt: skip
+
+
+def test_config_device_is_taken_or_refused(tmp_path: Path) -> None:
+    on_cpu = dataclasses.replace(QUICK, device="cpu")
+    trainer = _Trainer(fresh(), data(), data(), tmp_path, on_cpu, CheckpointInfo())  # type: ignore[arg-type]
+    assert trainer.accelerator.device.type == "cpu"
+    with pytest.raises(ValueError, match="device 'abacus' is not available for training here"):
+        run(tmp_path, dataclasses.replace(QUICK, device="abacus"))
 
 
 @pytest.mark.parametrize(

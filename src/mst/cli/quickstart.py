@@ -27,17 +27,17 @@ RUNS = {"p = 0": "digits-mst", "p = 0.75": "digits-mst-masked"}
 """Label -> recipe."""
 
 
-def quickstart(output: Path = Path("runs/quickstart"), time_steps: int = 64, seed: int = 0) -> None:
+def quickstart(output: Path | None = None, time_steps: int = 64, seed: int = 0) -> None:
     """Train an MST on digits with masking ratios 0 and 0.75, convert, simulate and measure both.
 
     Prints accuracy against time steps and energy, and writes figures and records. Nothing is downloaded.
 
     Args:
-        output: folder for everything; must not hold a quickstart already.
+        output: folder for everything; without it runs/quickstart, or the next free number of it.
         time_steps: T.
         seed: of the masks in evaluation and simulation.
     """
-    prepare_output(output)
+    output = prepare_output(output or _free_folder(Path("runs/quickstart")))
     results: dict[str, SimulationResult] = {}
     ann_accuracies: dict[str, float] = {}
     estimates: dict[str, EnergyEstimate] = {}
@@ -76,6 +76,15 @@ def quickstart(output: Path = Path("runs/quickstart"), time_steps: int = 64, see
         ),
     ]
     print_files(*written)
+
+
+def _free_folder(wanted: Path) -> Path:
+    """`wanted`, or the first of wanted-2, wanted-3, ... that does not exist."""
+    folder, number = wanted, 1
+    while folder.exists():
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder
 
 
 def _figures(result: SimulationResult, ann_accuracy: float, estimate: EnergyEstimate) -> dict[str, float]:

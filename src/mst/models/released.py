@@ -10,6 +10,7 @@ import math
 import pickle
 import re
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -149,11 +150,11 @@ def _load(model: MaskedSpikingTransformer, state: dict[str, Tensor]) -> None:
 # ------------------------------------------------------------------------------------------- reading files
 
 
-class _ConfigNode(dict):  # type: ignore[type-arg]
-    """Stands in for the `yacs.config.CfgNode` inside released files: an inert dict."""
+class _ConfigNode:
+    """Stands in for the `yacs.config.CfgNode` inside released files: becomes a plain ordered dict."""
 
-    def __setstate__(self, state: object) -> None:
-        """Its attributes are not needed."""
+    def __new__(cls) -> OrderedDict[str, object]:  # type: ignore[misc]
+        return OrderedDict()
 
 
 def read_pickle(path: str | Path) -> object:

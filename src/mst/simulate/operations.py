@@ -206,7 +206,8 @@ class OperationRecorder:
     def __init__(self, network: nn.Module, operations: tuple[Operation, ...], num_steps: int) -> None:
         self._operations = {op.name: op for op in operations}
         self._modules = {op.name: network.get_submodule(op.name) for op in operations if op.is_spike_driven}
-        self._acs = {name: torch.zeros(num_steps, dtype=torch.int64) for name in self._modules}
+        self._num_steps = num_steps
+        self._acs: dict[str, Tensor] = {}  # on the device of the spikes, so that counting never waits for it
         self._run: RunState | None = None
         self._fan_out: dict[tuple[str, tuple[int, ...]], Tensor | int] = {}
 
@@ -224,8 +225,8 @@ class OperationRecorder:
 
     def counts(self) -> tuple[OperationCount, ...]:
         """What has been recorded, one entry per traced operation."""
-        none = torch.zeros_like(next(iter(self._acs.values()))) if self._acs else torch.zeros(0, dtype=torch.int64)
-        return tuple(OperationCount(op, self._acs.get(op.name, none)) for op in self._operations.values())
+        none = torch.zeros(self._num_steps, dtype=torch.int64)
+        return tuple(OperationCount(op, self._acs.get(op.name, none).cpu()) for op in self._operations.values())
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -233,7 +234,9 @@ class OperationRecorder:
             if run is None or current_run() is not run:
                 return
             acs = self._accumulations(name, module, inputs, run.steps_in_chunk)
-            self._acs[name][run.step : run.step + run.steps_in_chunk] += acs.cpu()
+            if name not in self._acs:
+                self._acs[name] = torch.zeros(self._num_steps, dtype=torch.int64, device=acs.device)
+            self._acs[name][run.step : run.step + run.steps_in_chunk] += acs
 
         return hook
 

@@ -223,14 +223,13 @@ class _Simulation:
 
     def _count_hits(self, start: int, running_TBK: Tensor, labels: Tensor) -> None:
         steps, batch, classes = running_TBK.shape
-        labels = labels.to(self.device)
         if labels.shape != (batch,):
             raise ValueError(f"{batch} images need {batch} labels, got labels of shape {tuple(labels.shape)}")
-        if bool((labels < 0).any() or (labels >= classes).any()):
+        if start == 0 and bool((labels < 0).any() or (labels >= classes).any()):
             raise ValueError(
                 f"labels run from {int(labels.min())} to {int(labels.max())}, but the network has {classes} classes"
             )
-        ranked = running_TBK.topk(min(5, classes), dim=-1).indices == labels[:, None]
+        ranked = running_TBK.topk(min(5, classes), dim=-1).indices == labels.to(self.device)[:, None]
         self.hits[1][start : start + steps] += ranked[..., 0].sum(dim=1).cpu()
         self.hits[5][start : start + steps] += ranked.any(dim=-1).sum(dim=1).cpu()
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration
 from timm.data import Mixup
 from timm.loss import SoftTargetCrossEntropy
@@ -51,6 +52,7 @@ class TrainConfig:
         eval_batch_size: images per batch of the evaluation after each epoch.
         num_workers: processes that prepare images.
         mixed_precision: of the forward and backward pass; "no" computes in float32.
+        device: "auto" takes an accelerator if there is one; or "cpu", "cuda", "mps", ...
 
     Raises:
         ValueError: a value outside its range.
@@ -71,6 +73,7 @@ class TrainConfig:
     eval_batch_size: int = 256
     num_workers: int = 0
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "eval_batch_size"):
@@ -170,12 +173,7 @@ class _Trainer:
         info: CheckpointInfo,
     ) -> None:
         self.config, self.output, self.info = config, output, info
-        self.accelerator = Accelerator(
-            mixed_precision=config.mixed_precision,
-            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=False),
-            log_with="tensorboard",
-            project_dir=str(output),
-        )
+        self.accelerator = _accelerator(config, output)
         self.order = torch.Generator()
         loader: DataLoader[tuple[Tensor, int]] = DataLoader(
             train_data, config.batch_size, shuffle=True, drop_last=True, generator=self.order,
@@ -329,6 +327,30 @@ class _Trainer:
             "config": _plain(self._settings()),
         }
         save_training_state(self.output, state)
+
+
+def _accelerator(config: TrainConfig, output: Path) -> Accelerator:
+    """A fresh accelerator for this run.
+
+    Raises:
+        ValueError: the device asked for is not the one that there is.
+    """
+    if not torch.distributed.is_initialized():
+        # Accelerate keeps its choices for the whole process; another run in it may choose otherwise.
+        AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        cpu=config.device == "cpu",
+        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=False),
+        log_with="tensorboard",
+        project_dir=str(output),
+    )
+    if config.device not in ("auto", accelerator.device.type):
+        raise ValueError(
+            f"device {config.device!r} is not available for training here, {accelerator.device.type!r} is; "
+            "choose one of several GPUs with CUDA_VISIBLE_DEVICES"
+        )
+    return accelerator
 
 
 def _plain(value: Any) -> Any:
