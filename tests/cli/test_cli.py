@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -39,6 +40,8 @@ def test_train_writes_checkpoints_and_a_record(trained: Path) -> None:
     assert len(record["results"]["history"]) == 2
     assert record["seed"] == 0
     assert len(record["data_fingerprint"]) == 64
+    assert record["device"]
+    assert set(record["settings"]) == set(inspect.signature(VERBS["train"]).parameters)
     assert mst.load_checkpoint(trained / "last.safetensors").config.masking_ratio == 0.5
 
 
@@ -49,6 +52,7 @@ def test_simulate_writes_curve_sites_and_pictures(trained: Path, tmp_path: Path)
     result = json.loads((tmp_path / "simulation.json").read_text())
     assert len(result["accuracy"]) == result["num_steps"] == 6
     assert result["num_images"] == 50
+    assert (result["dataset"], result["masking_ratio"]) == ("digits", 0.5)
     assert {"firing_rate", "spikes", "threshold"} <= result["sites"]["patch_embed.proj_if"].keys()
     assert sum(site["dropped_spikes"] for site in result["sites"].values()) > 0
     for name in ("accuracy_vs_time.png", "firing_rates.png", "run_record.json"):
@@ -165,6 +169,15 @@ def fails(arguments: list[str], capfd: pytest.CaptureFixture[str], code: int = 1
         (["train", "--dataset", "digit"], 1, "unknown data set 'digit'; did you mean digits?"),
         (["train", "--model", "mst_nano_patch2"], 1, "did you mean mst_nano_patch2_window2_8"),
         (["train", "--model-options.embed_dims", "3"], 1, "unknown model option 'embed_dims'; did you mean embed_dim"),
+        (["train", "--model-options.masking_ratio", "0.5"], 1, "model_options may not hold masking_ratio"),
+        (["train", "--model-options.embed_dim", "big"], 1, "embed_dim must be a whole number, got 'big'"),
+        (["train", "--model-options.img_size", "0"], 1, "img_size must be at least 1"),
+        (
+            ["train", "--model-options.depths", "2"],
+            1,
+            "depths (2,) and num_heads (3, 6) need one positive entry a stage",
+        ),
+        (["train", "--train.device", "abacus"], 1, "device 'abacus' is not available for training here"),
         (["train", "--masking-ratio", "75"], 1, "for 75 % write 0.75"),
         (["train", "--masking-ratio", "1"], 1, "fraction dropped, in [0, 1); got 1.0"),
         (["train", "--model-options.img_size", "9"], 1, "Nearest sizes that fit: 8, 16"),
@@ -184,7 +197,9 @@ def fails(arguments: list[str], capfd: pytest.CaptureFixture[str], code: int = 1
         (["simulate", "CKPT", "--device", "gpu"], 1, "device 'gpu' is not available here"),
         (["simulate", "CKPT", "--masking-ratio", "-0.1"], 1, "fraction dropped, in [0, 1)"),
         (["simulate", "CKPT", "--dataset", "mnist"], 1, "did you mean fashion-mnist"),
-        (["measure", "CKPT", "--mac-pj", "-1"], 1, "energies must not be negative"),
+        (["measure", "CKPT", "--mac-pj", "-1"], 1, "energies must be above 0 pJ"),
+        (["import", "nothing.pth", "x.pth"], 1, "a checkpoint is a .safetensors file"),
+        (["import", "nothing.pth", "CKPT"], 1, "exists already; choose another name"),
         (["import", "nothing.pth", "x.safetensors"], 1, "no such file: nothing.pth"),
         (["datasets", "--check", "x"], 1, "unknown data set 'x'"),
     ],
@@ -234,6 +249,11 @@ def test_data_of_other_classes_or_size_than_the_network_are_refused(
     arguments[1] = str(tmp_path / "three.safetensors")
     assert "digits has 1 channel(s), the network takes 3" in fails([*arguments, "digits"], capfd)
     assert "does not say which data set it belongs to" in fails(arguments[:-1], capfd)
+    larger = mst.create_model("mst_nano_patch2_window2_8", num_classes=10, in_chans=1, img_size=16)
+    info = mst.CheckpointInfo(preprocessing=mst.Preprocessing(8, 1, (0.5,), (0.5,)))
+    mst.save_checkpoint(larger, tmp_path / "larger.safetensors", info)
+    arguments[1] = str(tmp_path / "larger.safetensors")
+    assert "digits gives 1x8 px images" in fails([*arguments, "digits"], capfd)
 
 
 def test_output_that_cannot_be_written_is_refused_before_any_work(
@@ -247,7 +267,7 @@ def test_output_that_cannot_be_written_is_refused_before_any_work(
 
 
 def test_interrupt_leaves_the_last_checkpoint_valid_and_the_run_resumable(tmp_path: Path) -> None:
-    arguments = ["train", "--output", str(tmp_path), "--train.epochs", "40", "--train.learning-rate", "1e-2"]
+    arguments = ["train", "--output", str(tmp_path), "--train.epochs", "25", "--train.learning-rate", "1e-2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "mst.cli.main", *arguments], stderr=subprocess.PIPE, text=True, env=environment
@@ -258,12 +278,14 @@ def test_interrupt_leaves_the_last_checkpoint_valid_and_the_run_resumable(tmp_pa
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted; checkpoints already written stay valid" in error
+    assert "interrupted; files already written stay valid; the same command with --resume goes on" in error
     assert "Traceback" not in error
     mst.load_checkpoint(tmp_path / "last.safetensors")
     epochs = mst.read_checkpoint_info(tmp_path / "last.safetensors").provenance["epochs"]
-    assert 1 <= epochs < 40
+    assert 1 <= epochs < 25
     assert not list(tmp_path.glob(".*.partial"))
+    assert main([*arguments, "--resume"]) == 0
+    assert mst.read_checkpoint_info(tmp_path / "last.safetensors").provenance["epochs"] == 25
 
 
 @pytest.mark.parametrize("recipe", recipe_names())

@@ -66,6 +66,25 @@ def test_convert_lists_all_activations_that_are_no_qcfs() -> None:
         mst.convert(model)
 
 
+def test_convert_a_site_under_two_names_or_of_another_class_is_not_left_behind() -> None:
+    shared = QCFS()
+    model = nn.ModuleDict({"a": shared, "b": shared})
+    assert [line.site for line in mst.convert(model).account] == ["a", "b"]
+
+    class Own(QCFS):
+        pass
+
+    with pytest.raises(ValueError, match=r"were not converted; use QCFS itself: 1 \(Own\)"):
+        mst.convert(nn.Sequential(QCFS(), Own()))
+
+
+def test_convert_account_states_the_threshold_that_acts() -> None:
+    site = QCFS()
+    with torch.no_grad():
+        site.threshold.fill_(-1.0)
+    assert mst.convert(nn.Sequential(site)).account[0].threshold == pytest.approx(1e-4)
+
+
 def test_convert_unknown_coding_is_refused(tiny_model: MaskedSpikingTransformer) -> None:
     with pytest.raises(ValueError, match="unknown coding 'phase'; choose from"):
         mst.convert(tiny_model, coding="phase")  # type: ignore[arg-type]

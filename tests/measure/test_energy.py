@@ -25,7 +25,8 @@ def test_energy_rows_sum_to_the_totals(result: SimulationResult) -> None:
         for figure in ("num_macs", "num_acs", "energy_pj"):
             rows = sum(getattr(getattr(row, side), figure) for row in estimate.operations)
             assert rows == pytest.approx(getattr(getattr(estimate, side), figure), rel=1e-12)
-    assert sum(cost.num_acs for cost in estimate.sites.values()) == pytest.approx(estimate.snn.num_acs)
+            sites = sum(getattr(getattr(site, side), figure) for site in estimate.sites.values())
+            assert sites == pytest.approx(getattr(getattr(estimate, side), figure), rel=1e-12)
 
 
 def test_energy_by_site_is_spikes_times_fan_out(result: SimulationResult) -> None:
@@ -42,8 +43,8 @@ def test_energy_by_site_is_spikes_times_fan_out(result: SimulationResult) -> Non
         "layers.0.blocks.0.mlp.fc1_if": 8,
     }
     for site, outputs in fan_out.items():
-        assert estimate.sites[site].num_acs == pytest.approx(spikes[site] * outputs / 3), site
-        assert estimate.sites[site].energy_pj == pytest.approx(spikes[site] * outputs / 3 * 0.9), site
+        assert estimate.sites[site].snn.num_acs == pytest.approx(spikes[site] * outputs / 3), site
+        assert estimate.sites[site].snn.energy_pj == pytest.approx(spikes[site] * outputs / 3 * 0.9), site
 
 
 def test_energy_of_the_ann_is_its_dense_macs(result: SimulationResult) -> None:
@@ -89,9 +90,15 @@ def test_energy_of_the_papers_network_is_4_5_gmac() -> None:
 
 
 def test_energy_constants_are_alive(result: SimulationResult) -> None:
-    free = mst.estimate_energy(result, EnergyConstants(0.0, 1.0, "test"))
+    free = mst.estimate_energy(result, EnergyConstants(1e-12, 1.0, "test"))
     assert free.snn.energy_pj == pytest.approx(free.snn.num_acs)
     assert (HOROWITZ_45NM_FP32.mac_pj, HOROWITZ_45NM_FP32.ac_pj) == (4.6, 0.9)
+
+
+@pytest.mark.parametrize("pj", [0.0, -1.0, float("nan"), float("inf")])
+def test_energy_constant_that_is_no_positive_number_is_refused(pj: float) -> None:
+    with pytest.raises(ValueError, match="energies must be above 0 pJ"):
+        EnergyConstants(4.6, pj, "test")
 
 
 def test_energy_without_recorded_operations_is_refused() -> None:

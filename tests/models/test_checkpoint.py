@@ -66,6 +66,7 @@ def test_checkpoint_damaged_files_are_refused(tiny_model: MaskedSpikingTransform
     ("change", "message"),
     [
         ({"format_version": 99}, "checkpoint format 99; this mst reads format 1"),
+        ({"architecture": "resnet"}, "holds the architecture 'resnet'; this mst reads 'mst'"),
         ({"config": {"num_levels": 0}}, "do not fit each other: num_levels"),
         ({"config": {"surprise": 1}}, "do not fit each other.*surprise"),
         ({"masking_ratios": {"nowhere": 0.5}}, "do not fit each other"),

@@ -97,7 +97,8 @@ def fingerprint(config: MSTConfig) -> object:
     weights = round(sum(p.double().abs().sum().item() for p in model.parameters()), 6)
     drops = [round(m.drop_prob, 6) for m in model.modules() if hasattr(m, "drop_prob")]
     checkpointing = [m.grad_checkpointing for m in model.modules() if hasattr(m, "grad_checkpointing")]
-    return config.image_shape, config.window_size, shapes, sites, weights, drops, checkpointing
+    geometry = [(m.resolution, m.window, m.shift) for m in model.modules() if hasattr(m, "window")]
+    return geometry, shapes, sites, weights, drops, checkpointing
 
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(MSTConfig)])
@@ -121,6 +122,14 @@ def test_config_every_field_is_alive(field: str) -> None:
         ({"threshold": 0.0}, "threshold must be above 0"),
         ({"drop_path_rate": 1.0}, r"drop_path_rate must be in \[0, 1\)"),
         ({"weight_init": "zeros"}, "weight_init must be"),
+        ({"mlp_ratio": 0.001}, "mlp_ratio 0.001 leaves no hidden channel of 8"),
+        ({"mlp_ratio": -1.0}, "leaves no hidden channel"),
+        ({"embed_dim": "big"}, "embed_dim must be a whole number, got 'big'"),
+        ({"threshold": "high"}, "threshold must be a number, got 'high'"),
+        ({"mask_sites": "query"}, "mask_sites must be a list of str values, got 'query'"),
+        ({"depths": "2,2"}, "depths must be a list of int values"),
+        ({"img_size": [8, 8, 8]}, "img_size must be one positive number or"),
+        ({"img_size": 0}, "img_size must be one positive number or"),
     ],
 )
 def test_config_value_out_of_range_is_refused(options: dict[str, object], message: str) -> None:

@@ -19,6 +19,7 @@ import mst
 from conftest import GOLDEN, Golden, randomise
 from mst.models import MaskedSpikingTransformer, MSTConfig
 from mst.models.geometry import stage_geometries
+from mst.models.released import _infer_mlp_ratio
 from reference import Reference
 
 
@@ -61,6 +62,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "one_channel_odd_classes": {"in_chans": 1, "num_classes": 7},
     "patch_1": {"img_size": 8, "patch_size": 1, "window_size": 4},
     "no_qkv_bias_wide_mlp": {"qkv_bias": False, "mlp_ratio": 3.0},
+    "odd_mlp_ratio": {"embed_dim": 12, "mlp_ratio": 2.3},
     "position_embedding": {"absolute_position_embedding": True},
     "four_levels": {"num_levels": 4},
 }
@@ -155,6 +157,11 @@ def test_import_image_size_that_cannot_be_inferred_is_asked_for(golden: Golden) 
 def test_import_something_else_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no state dict of an MST: missing patch_embed.proj.weight"):
         mst.import_released({"fc.weight": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(("dim", "hidden"), [(56, 61), (12, 27), (96, 384)])
+def test_import_mlp_ratio_is_one_that_gives_these_shapes(dim: int, hidden: int) -> None:
+    assert int(dim * _infer_mlp_ratio([(hidden, dim)])) == hidden
 
 
 def test_import_keeps_levels_and_masking(golden: Golden) -> None:

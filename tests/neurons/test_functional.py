@@ -78,6 +78,17 @@ def test_qcfs_other_devices_path_equals_cpu_path(monkeypatch: pytest.MonkeyPatch
     torch.testing.assert_close(fast_grads, general_grads, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_qcfs_keeps_a_low_precision_dtype(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not fast:
+        monkeypatch.setattr("mst.neurons.functional._is_cpu_scalar", lambda x, threshold: False)
+    x = torch.randn(64, dtype=torch.bfloat16, requires_grad=True)
+    lam = torch.tensor([1.0], requires_grad=True)
+    y = qcfs(x, lam, 16)
+    y.float().sum().backward()
+    assert (y.dtype, x.grad.dtype, lam.grad.dtype) == (torch.bfloat16, torch.bfloat16, torch.float32)  # type: ignore[union-attr]
+
+
 def test_qcfs_threshold_stays_usable_when_an_optimiser_step_makes_it_negative() -> None:
     lam = torch.tensor([-0.5], requires_grad=True)
     x = torch.tensor([1.0, -1.0])

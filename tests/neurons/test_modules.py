@@ -11,6 +11,16 @@ def neuron(masking_ratio: float = 0.0) -> IFNeuron:
     return IFNeuron(torch.tensor([1.0]), masking_ratio, "site")
 
 
+def steps(site: IFNeuron, run: RunState, x: torch.Tensor, count: int, first: int = 0) -> list[torch.Tensor]:
+    """One output per step."""
+    outputs = []
+    for step in range(first, first + count):
+        run.begin_chunk(step, 1)
+        with running(run):
+            outputs.append(site(x))
+    return outputs
+
+
 def test_qcfs_module_has_the_released_defaults() -> None:
     site = QCFS()
     assert (site.num_levels, site.threshold.tolist(), site.masking_ratio) == (16, [2.0], 0.0)
@@ -70,10 +80,7 @@ def test_if_neuron_outside_a_run_says_how_to_run_it() -> None:
 def test_if_neuron_keeps_its_state_in_the_run_and_none_in_itself() -> None:
     site, x = neuron(), torch.full((2, 3), 0.3)
     one, other = RunState(seed=0, batch_size=2), RunState(seed=0, batch_size=2)
-    with running(one):
-        first = [site(x) for _ in range(4)]
-    with running(other):
-        again = [site(x) for _ in range(4)]
+    first, again = steps(site, one, x, 4), steps(site, other, x, 4)
     assert torch.equal(torch.stack(first), torch.stack(again))
     assert list(site.state_dict()) == ["threshold"]
     assert one.membrane_potential["site"].shape == (2, 3)
@@ -83,15 +90,12 @@ def test_if_neuron_interleaved_runs_do_not_touch_each_other() -> None:
     site = neuron()
     x, y = torch.full((1, 5), 0.37), torch.full((1, 5), 0.81)
     alone = RunState(seed=0, batch_size=1)
-    with running(alone):
-        expected = [site(x) for _ in range(6)]
+    expected = steps(site, alone, x, 6)
     a, b = RunState(seed=0, batch_size=1), RunState(seed=0, batch_size=1)
     got = []
-    for _ in range(6):
-        with running(a):
-            got.append(site(x))
-        with running(b):
-            site(y)
+    for step in range(6):
+        got += steps(site, a, x, 1, step)
+        steps(site, b, y, 1, step)
     assert torch.equal(torch.stack(got), torch.stack(expected))
 
 
@@ -101,9 +105,18 @@ def test_if_neuron_batch_that_does_not_fit_the_run_is_named() -> None:
         with pytest.raises(ValueError, match=r"'site': the first axis of \(6, 3\).*2 steps x 2 images = 4"):
             site(torch.zeros(6, 3))
         site(torch.zeros(4, 3))
+        run.begin_chunk(2, 2)
         with pytest.raises(ValueError, match=r"'site': a step has shape \(2, 5\).*began with \(2, 3\)"):
             site(torch.zeros(4, 5))
         assert list(run.membrane_potential) == ["site"]
+
+
+def test_if_neuron_used_twice_in_one_pass_is_refused() -> None:
+    site = neuron()
+    with running(RunState(seed=0, batch_size=1)):
+        site(torch.zeros(1, 3))
+        with pytest.raises(ValueError, match="'site' is used twice in one pass.*a QCFS of its own"):
+            site(torch.zeros(1, 3))
 
 
 def test_if_neuron_counts_what_it_sent_and_what_the_mask_took() -> None:

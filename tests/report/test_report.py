@@ -26,6 +26,7 @@ from mst.report import (
     site_table,
     steps_shown,
     write_json,
+    write_run_record,
 )
 from mst.simulate import SimulationResult
 
@@ -69,6 +70,8 @@ def test_measurement_record_rows_sum_to_its_totals(
         for figure in ("energy_pj", "num_macs", "num_acs"):
             total = sum(row[side][figure] for row in record["operations"].values())
             assert total == pytest.approx(record[figure][side])
+            by_site = sum(site[side][figure] for site in record["sites"].values())
+            assert by_site == pytest.approx(record[figure][side])
     assert record["energy_ratio"] == pytest.approx(record["energy_pj"]["snn"] / record["energy_pj"]["ann"])
     assert record["constants"]["mac_pj"] == 4.6
     assert any("Not counted" in line for line in record["assumptions"])
@@ -80,6 +83,14 @@ def test_write_json_refuses_what_json_has_no_word_for_and_keeps_the_old_file(tmp
     with pytest.raises(ValueError, match="Out of range float"):
         write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text()) == {"a": [1, "b"]}
+
+
+def test_run_record_of_another_verb_is_not_overwritten(tmp_path: Path) -> None:
+    first = write_run_record(tmp_path, run_record("train", {}, {"a": 1}))
+    second = write_run_record(tmp_path, run_record("simulate", {}, {}))
+    again = write_run_record(tmp_path, run_record("train", {}, {"a": 2}))
+    assert (first.name, second.name, again.name) == ("run_record.json", "simulate_run_record.json", "run_record.json")
+    assert json.loads(first.read_text())["results"] == {"a": 2}
 
 
 def test_run_record_says_with_what_it_was_made() -> None:

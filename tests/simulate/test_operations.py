@@ -128,6 +128,31 @@ def test_masking_lowers_the_accumulations_of_what_it_masks() -> None:
     assert totals[1] == pytest.approx(0.25 * totals[0], rel=0.2)
 
 
+def test_spikes_joined_with_analog_values_are_analog_and_with_spikes_are_spikes() -> None:
+    class Joined(nn.Module):
+        def __init__(self, with_spikes: bool) -> None:
+            super().__init__()
+            self.with_spikes = with_spikes
+            self.a, self.b = QCFS(threshold=0.5), QCFS(threshold=0.25)
+            self.inner, self.outer = nn.Linear(4, 4), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            other = self.inner(x)
+            y: Tensor = self.outer(torch.cat([self.a(x), self.b(other) if self.with_spikes else other], dim=-1))
+            return y
+
+    x = torch.rand(3, 4)
+    for with_spikes, sources in ((True, ("a", "b")), (False, ())):
+        result = mst.simulate(mst.convert(Joined(with_spikes)), x, 8)
+        count = {c.operation.name: c for c in result.operations}["outer"]
+        assert count.operation.sources == sources
+        estimate = mst.estimate_energy(result)  # shared by two sites, or analog: the rows still sum
+        assert sum(site.snn.energy_pj for site in estimate.sites.values()) == pytest.approx(estimate.snn.energy_pj)
+        if with_spikes:
+            for site in ("a", "b"):
+                assert estimate.sites[site].snn.num_acs == pytest.approx(result.spike_counts[site] * 2 / 3)
+
+
 def test_products_know_which_operand_carries_the_spikes() -> None:
     class Product(nn.Module):
         def __init__(self, left_spikes: bool) -> None:

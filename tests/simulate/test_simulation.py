@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import sys
 import threading
 from typing import Any
 
@@ -133,27 +135,18 @@ def test_simulate_runs_in_two_threads_do_not_touch_each_other() -> None:
         assert_same(expected[i], got[i])
 
 
-def test_simulate_memory_does_not_grow_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a run holds at its end is the same after 8 and after 64 steps, but for one counter per step and site."""
-    import mst.neurons.run_state as run_state
+def test_simulate_memory_does_not_grow_with_time() -> None:
+    """Bytes of all live tensors, looked at after every chunk: the same early and late in a long run."""
+    snn, held = mst.convert(masked_model(0.5)), []
 
-    held: list[int] = []
-    original = run_state.RunState
+    def look(done: int) -> None:
+        gc.collect()
+        tensors = (o for o in gc.get_objects() if type(o) is torch.Tensor)
+        held.append(sum(t.numel() * t.element_size() for t in tensors if t.dtype != torch.int64))
 
-    class Watched(original):  # type: ignore[misc, valid-type]
-        def unfold(self, x: torch.Tensor, site: str) -> torch.Tensor:
-            held.append(sum(v.numel() for v in self.membrane_potential.values()) + x.numel())
-            return super().unfold(x, site)
-
-    import sys
-
-    monkeypatch.setattr(sys.modules["mst.simulate.simulation"], "RunState", Watched)
-    snn, peaks = mst.convert(masked_model(0.0)), []
-    for steps in (8, 64):
-        held.clear()
-        mst.simulate(snn, images(), steps, steps_per_chunk=4)
-        peaks.append(max(held))
-    assert peaks[0] == peaks[1]
+    mst.simulate(snn, images(), 40, steps_per_chunk=4, progress=look)
+    assert len(held) == 10
+    assert held[-1] == held[2]
 
 
 def test_simulate_reports_progress_in_image_steps() -> None:
@@ -196,6 +189,24 @@ def test_simulate_bad_input_is_refused() -> None:
         mst.simulate(snn, (x, torch.tensor([0])), 2)
     with pytest.raises(ValueError, match=r"takes images \[B, 1, 8, 8\]"):
         mst.simulate(snn, torch.rand(2, 3, 8, 8), 2)
+
+
+def test_simulate_takes_loaders_with_and_without_labels() -> None:
+    snn, x = mst.convert(masked_model()), images(4)
+    expected = mst.simulate(snn, x, 3).spike_counts
+    for data in ([x[:2], x[2:]], [[x]], [(x[:3], torch.tensor([0, 1, 2])), (x[3:], torch.tensor([0]))], [x]):
+        assert mst.simulate(snn, data, 3).spike_counts == expected
+    with pytest.raises(ValueError, match=r"a batch is images or \(images, labels\), got tuple of Tensor, str"):
+        mst.simulate(snn, [(x, "labels")], 3)  # type: ignore[list-item]
+
+
+def test_simulate_chooses_a_chunk_by_the_number_of_neurons(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+    snn = mst.convert(masked_model())
+    neurons = sum(site.num_neurons for site in mst.simulate(snn, images(1), 1).sites.values())
+    monkeypatch.setattr(sys.modules["mst.simulate.simulation"], "NEURON_STEPS_PER_CHUNK", neurons * 5 * 3)
+    mst.simulate(snn, images(5), 9, progress=done.append)
+    assert done == [5, 15, 15, 10]
 
 
 @pytest.mark.gpu

@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 import mst
 from conftest import randomise, tiny_config
 from mst.models import CheckpointInfo, MaskedSpikingTransformer
-from mst.neurons import name_sites
+from mst.neurons import QCFS, name_sites
 from mst.train import TrainConfig, TrainingDivergedError, TrainingResult, evaluate, train
 from mst.train.loop import _Trainer
 from mst.train.state import STATE_FILE, load_training_state
@@ -100,6 +100,10 @@ def test_train_resume_needs_a_run_with_the_same_settings(tmp_path: Path) -> None
     run(tmp_path)
     with pytest.raises(ValueError, match=r"other settings.*train.learning_rate: 0.005 -> 0.1"):
         run(tmp_path, dataclasses.replace(QUICK, learning_rate=0.1), resume=True)
+    other_data = CheckpointInfo("three", provenance={"data_fingerprint": "abc"})
+    with pytest.raises(ValueError, match=r"provenance.data_fingerprint: None -> abc"):
+        train(fresh(), data(), data(), tmp_path, QUICK, other_data, resume=True)  # type: ignore[arg-type]
+    run(tmp_path, dataclasses.replace(QUICK, eval_batch_size=3, device="cpu"), resume=True)  # no number changes
     with pytest.raises(ValueError, match=r"model.masking_ratio: 0.0 -> 0.5"):
         run(tmp_path, QUICK, fresh(masking_ratio=0.5), resume=True)
 
@@ -121,6 +125,37 @@ def test_train_stops_clearly_on_a_loss_that_is_not_finite(tmp_path: Path) -> Non
         model.head.weight.fill_(float("nan"))
     with pytest.raises(TrainingDivergedError, match="the loss became nan in epoch 0, step 0.*No epoch was finished"):
         run(tmp_path, model=model)
+
+
+def test_train_weights_that_break_in_the_last_step_do_not_replace_the_last_checkpoint(tmp_path: Path) -> None:
+    """The loss of the last step is still finite; the update after it is not."""
+    model = fresh()
+
+    def poison(done: int, loss: float, steps: list[int] = []) -> None:  # noqa: B006
+        steps.append(done)
+        if len(steps) == 2 * 4:  # the last step of the second epoch
+            with torch.no_grad():
+                model.head.weight.fill_(float("inf"))
+
+    with pytest.raises(TrainingDivergedError, match="the logits became NaN or infinite in epoch 1, step 3"):
+        run(tmp_path, model=model, on_step=poison)
+    kept = mst.load_checkpoint(tmp_path / "last.safetensors")
+    assert all(bool(torch.isfinite(p).all()) for p in kept.parameters())
+    assert mst.read_checkpoint_info(tmp_path / "last.safetensors").provenance["epochs"] == 1
+
+
+def test_train_in_mixed_precision_leaves_a_float32_model_behind(tmp_path: Path) -> None:
+    model = fresh()
+    plain, mixed = run(tmp_path / "a"), run(tmp_path / "b", dataclasses.replace(QUICK, mixed_precision="bf16"), model)
+    assert losses(mixed) != losses(plain)
+    assert losses(mixed)[-1] < losses(mixed)[0]
+    model.eval()
+    seen: list[torch.dtype] = []
+    model.head.register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+    model(data().tensors[0])
+    assert seen == [torch.float32]
+    reloaded = evaluate(mst.load_checkpoint(mixed.last_checkpoint), [data().tensors])  # type: ignore[list-item]
+    assert reloaded.accuracy == mixed.history[-1].accuracy
 
 
 def test_train_too_few_images_for_a_batch_are_refused(tmp_path: Path) -> None:
@@ -222,6 +257,12 @@ def test_evaluate_masks_repeat_and_do_not_depend_on_the_batch_size() -> None:
     parts = evaluate(model, [(images[:5], labels[:5]), (images[5:], labels[5:])], seed=2)
     torch.testing.assert_close(whole.logits, parts.logits, rtol=1e-12, atol=1e-12)
     assert not torch.equal(whole.logits, evaluate(model, [(images, labels)], seed=3).logits)
+
+
+def test_evaluate_draws_another_mask_at_every_site_of_a_model_of_the_users_own() -> None:
+    model = torch.nn.Sequential(QCFS(4, 1.0, 0.5), QCFS(4, 1.0, 0.5)).eval()
+    result = evaluate(model, [(torch.ones(50, 40), torch.zeros(50, dtype=torch.long))])
+    assert (result.logits > 0).double().mean().item() == pytest.approx(0.25, abs=0.04)
 
 
 def test_evaluate_restores_the_mode_and_refuses_bad_labels() -> None:

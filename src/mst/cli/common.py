@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -81,6 +83,17 @@ class OpenedRun:
     data: DataSplits
     loader: DataLoader[tuple[Tensor, int]]
     num_images: int
+    checkpoint: Path
+
+    def facts(self) -> dict[str, Any]:
+        """What was run on what, as the options resolved it: for the records."""
+        return {
+            "checkpoint": self.checkpoint,
+            "dataset": self.data.info.name,
+            "masking_ratio": masking_ratio_of(self.model),
+            "device": str(next(self.model.parameters()).device),
+            "data_fingerprint": self.data.fingerprint,
+        }
 
 
 def open_run(
@@ -122,7 +135,7 @@ def open_run(
     num_images = min(max_images or len(data.test), len(data.test))
     images = Subset(data.test, range(num_images))
     loader: DataLoader[tuple[Tensor, int]] = DataLoader(images, batch_size)
-    return OpenedRun(model.to(choose_device(device)), info, data, loader, num_images)
+    return OpenedRun(model.to(choose_device(device)), info, data, loader, num_images, checkpoint)
 
 
 def _override_masking(model: MaskedSpikingTransformer, masking_ratio: float, checkpoint: Path) -> None:
@@ -163,7 +176,7 @@ def progress_bar(description: str, total: int, unit: str) -> Iterator[Callable[.
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=_status) as bar:
+    with Progress(*columns, console=_status, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(description, total=total)
 
         def advance(amount: int, description: str | None = None) -> None:

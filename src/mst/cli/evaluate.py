@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mst.report import run_record, write_json
+from mst.report import run_record, write_json, write_run_record
 from mst.train import evaluate as evaluate_model
 
-from .common import console, masking_ratio_of, open_run, prepare_output, print_files
+from .common import console, open_run, prepare_output, print_files
 
 
 def evaluate(
@@ -38,6 +38,7 @@ def evaluate(
         seed: of the masks.
         device: auto, cpu, cuda, cuda:1, mps, ...
     """
+    settings = dict(locals())
     prepare_output(output)
     opened = open_run(checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device)
     result = evaluate_model(opened.model, opened.loader, seed=seed)
@@ -45,18 +46,11 @@ def evaluate(
         "ann_accuracy": result.accuracy,
         "ann_top5_accuracy": result.top5_accuracy,
         "num_images": result.num_images,
-        "masking_ratio": masking_ratio_of(opened.model),
-        "dataset": opened.data.info.name,
     }
     top1, top5 = 100 * result.accuracy, 100 * result.top5_accuracy
     console.print(
         f"ANN on {opened.data.info.name}: top-1 {top1:.2f} %, top-5 {top5:.2f} %, {result.num_images} images",
         highlight=False,
     )
-    settings = {
-        "checkpoint": checkpoint, "dataset": dataset, "data_path": data_path, "output": output,
-        "batch_size": batch_size, "max_images": max_images, "masking_ratio": masking_ratio, "seed": seed,
-        "device": device,
-    }  # fmt: skip
-    record = run_record("evaluate", settings, figures, seed=seed, data_fingerprint=opened.data.fingerprint)
-    print_files(write_json(output / "evaluation.json", figures), write_json(output / "run_record.json", record))
+    record = run_record("evaluate", settings, figures, seed=seed, **opened.facts())
+    print_files(write_json(output / "evaluation.json", {**opened.facts(), **figures}), write_run_record(output, record))

@@ -43,7 +43,12 @@ def import_weights(
         mean: per channel, of pixel values from 0 to 1; ImageNet's for three channels, the data set's otherwise.
         std: per channel, likewise.
     """
+    settings = dict(locals())
     prepare_output(output.parent)
+    if output.suffix != ".safetensors":
+        raise ValueError(f"a checkpoint is a .safetensors file, got {output.name!r}")
+    if output.exists():
+        raise FileExistsError(f"{output} exists already; choose another name")
     if (mean is None) != (std is None):
         raise ValueError("give both --mean and --std, or neither")
     model = import_released(weights, img_size, num_levels, masking_ratio, tuple(mask_sites))
@@ -67,9 +72,5 @@ def import_weights(
         f"masking ratio {masking_ratio:g}",
         highlight=False,
     )
-    settings = {
-        "weights": weights, "output": output, "img_size": img_size, "num_levels": num_levels,
-        "masking_ratio": masking_ratio, "mask_sites": mask_sites, "dataset": dataset, "mean": mean, "std": std,
-    }  # fmt: skip
     record = run_record("import", settings, {"config": asdict(config)})
     print_files(output, write_json(output.with_suffix(".run_record.json"), record))

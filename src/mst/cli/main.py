@@ -23,15 +23,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt:
-        print(
-            "mst: interrupted; checkpoints already written stay valid, `--resume` continues a training",
-            file=sys.stderr,
-        )
+        again = "; the same command with --resume goes on" if arguments[:1] == ["train"] else ""
+        print(f"mst: interrupted; files already written stay valid{again}", file=sys.stderr)
         return 130
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("MST_DEBUG"):
             raise
         print(f"mst: error: {_one_line(error)}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if os.environ.get("MST_DEBUG"):
+            raise
+        print(
+            f"mst: error: unexpected {type(error).__name__}: {_one_line(error)} (MST_DEBUG=1 shows where)",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

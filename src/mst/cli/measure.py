@@ -14,6 +14,7 @@ from mst.report import (
     operation_table,
     run_record,
     write_json,
+    write_run_record,
 )
 
 from .common import console, masking_ratio_of, open_run, prepare_output, print_files
@@ -53,12 +54,13 @@ def measure(
         ac_pj: energy of an accumulate, in pJ; 0.9 is 32-bit floating point at 45 nm.
         coding: how spikes carry activations.
         batch_size: images at once.
-        steps_per_chunk: time steps computed at once; changes the speed, not the result.
+        steps_per_chunk: time steps computed at once; changes the speed, and the result by float32 rounding only.
         max_images: use the first so many test images only.
         masking_ratio: other than the checkpoint's, at its mask sites.
         seed: of the masks.
         device: auto, cpu, cuda, cuda:1, mps, ...
     """
+    settings = dict(locals())
     prepare_output(output)
     constants = EnergyConstants(mac_pj, ac_pj, _source(mac_pj, ac_pj))
     opened = open_run(checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device)
@@ -72,25 +74,20 @@ def measure(
         console.print(f"  - {assumption}", highlight=False)
     content = measurement_record(estimate, simulated.result)
     assert simulated.result.accuracy is not None
-    content |= {"ann_accuracy": simulated.ann_accuracy, "snn_accuracy": float(simulated.result.accuracy[-1])}
-    settings = {
-        "checkpoint": checkpoint, "dataset": dataset, "data_path": data_path, "time_steps": time_steps,
-        "output": output, "mac_pj": mac_pj, "ac_pj": ac_pj, "coding": coding, "batch_size": batch_size,
-        "steps_per_chunk": steps_per_chunk, "max_images": max_images, "masking_ratio": masking_ratio,
-        "seed": seed, "device": device,
-    }  # fmt: skip
+    content |= opened.facts() | {
+        "ann_accuracy": simulated.ann_accuracy,
+        "snn_accuracy": float(simulated.result.accuracy[-1]),
+    }
     summary = {key: content[key] for key in ("energy_pj", "num_macs", "num_acs", "energy_ratio", "firing_rate")}
-    record = run_record("measure", settings, summary, seed=seed, data_fingerprint=opened.data.fingerprint)
+    record = run_record("measure", settings, summary, seed=seed, **opened.facts())
     print_files(
         write_json(output / "measurement.json", content),
         energy_bars({label: estimate}, output / "energy.png", f"{opened.data.info.name}, T = {time_steps}"),
         firing_rates(simulated.result.firing_rates, simulated.result.firing_rate, output / "firing_rates.png"),
-        write_json(output / "run_record.json", record),
+        write_run_record(output, record),
     )
 
 
 def _source(mac_pj: float, ac_pj: float) -> str:
-    if min(mac_pj, ac_pj) < 0:
-        raise ValueError(f"energies must not be negative, got MAC {mac_pj} pJ and AC {ac_pj} pJ")
     known = (mac_pj, ac_pj) == (HOROWITZ_45NM_FP32.mac_pj, HOROWITZ_45NM_FP32.ac_pj)
     return HOROWITZ_45NM_FP32.source if known else "as given on the command line"

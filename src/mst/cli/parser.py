@@ -13,6 +13,8 @@ from jsonargparse import CLI, ArgumentParser
 from mst.data import nearest_name
 from mst.recipes import recipe_names, recipe_path
 
+LIST_OPTIONS = ("model_options.depths", "model_options.num_heads")
+
 Verbs = Mapping[str, Callable[..., None]]
 
 DESCRIPTION = (
@@ -89,7 +91,7 @@ def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
         name = name.replace("-", "_")
         if types.get(name) == "bool" and not equals and (not rest or rest[0].lower() not in ("true", "false")):
             rest.insert(0, "true")
-        if types.get(name, "").startswith("tuple[") and (equals or rest):
+        if (types.get(name, "").startswith("tuple[") or name in LIST_OPTIONS) and (equals or rest):
             value = value if equals else rest.pop(0)
             value, equals = value if value.startswith("[") else f"[{value}]", "="
         if name == "config" and (equals or rest):

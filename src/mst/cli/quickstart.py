@@ -52,8 +52,8 @@ def quickstart(output: Path | None = None, time_steps: int = 64, seed: int = 0) 
         ann_accuracies[label] = simulated.ann_accuracy
         estimates[label] = estimate_energy(result)
         written += [
-            write_json(folder / "simulation.json", simulation_record(result, simulated.ann_accuracy)),
-            write_json(folder / "measurement.json", measurement_record(estimates[label], result)),
+            write_json(folder / "simulation.json", simulation_record(result, simulated.ann_accuracy, **opened.facts())),
+            write_json(folder / "measurement.json", measurement_record(estimates[label], result) | opened.facts()),
             firing_rates(
                 result.firing_rates,
                 result.firing_rate,

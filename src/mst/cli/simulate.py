@@ -14,6 +14,7 @@ from mst.report import (
     simulation_record,
     site_table,
     write_json,
+    write_run_record,
 )
 from mst.simulate import SimulationResult
 from mst.simulate import simulate as run_simulation
@@ -51,12 +52,13 @@ def simulate(
         output: folder for the results.
         coding: how spikes carry activations.
         batch_size: images at once.
-        steps_per_chunk: time steps computed at once; changes the speed, not the result.
+        steps_per_chunk: time steps computed at once; changes the speed, and the result by float32 rounding only.
         max_images: use the first so many test images only.
         masking_ratio: other than the checkpoint's, at its mask sites.
         seed: of the masks.
         device: auto, cpu, cuda, cuda:1, mps, ...
     """
+    settings = dict(locals())
     prepare_output(output)
     opened = open_run(checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device)
     simulated = run_both(opened, time_steps, coding, steps_per_chunk, seed)
@@ -67,17 +69,12 @@ def simulate(
     assert result.accuracy is not None
     title = f"{opened.data.info.name}, {result.num_images} test images, {coding} coding"
     written = [
-        write_json(output / "simulation.json", simulation_record(result, ann_accuracy)),
+        write_json(output / "simulation.json", simulation_record(result, ann_accuracy, **opened.facts())),
         accuracy_vs_time(
             {label: result.accuracy.tolist()}, {label: ann_accuracy}, output / "accuracy_vs_time.png", title
         ),
         firing_rates(result.firing_rates, result.firing_rate, output / "firing_rates.png"),
     ]
-    settings = {
-        "checkpoint": checkpoint, "dataset": dataset, "data_path": data_path, "time_steps": time_steps,
-        "output": output, "coding": coding, "batch_size": batch_size, "steps_per_chunk": steps_per_chunk,
-        "max_images": max_images, "masking_ratio": masking_ratio, "seed": seed, "device": device,
-    }  # fmt: skip
     results = {
         "ann_accuracy": ann_accuracy,
         "snn_accuracy": float(result.accuracy[-1]),
@@ -86,8 +83,8 @@ def simulate(
         "num_images": result.num_images,
         "seconds": result.seconds,
     }
-    record = run_record("simulate", settings, results, seed=seed, data_fingerprint=opened.data.fingerprint)
-    print_files(*written, write_json(output / "run_record.json", record))
+    record = run_record("simulate", settings, results, seed=seed, **opened.facts())
+    print_files(*written, write_run_record(output, record))
 
 
 @dataclass(frozen=True)

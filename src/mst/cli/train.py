@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from mst.data import AugmentConfig, load_dataset
-from mst.models import CheckpointInfo, create_model
-from mst.report import run_record, write_json
-from mst.train import EpochRecord, TrainConfig
+from mst.data import AugmentConfig, DataSplits, load_dataset
+from mst.models import CheckpointInfo, MaskedSpikingTransformer, create_model
+from mst.report import run_record, write_run_record
+from mst.train import EpochRecord, TrainConfig, TrainingResult
 from mst.train import train as train_model
 
 from .common import console, prepare_output, print_files, progress_bar
@@ -53,8 +53,15 @@ def train(
         train: how to train.
         resume: continue the run in the output folder exactly where its last epoch ended.
     """
+    settings = dict(locals())
     prepare_output(output)
     options = dict(model_options or {})
+    taken = {"masking_ratio", "mask_sites", "num_levels", "num_classes", "in_chans"} & options.keys()
+    if taken:
+        raise ValueError(
+            f"model_options may not hold {', '.join(sorted(taken))}: masking_ratio, mask_sites and num_levels are "
+            "options of their own, num_classes and in_chans follow from the data set"
+        )
     splits = load_dataset(dataset, data_path, img_size=options.pop("img_size", None), augment=augment)
     options |= {
         "img_size": splits.preprocessing.img_size,
@@ -66,48 +73,15 @@ def train(
     }
     torch.manual_seed(train.seed)
     network = create_model(model, **options)
-    info = CheckpointInfo(
-        dataset, splits.info.class_names, splits.preprocessing, {"model": model, "augment": asdict(augment)}
-    )
-    steps = train.epochs * (len(splits.train) // train.batch_size)
-
-    last_line = time.monotonic()
-
-    def report_epoch(record: EpochRecord) -> None:
-        nonlocal last_line
-        if record.epoch + 1 < train.epochs and time.monotonic() - last_line < SECONDS_BETWEEN_LINES:
-            return
-        last_line = time.monotonic()
-        console.print(
-            f"epoch {record.epoch + 1:>3}/{train.epochs}  loss {record.loss:.4f}  "
-            f"test accuracy {100 * record.accuracy:.2f} %  {record.seconds:.1f} s",
-            highlight=False,
-        )
-
-    with progress_bar(f"training {model} on {dataset}", steps, "steps") as advance:
-        result = train_model(
-            network,
-            splits.train,
-            splits.test,
-            output,
-            train,
-            info,
-            resume=resume,
-            on_step=lambda done, loss: advance(done, f"loss {loss:.3f}"),
-            on_epoch=report_epoch,
-            on_resume=lambda epochs: advance(epochs * (steps // train.epochs)),
-        )
+    provenance = {"model": model, "augment": asdict(augment), "data_fingerprint": splits.fingerprint}
+    info = CheckpointInfo(dataset, splits.info.class_names, splits.preprocessing, provenance)
+    result = _train_with_progress(f"{model} on {dataset}", network, splits, output, train, info, resume)
     last = result.history[-1]
     console.print(
         f"ANN test accuracy: {100 * last.accuracy:.2f} % after the last epoch, "
         f"{100 * result.best_accuracy:.2f} % at best",
         highlight=False,
     )
-    settings = {
-        "output": output, "model": model, "model_options": model_options or {}, "masking_ratio": masking_ratio,
-        "mask_sites": mask_sites, "num_levels": num_levels, "dataset": dataset, "data_path": data_path,
-        "augment": augment, "train": train, "resume": resume,
-    }  # fmt: skip
     results = {
         "accuracy": last.accuracy,
         "best_accuracy": result.best_accuracy,
@@ -115,5 +89,45 @@ def train(
         "seconds": sum(record.seconds for record in result.history),
         "history": result.history,
     }
-    record = run_record("train", settings, results, seed=train.seed, data_fingerprint=splits.fingerprint)
-    print_files(result.last_checkpoint, result.best_checkpoint, write_json(output / "run_record.json", record))
+    device = str(next(network.parameters()).device)
+    record = run_record("train", settings, results, seed=train.seed, device=device, data_fingerprint=splits.fingerprint)
+    print_files(result.last_checkpoint, result.best_checkpoint, write_run_record(output, record))
+
+
+def _train_with_progress(
+    title: str,
+    network: MaskedSpikingTransformer,
+    splits: DataSplits,
+    output: Path,
+    config: TrainConfig,
+    info: CheckpointInfo,
+    resume: bool,
+) -> TrainingResult:
+    """Train under a progress bar, with a line of results every few seconds."""
+    steps_per_epoch = len(splits.train) // config.batch_size
+    last_line = time.monotonic()
+
+    def report_epoch(record: EpochRecord) -> None:
+        nonlocal last_line
+        if record.epoch + 1 < config.epochs and time.monotonic() - last_line < SECONDS_BETWEEN_LINES:
+            return
+        last_line = time.monotonic()
+        console.print(
+            f"epoch {record.epoch + 1:>3}/{config.epochs}  loss {record.loss:.4f}  "
+            f"test accuracy {100 * record.accuracy:.2f} %  {record.seconds:.1f} s",
+            highlight=False,
+        )
+
+    with progress_bar(f"training {title}", config.epochs * steps_per_epoch, "steps") as advance:
+        return train_model(
+            network,
+            splits.train,
+            splits.test,
+            output,
+            config,
+            info,
+            resume=resume,
+            on_step=lambda done, loss: advance(done, f"loss {loss:.3f}"),
+            on_epoch=report_epoch,
+            on_resume=lambda epochs: advance(epochs * steps_per_epoch),
+        )

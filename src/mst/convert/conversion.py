@@ -26,7 +26,7 @@ RATE_SWAPS: dict[type[nn.Module], Callable[[QCFS, str], nn.Module]] = {QCFS: IFN
 
 @dataclass(frozen=True)
 class SiteConversion:
-    """One line of the account. threshold: of the site, in activation units; None if it has one per channel."""
+    """One line of the account. threshold: the acting one, in activation units; None if there is one per channel."""
 
     site: str
     was: str
@@ -98,7 +98,7 @@ def convert(model: nn.Module, coding: Coding = "rate") -> SpikingNetwork:
         raise ValueError("these activations have no spiking counterpart; use QCFS there: " + ", ".join(leftovers))
     network = copy.deepcopy(model).eval().requires_grad_(False)
     account: list[SiteConversion] = []
-    for name, module in list(network.named_modules()):
+    for name, module in list(network.named_modules(remove_duplicate=False)):
         swap = RATE_SWAPS.get(type(module))
         if swap is None:
             continue
@@ -110,11 +110,15 @@ def convert(model: nn.Module, coding: Coding = "rate") -> SpikingNetwork:
         else:
             network = neuron
         account.append(_account(name, module, neuron))
+    left = [f"{n} ({type(m).__name__})" for n, m in network.named_modules() if isinstance(m, QCFS)]
+    if left:
+        raise ValueError("these activations were not converted; use QCFS itself: " + ", ".join(left))
     if not account:
         raise ValueError("nothing was converted: the model has no QCFS activation")
     return SpikingNetwork(network, coding, tuple(account))
 
 
 def _account(site: str, was: QCFS, became: nn.Module) -> SiteConversion:
-    threshold = was.threshold.item() if was.threshold.numel() == 1 else None
+    acting = became.threshold if isinstance(became, IFNeuron) else was.threshold
+    threshold = acting.item() if acting.numel() == 1 else None
     return SiteConversion(site, type(was).__name__, type(became).__name__, threshold, was.num_levels, was.masking_ratio)

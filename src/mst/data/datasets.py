@@ -212,7 +212,7 @@ def load_dataset(
     train, test = DATASETS[name][1](data_path)
     if preprocessing is None:
         mean, std = _pixel_statistics(train.images)
-        preprocessing = Preprocessing(img_size or info.native_size[0], info.in_chans, mean, std)
+        preprocessing = Preprocessing(info.native_size[0] if img_size is None else img_size, info.in_chans, mean, std)
     if preprocessing.in_chans != info.in_chans:
         raise ValueError(f"{name} has {info.in_chans} channel(s), the network takes {preprocessing.in_chans}")
     return DataSplits(

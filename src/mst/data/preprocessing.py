@@ -28,6 +28,8 @@ class Preprocessing:
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.img_size, int):
+            raise ValueError(f"img_size must be one number here, got {self.img_size!r}")
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
             if len(getattr(self, name)) != self.in_chans:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,11 +14,18 @@ class EnergyConstants:
     """Energy of one operation, in pJ.
 
     mac_pj: multiply-accumulate.  ac_pj: accumulate.  source: where the figures come from.
+
+    Raises:
+        ValueError: an energy that is not above 0.
     """
 
     mac_pj: float
     ac_pj: float
     source: str
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(pj) and pj > 0 for pj in (self.mac_pj, self.ac_pj)):
+            raise ValueError(f"energies must be above 0 pJ, got MAC {self.mac_pj} and AC {self.ac_pj}")
 
 
 HOROWITZ_45NM_FP32 = EnergyConstants(4.6, 0.9, "45 nm CMOS, 32-bit floating point (Horowitz, ISSCC 2014)")
@@ -48,6 +56,10 @@ class Cost:
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.num_macs + other.num_macs, self.num_acs + other.num_acs, self.energy_pj + other.energy_pj)
 
+    def scaled(self, factor: float) -> Cost:
+        """This cost times `factor`."""
+        return Cost(self.num_macs * factor, self.num_acs * factor, self.energy_pj * factor)
+
     @property
     def energy_mj(self) -> float:
         """Energy in mJ."""
@@ -66,16 +78,28 @@ class OperationCost:
 
 
 @dataclass(frozen=True)
-class EnergyEstimate:
-    """Cost per image. The rows sum to the totals.
+class SiteCost:
+    """What the operations cost that one site drives: by its spikes in the SNN, by its activations in the ANN."""
 
-    operations: one row per operation.  sites: the part of the SNN's ACs that each site's spikes cause.
+    snn: Cost
+    ann: Cost
+
+
+ANALOG = "(analog)"
+"""Stands in for a site where an operation is driven by analog values."""
+
+
+@dataclass(frozen=True)
+class EnergyEstimate:
+    """Cost per image. The rows of `operations` sum to the totals, and so do those of `sites`.
+
+    operations: one row per operation.  sites: by what drives the operations; `ANALOG` for those that no site does.
     snn_energy_pj_per_step: cumulative, entry t-1 is the energy of a run stopped after t steps.
     """
 
     num_steps: int
     operations: tuple[OperationCost, ...]
-    sites: Mapping[str, Cost]
+    sites: Mapping[str, SiteCost]
     snn: Cost
     ann: Cost
     snn_energy_pj_per_step: tuple[float, ...]
@@ -107,21 +131,30 @@ def estimate_energy(result: SimulationResult, constants: EnergyConstants = HOROW
         raise ValueError("the simulation recorded no operations; run mst.simulate with record_operations=True")
     rows = tuple(_row(count, result, constants) for count in result.operations)
     nothing = Cost(0.0, 0.0, 0.0)
-    sites = dict.fromkeys(result.sites, nothing)
-    for row in rows:
-        for source in row.sources:
-            share = 1.0 / len(row.sources)
-            acs = row.snn.num_acs * share
-            sites[source] = sites[source] + Cost(0.0, acs, acs * constants.ac_pj)
     return EnergyEstimate(
         num_steps=result.num_steps,
         operations=rows,
-        sites=sites,
+        sites=_by_site(rows, result),
         snn=sum((row.snn for row in rows), nothing),
         ann=sum((row.ann for row in rows), nothing),
         snn_energy_pj_per_step=_by_step(result, constants),
         constants=constants,
     )
+
+
+def _by_site(rows: tuple[OperationCost, ...], result: SimulationResult) -> dict[str, SiteCost]:
+    """The rows added up by the site that drives them; where several do, in proportion to their spikes."""
+    nothing = Cost(0.0, 0.0, 0.0)
+    sites = dict.fromkeys([*result.sites, ANALOG], SiteCost(nothing, nothing))
+    spikes = result.spike_counts
+    for row in rows:
+        drivers = row.sources or (ANALOG,)
+        total = sum(spikes.get(name, 0) for name in drivers)
+        for name in drivers:
+            share = spikes.get(name, 0) / total if total else 1.0 / len(drivers)
+            before = sites[name]
+            sites[name] = SiteCost(before.snn + row.snn.scaled(share), before.ann + row.ann.scaled(share))
+    return sites
 
 
 def _row(count: OperationCount, result: SimulationResult, constants: EnergyConstants) -> OperationCost:

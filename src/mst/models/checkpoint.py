@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from mst.neurons import name_sites
 from .mst import MaskedSpikingTransformer, MSTConfig
 
 FORMAT_VERSION = 1
+ARCHITECTURE = "mst"
 _HEADER_KEY = "mst"
 
 
@@ -57,7 +58,7 @@ def save_checkpoint(model: nn.Module, path: str | Path, info: CheckpointInfo | N
         raise ValueError(f"save_checkpoint takes an ANN in MST form, got {type(model).__name__}")
     header = {
         "format_version": FORMAT_VERSION,
-        "architecture": "mst",
+        "architecture": ARCHITECTURE,
         "config": asdict(model.config),
         "masking_ratios": {name: site.masking_ratio for name, site in name_sites(model).items()},
         **asdict(info or CheckpointInfo()),
@@ -73,8 +74,11 @@ def write_atomically(path: Path, write: Callable[[str], object]) -> None:
         OSError: the folder cannot be written, or the disk is full; an older file at `path` stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    os.close(handle)
+    temporary = str(path.parent / f".{path.name}.{secrets.token_hex(6)}.partial")
+    Path(temporary).touch(exist_ok=False)
+    permissions = os.stat(
+        temporary
+    ).st_mode  # what the umask allows; some writers make the file anew, for its owner only
     try:
         try:
             write(temporary)
@@ -82,9 +86,7 @@ def write_atomically(path: Path, write: Callable[[str], object]) -> None:
             raise OSError(f"{path} could not be written (is the disk full?): {error}") from error
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        os.chmod(temporary, permissions)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -148,6 +150,10 @@ def _read_header(path: Path) -> dict[str, Any]:
         version = header["format_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: its description is damaged: {error}") from error
+    if header.get("architecture") != ARCHITECTURE:
+        raise ValueError(
+            f"{path} holds the architecture {header.get('architecture')!r}; this mst reads {ARCHITECTURE!r}"
+        )
     if version != FORMAT_VERSION:
         raise ValueError(f"{path} has checkpoint format {version}; this mst reads format {FORMAT_VERSION}")
     return header

@@ -42,18 +42,21 @@ def checkpoint_forward(function: Callable[[Tensor], Tensor], x: Tensor) -> Tenso
 class TokenBatchNorm(nn.BatchNorm1d):
     """BatchNorm over the last axis of [B, ..., C], on a 2-D view: no transpose, forward or backward.
 
-    y = γ · (x - mean_C) / sqrt(var_C + eps) + β, statistics over every axis but the last.
+    y = γ · (x - mean_C) / sqrt(var_C + eps) + β, statistics over every axis but the last. Running statistics move by
+    `momentum`; the cumulative average (momentum None) is not offered.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, ..., C] -> same shape.
 
         Raises:
-            ValueError: the last axis is not `num_features`.
+            ValueError: the last axis is not `num_features`, or there is no momentum.
         """
         if x.shape[-1] != self.num_features:
             raise ValueError(f"TokenBatchNorm over {self.num_features} channels got {tuple(x.shape)}")
-        mean, var, momentum = self.running_mean, self.running_var, self.momentum or 0.0
+        if self.momentum is None:
+            raise ValueError("TokenBatchNorm needs a momentum, got None")
+        mean, var, momentum = self.running_mean, self.running_var, self.momentum
         if self.training:
             if _RECOMPUTING.get() and mean is not None and var is not None:
                 mean, var = mean.clone(), var.clone()  # moved, and thrown away

@@ -79,8 +79,7 @@ class MSTConfig:
     weight_init: Literal["fan_in", "trunc_normal"] = "fan_in"
 
     def __post_init__(self) -> None:
-        for name in ("depths", "num_heads", "mask_sites"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check_types()
         check_masking_ratio(self.masking_ratio)
         unknown = [site for site in self.mask_sites if site not in MASK_SITES]
         if unknown:
@@ -95,6 +94,8 @@ class MSTConfig:
         for name in ("patch_size", "in_chans", "embed_dim", "window_size", "num_levels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if int(self.embed_dim * self.mlp_ratio) < 1:
+            raise ValueError(f"mlp_ratio {self.mlp_ratio} leaves no hidden channel of {self.embed_dim}")
         if self.num_classes < 0:
             raise ValueError(f"num_classes must not be negative, got {self.num_classes}")
         if not self.threshold > 0:
@@ -104,6 +105,25 @@ class MSTConfig:
         if self.weight_init not in ("fan_in", "trunc_normal"):
             raise ValueError(f"weight_init must be 'fan_in' or 'trunc_normal', got {self.weight_init!r}")
         self.stages()
+
+    def _check_types(self) -> None:
+        """Lists become tuples; anything else of a wrong type is refused."""
+        for name in ("depths", "num_heads", "mask_sites"):
+            value, kind = getattr(self, name), str if name == "mask_sites" else int
+            if not isinstance(value, list | tuple) or not all(isinstance(item, kind) for item in value):
+                raise ValueError(f"{name} must be a list of {kind.__name__} values, got {value!r}")
+            object.__setattr__(self, name, tuple(value))
+        if isinstance(self.img_size, list | tuple) and len(self.img_size) == 2:
+            object.__setattr__(self, "img_size", tuple(self.img_size))
+        for size in self.img_size if isinstance(self.img_size, tuple) else (self.img_size,):
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"img_size must be one positive number or (height, width), got {self.img_size!r}")
+        for name in ("patch_size", "in_chans", "num_classes", "embed_dim", "window_size", "num_levels"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name} must be a whole number, got {getattr(self, name)!r}")
+        for name in ("mlp_ratio", "threshold", "masking_ratio", "drop_path_rate"):
+            if not isinstance(getattr(self, name), int | float):
+                raise ValueError(f"{name} must be a number, got {getattr(self, name)!r}")
 
     @property
     def image_shape(self) -> tuple[int, int]:

@@ -51,7 +51,7 @@ def import_released(
         ValueError: the file is damaged or holds more than tensors and plain values, no MST is in it, tensors
             are missing, unexpected or of the wrong shape (all listed), or img_size contradicts them.
     """
-    state = _read_state_dict(source) if isinstance(source, str | Path) else dict(source)
+    state = _read_state_dict(Path(source)) if isinstance(source, str | Path) else _state_dict_in(source, "the source")
     state = _strip_prefixes(state)
     config = infer_config(state, img_size, num_levels, masking_ratio, mask_sites)
     model = MaskedSpikingTransformer(config).eval()
@@ -99,7 +99,7 @@ def infer_config(
         depths=depths,
         num_heads=tuple(table.shape[1] for table in tables),
         window_size=max(windows),
-        mlp_ratio=state[first_blocks[0] + "mlp.fc1.weight"].shape[0] / embed_dim,
+        mlp_ratio=_infer_mlp_ratio([tuple(state[b + "mlp.fc1.weight"].shape) for b in first_blocks]),
         qkv_bias=first_blocks[0] + "attn.qkv.bias" in state,
         mlp_batch_norm=first_blocks[0] + "mlp.norm1.weight" in state,
         absolute_position_embedding="absolute_pos_embed" in state,
@@ -107,6 +107,15 @@ def infer_config(
         masking_ratio=masking_ratio,
         mask_sites=mask_sites,
     )
+
+
+def _infer_mlp_ratio(shapes: list[tuple[int, ...]]) -> float:
+    """A ratio r with int(channels · r) = hidden in every stage; `shapes` are those of fc1, (hidden, channels)."""
+    lowest = max(hidden / channels for hidden, channels in shapes)
+    if all(int(channels * lowest) == hidden for hidden, channels in shapes):
+        return lowest
+    highest = min((hidden + 1) / channels for hidden, channels in shapes)
+    return (lowest + highest) / 2
 
 
 def _infer_img_size(state: Mapping[str, Tensor], patch_size: int, windows: list[int]) -> int:
@@ -190,8 +199,7 @@ def read_pickle(path: str | Path) -> object:
         raise ValueError(f"{path} is no torch file, or a damaged one ({type(error).__name__})") from error
 
 
-def _read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    path = Path(path)
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     if path.suffix == ".safetensors":
@@ -200,11 +208,15 @@ def _read_state_dict(path: str | Path) -> dict[str, Tensor]:
             return tensors
         except SafetensorError as error:
             raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from error
-    content = read_pickle(path)
+    return _state_dict_in(read_pickle(path), str(path))
+
+
+def _state_dict_in(content: object, where: str) -> dict[str, Tensor]:
+    """`content` itself, or what it holds under "model"."""
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         content = content["model"]
     if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"{path} holds no state dict (neither itself nor under the key 'model')")
+        raise ValueError(f"{where} holds no state dict (neither itself nor under the key 'model')")
     return dict(content)
 
 

@@ -32,7 +32,7 @@ class _QCFSFunction(torch.autograd.Function):
         else:  # no host-device synchronisation, and per-channel thresholds by broadcasting
             lam_t = threshold.clamp_min(MIN_THRESHOLD)
             levels = torch.mul(x, num_levels / lam_t).add_(0.5).clamp_(0, num_levels).floor_()
-            y = levels.mul_(lam_t / num_levels)
+            y = levels.mul_(lam_t / num_levels).to(x.dtype)
         ctx.save_for_backward(x, y, threshold)
         ctx.num_levels = num_levels  # type: ignore[attr-defined]
         return y
@@ -52,7 +52,10 @@ class _QCFSFunction(torch.autograd.Function):
             lam_t = threshold.clamp_min(MIN_THRESHOLD)
             is_open = (x >= -lam_t * half_quantum) & (x < lam_t * (1 + half_quantum))
             grad_x = grad_y * is_open
-            grad_threshold = ((grad_y * y - grad_x * x) / lam_t).sum_to_size(threshold.shape)
+            if threshold.numel() == 1:
+                grad_threshold = (_dot(grad_y, y) - _dot(grad_x, x)).reshape(threshold.shape) / lam_t
+            else:
+                grad_threshold = ((grad_y * y - grad_x * x) / lam_t).sum_to_size(threshold.shape)
         return grad_x, grad_threshold, None
 
 

@@ -36,6 +36,7 @@ class RunState:
 
     seed: of the masks.  first_image: index of the batch's first image in the data.  batch_size: images.
     step: first step of the chunk now computed.  steps_in_chunk: steps folded into the batch axis.
+    fired: sites that have had their turn in this pass.
     """
 
     seed: int
@@ -45,13 +46,24 @@ class RunState:
     steps_in_chunk: int = 1
     membrane_potential: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, SiteCounts] = field(default_factory=dict)
+    fired: set[str] = field(default_factory=set)
+
+    def begin_chunk(self, step: int, steps_in_chunk: int) -> None:
+        """Say which steps the next pass through the network computes."""
+        self.step, self.steps_in_chunk = step, steps_in_chunk
+        self.fired.clear()
 
     def unfold(self, x: Tensor, site: str) -> Tensor:
         """[T*B*k, ...] -> [T, B*k, ...], where k is what the model folded into the batch (its windows).
 
         Raises:
-            ValueError: the first axis is no multiple of T*B, or a step differs in shape from the last chunk's.
+            ValueError: the first axis is no multiple of T*B, a step differs in shape from the last chunk's, or the
+                site has had its turn in this pass (a module used twice would mix two populations of neurons).
         """
+        if site in self.fired:
+            raise ValueError(
+                f"site {site!r} is used twice in one pass through the network; give each use a QCFS of its own"
+            )
         rows = self.steps_in_chunk * self.batch_size
         if x.shape[0] % rows:
             raise ValueError(
@@ -65,6 +77,7 @@ class RunState:
                 f"site {site!r}: a step has shape {tuple(x_TB.shape[1:])}, "
                 f"but this run began with {tuple(known.shape)}; a run keeps its batch"
             )
+        self.fired.add(site)
         return x_TB
 
     def keep_mask(self, like: Tensor, masking_ratio: float, site: str, step: int) -> Tensor:

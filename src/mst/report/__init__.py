@@ -1,7 +1,7 @@
 """Results come in; tables, figures and records go out."""
 
 from .figures import accuracy_vs_time, energy_bars, firing_rates
-from .records import measurement_record, run_record, simulation_record, write_json
+from .records import measurement_record, run_record, simulation_record, write_json, write_run_record
 from .tables import accuracy_table, energy_table, operation_table, site_table, steps_shown
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "site_table",
     "steps_shown",
     "write_json",
+    "write_run_record",
 ]

@@ -63,10 +63,27 @@ def run_record(verb: str, settings: Mapping[str, Any], results: Mapping[str, Any
     }
 
 
-def simulation_record(result: SimulationResult, ann_accuracy: float | None) -> dict[str, Any]:
-    """`simulation.json`: accuracy at every step, spikes and firing rate per site. Accuracies are fractions."""
+def write_run_record(folder: Path, record: Mapping[str, Any]) -> Path:
+    """Write `run_record.json`, or `<verb>_run_record.json` where another verb has left its own in `folder`."""
+    path = folder / "run_record.json"
+    try:
+        other = json.loads(path.read_text(encoding="utf-8")).get("verb") != record["verb"]
+    except (OSError, ValueError, AttributeError):
+        other = False
+    return write_json(folder / f"{record['verb']}_run_record.json" if other else path, record)
+
+
+def simulation_record(result: SimulationResult, ann_accuracy: float | None, **facts: Any) -> dict[str, Any]:
+    """`simulation.json`: accuracy at every step, spikes and firing rate per site. Accuracies are fractions.
+
+    Args:
+        result: of the simulation.
+        ann_accuracy: of the ANN on the same images.
+        facts: further entries (checkpoint, data set, masking ratio).
+    """
     rates, counts, dropped = result.firing_rates, result.spike_counts, result.dropped_counts
     return {
+        **facts,
         "coding": result.coding,
         "num_steps": result.num_steps,
         "num_images": result.num_images,
@@ -114,11 +131,7 @@ def measurement_record(estimate: EnergyEstimate, result: SimulationResult) -> di
             for row in estimate.operations
         },
         "sites": {
-            name: {
-                "firing_rate": rates[name],
-                "spikes_per_image": result.spike_counts[name] / result.num_images,
-            }
-            | _cost(cost)
+            name: {"firing_rate": rates.get(name), "snn": _cost(cost.snn), "ann": _cost(cost.ann)}
             for name, cost in estimate.sites.items()
         },
         "constants": asdict(estimate.constants),
@@ -141,6 +154,10 @@ def _git_commit() -> str | None:
     """Commit of the checkout this package runs from, "+" if it has been changed since; None outside a checkout."""
     folder = Path(__file__).parent
     try:
+        subprocess.run(  # is it this package's checkout, or does a virtual environment lie inside another project's?
+            ["git", "ls-files", "--error-unmatch", Path(__file__).name],
+            cwd=folder, capture_output=True, timeout=10, check=True,
+        )  # fmt: skip
         head = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
             cwd=folder, capture_output=True, text=True, timeout=10, check=True,

@@ -93,7 +93,8 @@ class _OriginMode(TorchFunctionMode):
         if getattr(func, "__name__", "") in _LAYOUT_ONLY:
             inputs = [a for a in _flat(args) if isinstance(a, Tensor) and a.is_floating_point()]
             origins = [self.of(a) for a in inputs]
-            if origins and all(origins):
+            linear = [origin == _LINEAR_OUTPUT for origin in origins]
+            if origins and all(origins) and all(linear) == any(linear):
                 for out in _flat((result,)):
                     if isinstance(out, Tensor):
                         self.mark(out, frozenset().union(*origins))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +15,10 @@ from mst.neurons import RunState, running
 
 from .operations import OperationCount, OperationRecorder, trace_operations
 
-ROWS_PER_CHUNK = 512
-"""Images times steps computed at once where `steps_per_chunk` is left open."""
+NEURON_STEPS_PER_CHUNK = 2**24
+"""Neurons times images times steps computed at once where `steps_per_chunk` is left open."""
 
-Batches = Tensor | tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
+Batches = Tensor | tuple[Tensor, Tensor] | Iterable[Tensor | tuple[Tensor, Tensor]]
 Progress = Callable[[int], None]
 
 
@@ -39,6 +40,8 @@ class SiteRecord:
 @dataclass(frozen=True)
 class SimulationResult:
     """What a simulation saw. Counts are exact integers; accuracies are fractions.
+
+    All tensors lie on the CPU.
 
     logits: [N, classes], the read-out after the last step (rate coding: mean over the steps).
     step_logits: [T, N, classes], logits of each step, if they were kept.
@@ -100,13 +103,15 @@ def simulate(
     """Present each image for T steps, sum the logits and read the prediction after every step.
 
     Several steps are computed at once by folding them into the batch axis. That changes nothing: only neurons
-    couple steps, and they take them one after another. Memory does not grow with T (but for `step_logits`).
+    couple steps, and they take them one after another. (Floating-point sums may differ in their last bits between
+    chunk lengths, which in float32 can move a spike of a neuron that is exactly at its threshold.) Memory does not
+    grow with T, but for `step_logits`.
 
     Args:
         snn: what `mst.convert` returned.
-        data: images [B, ...]; or a pair (images, labels); or an iterable of such pairs (a DataLoader).
+        data: images [B, ...]; or a pair (images, labels); or an iterable of either (a DataLoader).
         num_steps: T >= 1.
-        steps_per_chunk: steps computed at once; None chooses by batch size.
+        steps_per_chunk: steps computed at once; None chooses by the number of neurons.
         keep_step_logits: keep the logits of each step, [T, N, classes].
         record_operations: count MACs and ACs too (a few per cent of the time).
         seed: of the spike masks. Masks depend on (seed, site, step, image), so neither batch size nor chunk
@@ -117,8 +122,8 @@ def simulate(
         Accuracy at every step, spikes per site, operations.
 
     Raises:
-        ValueError: snn is not converted, T or steps_per_chunk below 1, no data, labels outside the classes,
-            or images of a shape that the network does not take.
+        ValueError: snn is not converted, T or steps_per_chunk below 1, no data, batches of another form, labels
+            outside the classes, or images of a shape that the network does not take.
 
     Source: Masked Spiking Transformer (ICCV 2023), inference; released code (logits summed over steps).
     """
@@ -139,10 +144,29 @@ def simulate(
 def _batches(data: Batches) -> Iterator[tuple[Tensor, Tensor | None]]:
     if isinstance(data, Tensor):
         yield data, None
-    elif isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], Tensor):
-        yield data[0], data[1]
+    elif isinstance(data, tuple | list) and len(data) == 2 and _is_pair(data):
+        yield data[0], data[1]  # type: ignore[misc]
     else:
-        yield from data
+        for batch in data:
+            if isinstance(batch, Tensor):
+                yield batch, None
+            elif isinstance(batch, tuple | list) and len(batch) == 1 and isinstance(batch[0], Tensor):
+                yield batch[0], None
+            elif isinstance(batch, tuple | list) and len(batch) == 2 and _is_pair(batch):
+                yield batch[0], batch[1]
+            else:
+                raise ValueError(f"a batch is images or (images, labels), got {_form(batch)}")
+
+
+def _is_pair(values: Any) -> bool:
+    """Whether the two are images and labels, not two batches of images."""
+    images, labels = values
+    return isinstance(images, Tensor) and isinstance(labels, Tensor) and labels.dim() < images.dim()
+
+
+def _form(batch: object) -> str:
+    inside = f" of {', '.join(type(item).__name__ for item in batch)}" if isinstance(batch, tuple | list) else ""
+    return type(batch).__name__ + inside
 
 
 class _Simulation:
@@ -169,15 +193,12 @@ class _Simulation:
         self.num_labelled = 0
         self.logits: list[Tensor] = []
         self.step_logits: list[Tensor] = []
-        self.hits = {
-            1: torch.zeros(num_steps, dtype=torch.int64),
-            5: torch.zeros(num_steps, dtype=torch.int64),
-        }
         self.sites: dict[str, SiteRecord] = {}
         self.recorder: OperationRecorder | None = None
         like = next((t for t in [*snn.parameters(), *snn.buffers()] if t.is_floating_point()), None)
         self.device = like.device if like is not None else torch.device("cpu")
         self.dtype = like.dtype if like is not None else torch.get_default_dtype()
+        self.hits = {k: torch.zeros(num_steps, dtype=torch.int64, device=self.device) for k in (1, 5)}
 
     def add_batch(self, images: Tensor, labels: Tensor | None) -> None:
         images = images.to(self.device, self.dtype)
@@ -199,9 +220,9 @@ class _Simulation:
     def _run(self, run: RunState, images: Tensor, labels: Tensor | None) -> None:
         batch, total = run.batch_size, None
         kept: list[Tensor] = []
-        chunk = self.steps_per_chunk or max(1, min(self.num_steps, ROWS_PER_CHUNK // batch))
-        for start in range(0, self.num_steps, chunk):
-            run.step, run.steps_in_chunk = start, min(chunk, self.num_steps - start)
+        start, chunk = 0, self.steps_per_chunk or 1
+        while start < self.num_steps:
+            run.begin_chunk(start, min(chunk, self.num_steps - start))
             with running(run):
                 logits = self.snn(images.repeat(run.steps_in_chunk, *[1] * (images.dim() - 1)))
             logits_TBK = logits.view(run.steps_in_chunk, batch, -1)
@@ -215,11 +236,15 @@ class _Simulation:
                 kept.append(logits_TBK)
             if self.progress is not None:
                 self.progress(run.steps_in_chunk * batch)
+            start += run.steps_in_chunk
+            if self.steps_per_chunk is None:  # the first step has told how many neurons there are
+                neurons = batch * sum(counts.num_neurons for counts in run.counts.values())
+                chunk = max(1, NEURON_STEPS_PER_CHUNK // max(1, neurons))
         assert total is not None
-        self.logits.append(total / self.num_steps)
+        self.logits.append((total / self.num_steps).cpu())
         self.num_labelled += 0 if labels is None else batch
         if kept:
-            self.step_logits.append(torch.cat(kept))
+            self.step_logits.append(torch.cat(kept).cpu())
 
     def _count_hits(self, start: int, running_TBK: Tensor, labels: Tensor) -> None:
         steps, batch, classes = running_TBK.shape
@@ -230,8 +255,8 @@ class _Simulation:
                 f"labels run from {int(labels.min())} to {int(labels.max())}, but the network has {classes} classes"
             )
         ranked = running_TBK.topk(min(5, classes), dim=-1).indices == labels.to(self.device)[:, None]
-        self.hits[1][start : start + steps] += ranked[..., 0].sum(dim=1).cpu()
-        self.hits[5][start : start + steps] += ranked.any(dim=-1).sum(dim=1).cpu()
+        self.hits[1][start : start + steps] += ranked[..., 0].sum(dim=1)
+        self.hits[5][start : start + steps] += ranked.any(dim=-1).sum(dim=1)
 
     def _add_spikes(self, run: RunState) -> None:
         for name, counts in run.counts.items():
@@ -252,8 +277,8 @@ class _Simulation:
             seed=self.seed,
             logits=torch.cat(self.logits),
             step_logits=torch.cat(self.step_logits, dim=1) if self.keep_step_logits else None,
-            accuracy=self.hits[1].double() / self.num_images if labelled else None,
-            top5_accuracy=self.hits[5].double() / self.num_images if labelled else None,
+            accuracy=self.hits[1].cpu().double() / self.num_images if labelled else None,
+            top5_accuracy=self.hits[5].cpu().double() / self.num_images if labelled else None,
             sites=self.sites,
             operations=self.recorder.counts() if self.recorder is not None else (),
             seconds=seconds,

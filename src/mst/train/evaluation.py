@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mst.neurons import RunState, running
+from mst.neurons import RunState, name_sites, running
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ def evaluate(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], *, seed: i
         ValueError: no images, or labels outside the classes.
     """
     like = next(model.parameters())
+    name_sites(model)  # a mask belongs to its site
     was_training = model.training
     model.eval()
     hits = top5_hits = num_images = 0

@@ -39,10 +39,10 @@ class TrainConfig:
     Args:
         epochs: passes over the training images.
         batch_size: images per step.
-        learning_rate: peak of the cosine schedule.
-        min_learning_rate: at the end of the schedule.
-        warmup_epochs: epochs of linear rise to the peak, before the cosine.
-        warmup_learning_rate: at the very first step.
+        learning_rate: where the cosine starts, at the first step of all.
+        min_learning_rate: where the cosine ends, after the last step.
+        warmup_epochs: in these first epochs a linear rise towards learning_rate takes the cosine's place.
+        warmup_learning_rate: where that rise starts.
         weight_decay: on matrices only: not on biases, BatchNorm, thresholds and position tables.
         clip_grad_norm: largest norm of the gradient; 0 turns clipping off.
         label_smoothing: in [0, 1).
@@ -120,6 +120,12 @@ class TrainingDivergedError(RuntimeError):
     """The loss became NaN or infinite."""
 
 
+_FREE_ON_RESUME = ("num_workers", "eval_batch_size", "device")
+"""Settings that do not change a run's numbers."""
+
+STEPS_PER_CHECK = 10
+"""Training steps between two looks at the loss on an accelerator, each of which waits for it; on a CPU it is 1."""
+
 Progress = Callable[[int, float], None]
 """Called with (steps done since the last call, loss of the last step)."""
 
@@ -187,6 +193,9 @@ class _Trainer:
         optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
         self.raw_model = model
         self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
+        # Mixed precision belongs to `_step` alone: prepare has put it into model.forward, where evaluation and the
+        # caller's own use of the model would meet it too.
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.test_loader: DataLoader[tuple[Tensor, int]] = DataLoader(
             test_data, config.eval_batch_size, num_workers=config.num_workers
         )
@@ -249,11 +258,14 @@ class _Trainer:
         return []
 
     def _settings(self) -> dict[str, Any]:
-        """What has to be the same for a run to be continued."""
+        """What has to be the same for a run to be continued: all that its numbers follow from."""
+        train = {name: value for name, value in asdict(self.config).items() if name not in _FREE_ON_RESUME}
         return {
-            "train": asdict(self.config),
+            "train": train,
             "model": asdict(self.raw_model.config),
             "dataset": self.info.dataset,
+            "preprocessing": None if self.info.preprocessing is None else asdict(self.info.preprocessing),
+            "provenance": self.info.provenance,
         }
 
     def _restore(self) -> list[EpochRecord]:
@@ -261,9 +273,14 @@ class _Trainer:
         then, now = _flatten(state["config"]), _flatten(_plain(self._settings()))
         changed = [f"{k}: {then.get(k)} -> {now.get(k)}" for k in {**then, **now} if then.get(k) != now.get(k)]
         if changed:
-            raise ValueError(f"{self.output} was trained with other settings, so it cannot go on: {'; '.join(changed)}")
+            raise ValueError(
+                f"{self.output} was trained with other settings, so it cannot go on; repeat the options it was started "
+                f"with: {'; '.join(changed)}"
+            )
         self.raw_model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         logger.info("resuming %s after epoch %d", self.output, state["epoch"])
         return [EpochRecord(**record) for record in state["history"]]
 
@@ -273,26 +290,39 @@ class _Trainer:
         self.order.manual_seed(int(torch.randint(2**31, ())))
         self.model.train()
         total = torch.zeros((), device=self.accelerator.device)
+        look_every = 1 if self.accelerator.device.type == "cpu" else STEPS_PER_CHECK
+        unseen = 0
         for step, (images, labels) in enumerate(self.loader):
             self.scheduler.step_update(epoch * len(self.loader) + step)
             loss = self._step(images, labels)
             total += loss.detach()
-            if not math.isfinite(value := loss.item()):
-                raise TrainingDivergedError(
-                    f"the loss became {value} in epoch {epoch}, step {step}, at learning rate "
-                    f"{self.optimizer.param_groups[0]['lr']:.3g}; lower learning_rate or raise warmup_epochs. "
-                    + (f"{self.output / LAST_CHECKPOINT} holds the epoch before" if epoch else "No epoch was finished")
-                )
-            if on_step is not None:
-                on_step(1, value)
+            unseen += 1
+            if unseen == look_every or step == len(self.loader) - 1:
+                self._check_finite(math.isfinite(value := loss.item()), f"the loss became {value}", epoch, step)
+                if on_step is not None:
+                    on_step(unseen, value)
+                unseen = 0
+        mean_loss = total.item() / len(self.loader)
+        self._check_finite(math.isfinite(mean_loss), f"the mean loss became {mean_loss}", epoch, len(self.loader) - 1)
         evaluation = evaluate(self.raw_model, self.test_loader, seed=self.config.seed)
+        # The loss above is that of the weights before the last update.
+        finite = bool(torch.isfinite(evaluation.logits).all())
+        self._check_finite(finite, "the logits became NaN or infinite", epoch, len(self.loader) - 1)
         return EpochRecord(
             epoch=epoch,
-            loss=total.item() / len(self.loader),
+            loss=mean_loss,
             learning_rate=self.optimizer.param_groups[0]["lr"],
             accuracy=evaluation.accuracy,
             seconds=time.perf_counter() - began,
         )
+
+    def _check_finite(self, finite: bool, what: str, epoch: int, step: int) -> None:
+        if not finite:
+            kept = f"{self.output / LAST_CHECKPOINT} holds the epoch before" if epoch else "No epoch was finished"
+            raise TrainingDivergedError(
+                f"{what} in epoch {epoch}, step {step}, at learning rate "
+                f"{self.optimizer.param_groups[0]['lr']:.3g}; lower learning_rate or raise warmup_epochs. {kept}"
+            )
 
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
         targets = labels
@@ -323,6 +353,7 @@ class _Trainer:
             "epoch": record.epoch,
             "model": self.raw_model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
             "history": [asdict(r) for r in history],
             "config": _plain(self._settings()),
         }
@@ -333,7 +364,7 @@ def _accelerator(config: TrainConfig, output: Path) -> Accelerator:
     """A fresh accelerator for this run.
 
     Raises:
-        ValueError: the device asked for is not the one that there is.
+        ValueError: the device asked for is not the one that there is, or there are several processes.
     """
     if not torch.distributed.is_initialized():
         # Accelerate keeps its choices for the whole process; another run in it may choose otherwise.
@@ -345,6 +376,8 @@ def _accelerator(config: TrainConfig, output: Path) -> Accelerator:
         log_with="tensorboard",
         project_dir=str(output),
     )
+    if accelerator.num_processes > 1:
+        raise ValueError(f"training runs in one process for now, this is one of {accelerator.num_processes}")
     if config.device not in ("auto", accelerator.device.type):
         raise ValueError(
             f"device {config.device!r} is not available for training here, {accelerator.device.type!r} is; "

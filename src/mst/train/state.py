@@ -34,7 +34,10 @@ def load_training_state(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"nothing to resume: {path} does not exist")
     state = read_pickle(path)
-    if not isinstance(state, dict) or not {"epoch", "model", "optimizer", "config"} <= state.keys():
+    if (
+        not isinstance(state, dict)
+        or not {"epoch", "model", "optimizer", "scaler", "history", "config"} <= state.keys()
+    ):
         raise ValueError(f"{path} is no training state of mst")
     return state
 
