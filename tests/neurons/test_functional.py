@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mst.neurons import MIN_THRESHOLD, if_run, if_step, initial_membrane_potential, keep_mask, mask_spikes, qcfs
+from mst.neurons import (
+    MIN_THRESHOLD,
+    count_spikes,
+    if_run,
+    if_step,
+    initial_membrane_potential,
+    keep_mask,
+    mask_spikes,
+    qcfs,
+)
 from mst.neurons.functional import _QCFSFunction
 
 
@@ -183,6 +192,15 @@ def test_time_varying_input_leaves_an_unevenness_error() -> None:
     spikes, _ = if_run(x, initial_membrane_potential(x[0], lam), lam)
     assert spikes.mean().item() == 0.5
     assert qcfs(x.mean(0), lam, 4).item() == 0.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_count_spikes_counts_what_is_not_zero(dtype: torch.dtype) -> None:
+    spikes = ((torch.rand(3, 4, 1001) < 0.7) * 0.37).to(dtype)
+    expected = [int((step != 0).sum()) for step in spikes]
+    assert count_spikes(spikes).tolist() == expected
+    assert count_spikes(spikes.transpose(1, 2)).tolist() == expected
+    assert count_spikes(torch.ones(1, 1, 2**24 + 1)).tolist() == [2**24 + 1]
 
 
 # ----------------------------------------------------------------------------------- random spike masking

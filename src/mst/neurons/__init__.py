@@ -4,6 +4,7 @@ from .activation import QCFS, name_sites
 from .functional import (
     MIN_THRESHOLD,
     check_masking_ratio,
+    count_spikes,
     if_run,
     if_step,
     initial_membrane_potential,
@@ -21,6 +22,7 @@ __all__ = [
     "RunState",
     "SiteCounts",
     "check_masking_ratio",
+    "count_spikes",
     "current_run",
     "if_run",
     "if_step",

@@ -146,13 +146,26 @@ def if_run(x: Tensor, v: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"the input of one step has shape {tuple(x.shape[1:])}, the state {tuple(v.shape)}")
     x, v, threshold = x.detach(), v.detach().clone(), threshold.detach().to(x.dtype)
     spikes = torch.empty_like(x)
-    fired = torch.empty_like(v, dtype=torch.bool)
     for x_t, spikes_t in zip(x, spikes, strict=True):
         v.add_(x_t)
-        torch.ge(v, threshold, out=fired)
-        torch.mul(fired, threshold, out=spikes_t)
-        v.sub_(spikes_t)
+        torch.ge(v, threshold, out=spikes_t)  # straight into floats: on a CPU a bool in between costs ten times as much
+        v.sub_(spikes_t.mul_(threshold))
     return spikes, v
+
+
+def count_spikes(spikes: Tensor) -> Tensor:
+    """[T, B, ...] -> int64 [T]: the number of non-zero entries of each step, exactly.
+
+    Flags are added up as floats image by image, which is exact below 2^24 (float32) and several times as fast on a
+    CPU as counting in integers.
+    """
+    steps, images = spikes.shape[:2]
+    flags = torch.ne(spikes, 0, out=torch.empty_like(spikes, memory_format=torch.contiguous_format))
+    rows = flags.view(steps, images, -1)
+    if rows.shape[-1] >= 2**24:
+        return torch.count_nonzero(spikes.reshape(steps, -1), dim=1)
+    wide = torch.float32 if flags.element_size() < 4 else flags.dtype
+    return rows.sum(dim=-1, dtype=wide).to(torch.int64).sum(dim=1)
 
 
 # ----------------------------------------------------------------------------- random spike masking
@@ -167,7 +180,7 @@ def mask_spikes(spikes: Tensor, keep: Tensor) -> Tensor:
 
     Source: Masked Spiking Transformer (ICCV 2023), Random Spike Masking; released code (no rescaling).
     """
-    return spikes * keep
+    return spikes * keep.view(torch.uint8)  # on a CPU bytes multiply several times as fast as bools
 
 
 def check_masking_ratio(masking_ratio: float) -> float:

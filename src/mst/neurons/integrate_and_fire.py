@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from .activation import QCFS
-from .functional import MIN_THRESHOLD, if_run, initial_membrane_potential, mask_spikes
-from .run_state import SiteCounts, count_spikes, current_run
+from .functional import MIN_THRESHOLD, count_spikes, if_run, initial_membrane_potential, mask_spikes
+from .run_state import SiteCounts, current_run
 
 
 class IFNeuron(nn.Module):

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from .functional import keep_mask
@@ -111,8 +110,3 @@ def running(state: RunState) -> Iterator[RunState]:
         yield state
     finally:
         _CURRENT.reset(token)
-
-
-def count_spikes(spikes_TB: Tensor) -> Tensor:
-    """[T, ...] -> int64 [T]: the number of non-zero entries of each step."""
-    return torch.count_nonzero(spikes_TB.flatten(1), dim=1)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mst.models.layers import ActivationProduct
-from mst.neurons import IFNeuron, RunState, current_run, running
+from mst.neurons import IFNeuron, RunState, count_spikes, current_run, running
 
 SOFTMAX_MACS_PER_ELEMENT = 3
 """exp (a table with linear interpolation), running sum, multiplication by the reciprocal: one MAC each."""
@@ -234,38 +234,38 @@ class OperationRecorder:
             run = self._run
             if run is None or current_run() is not run:
                 return
-            acs = self._accumulations(name, module, inputs, run.steps_in_chunk)
+            acs = self._accumulations(name, module, inputs, run)
             if name not in self._acs:
                 self._acs[name] = torch.zeros(self._num_steps, dtype=torch.int64, device=acs.device)
             self._acs[name][run.step : run.step + run.steps_in_chunk] += acs
 
         return hook
 
-    def _accumulations(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], steps: int) -> Tensor:
+    def _accumulations(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], run: RunState) -> Tensor:
         """ACs of each step in the chunk: spikes that arrive, times the outputs that each of them reaches."""
         if isinstance(module, ActivationProduct):
             left, right = inputs
             if self._operations[name].driving_input == 0:
                 reached = right.shape[-2] if module.transpose_right else right.shape[-1]
-                return _spikes_per_step(left, steps) * reached
-            return _spikes_per_step(right, steps) * left.shape[-2]
+                return _spikes_per_step(left, run) * reached
+            return _spikes_per_step(right, run) * left.shape[-2]
         x = inputs[0]
         if isinstance(module, nn.Linear):
-            return _spikes_per_step(x, steps) * module.out_features
+            return _spikes_per_step(x, run) * module.out_features
         assert isinstance(module, nn.Conv2d)
         key = (name, tuple(x.shape[1:]))
         if key not in self._fan_out:
             self._fan_out[key] = conv_fan_out(module, x.shape[-2], x.shape[-1])
         fan_out = self._fan_out[key]
         if isinstance(fan_out, int):
-            return _spikes_per_step(x, steps) * fan_out
-        by_place = (x != 0).view(steps, -1, *x.shape[-2:]).sum(dim=1)  # int64 [T, height, width]
+            return _spikes_per_step(x, run) * fan_out
+        by_place = (x != 0).view(run.steps_in_chunk, -1, *x.shape[-2:]).sum(dim=1)  # int64 [T, height, width]
         return (by_place * fan_out.to(x.device)).sum(dim=(1, 2))
 
 
-def _spikes_per_step(x: Tensor, steps: int) -> Tensor:
-    """int64 [T]: non-zero entries of each step of x [T*B, ...]."""
-    return torch.count_nonzero(x.reshape(steps, -1), dim=1)
+def _spikes_per_step(x: Tensor, run: RunState) -> Tensor:
+    """int64 [T]: non-zero entries of each step of x [T*B*k, ...]."""
+    return count_spikes(x.reshape(run.steps_in_chunk, run.batch_size, -1))
 
 
 def conv_fan_out(conv: nn.Conv2d, height: int, width: int) -> Tensor | int:
