@@ -271,7 +271,7 @@ def test_evaluate_restores_the_mode_and_refuses_bad_labels() -> None:
     result = evaluate(model, [(images, labels)])
     assert model.training
     assert result.top5_accuracy == 1.0
-    with pytest.raises(ValueError, match="label 3 is outside the network's 3 classes"):
+    with pytest.raises(ValueError, match="labels run from 1 to 3, but the network has 3 classes"):
         evaluate(model, [(images, labels + 1)])
     with pytest.raises(ValueError, match="no images to evaluate"):
         evaluate(model, [])

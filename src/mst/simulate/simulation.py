@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mst.convert import SpikingNetwork
 from mst.neurons import RunState, running
+from mst.train import check_labels, count_hits
 
 from .operations import OperationCount, OperationRecorder, trace_operations
 
@@ -248,15 +249,11 @@ class _Simulation:
 
     def _count_hits(self, start: int, running_TBK: Tensor, labels: Tensor) -> None:
         steps, batch, classes = running_TBK.shape
-        if labels.shape != (batch,):
-            raise ValueError(f"{batch} images need {batch} labels, got labels of shape {tuple(labels.shape)}")
-        if start == 0 and bool((labels < 0).any() or (labels >= classes).any()):
-            raise ValueError(
-                f"labels run from {int(labels.min())} to {int(labels.max())}, but the network has {classes} classes"
-            )
-        ranked = running_TBK.topk(min(5, classes), dim=-1).indices == labels.to(self.device)[:, None]
-        self.hits[1][start : start + steps] += ranked[..., 0].sum(dim=1)
-        self.hits[5][start : start + steps] += ranked.any(dim=-1).sum(dim=1)
+        if start == 0:
+            check_labels(labels, batch, classes)
+        top1, top5 = count_hits(running_TBK, labels)
+        self.hits[1][start : start + steps] += top1
+        self.hits[5][start : start + steps] += top5
 
     def _add_spikes(self, run: RunState) -> None:
         for name, counts in run.counts.items():

@@ -1,6 +1,6 @@
 """An ANN and labelled images come in; a trained ANN, its checkpoints and its history go out."""
 
-from .evaluation import Evaluation, evaluate
+from .evaluation import Evaluation, check_labels, count_hits, evaluate
 from .loop import (
     BEST_CHECKPOINT,
     LAST_CHECKPOINT,
@@ -20,6 +20,8 @@ __all__ = [
     "TrainConfig",
     "TrainingDivergedError",
     "TrainingResult",
+    "check_labels",
+    "count_hits",
     "evaluate",
     "seed_epoch",
     "train",

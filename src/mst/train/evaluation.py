@@ -21,6 +21,34 @@ class Evaluation:
     logits: Tensor
 
 
+def count_hits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """How many of B images have their label as the largest logit, and among the five largest.
+
+    Args:
+        logits: [..., B, classes].
+        labels: int64 [B].
+
+    Returns:
+        Two int64 tensors [...].
+    """
+    ranked = logits.topk(min(5, logits.shape[-1]), dim=-1).indices == labels.to(logits.device)[:, None]
+    return ranked[..., 0].sum(dim=-1), ranked.any(dim=-1).sum(dim=-1)
+
+
+def check_labels(labels: Tensor, num_images: int, num_classes: int) -> None:
+    """See that there is one label an image and that the network has a class for it.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if labels.shape != (num_images,):
+        raise ValueError(f"{num_images} images need {num_images} labels, got labels of shape {tuple(labels.shape)}")
+    if bool((labels < 0).any() or (labels >= num_classes).any()):
+        raise ValueError(
+            f"labels run from {int(labels.min())} to {int(labels.max())}, but the network has {num_classes} classes"
+        )
+
+
 def evaluate(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], *, seed: int = 0) -> Evaluation:
     """Run an ANN over labelled images in evaluation mode; the model's mode is restored afterwards.
 
@@ -46,12 +74,9 @@ def evaluate(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], *, seed: i
             for images, labels in data:
                 with running(RunState(seed, images.shape[0], first_image=num_images)):
                     batch_logits = model(images.to(like.device, like.dtype)).cpu()
-                classes = batch_logits.shape[-1]
-                if bool((labels < 0).any() or (labels.cpu() >= classes).any()):
-                    raise ValueError(f"label {int(labels.max())} is outside the network's {classes} classes")
-                ranked = batch_logits.topk(min(5, classes), dim=-1).indices == labels.cpu()[:, None]
-                hits += int(ranked[:, 0].sum())
-                top5_hits += int(ranked.any(dim=-1).sum())
+                check_labels(labels, *batch_logits.shape)
+                top1, top5 = count_hits(batch_logits, labels)
+                hits, top5_hits = hits + int(top1), top5_hits + int(top5)
                 num_images += len(labels)
                 logits.append(batch_logits)
     finally:
