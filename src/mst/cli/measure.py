@@ -30,7 +30,7 @@ def measure(
     mac_pj: float = 4.6,
     ac_pj: float = 0.9,
     coding: Coding = "rate",
-    batch_size: int = 100,
+    batch_size: int = 32,
     steps_per_chunk: int | None = None,
     max_images: int | None = None,
     masking_ratio: float | None = None,
@@ -53,7 +53,7 @@ def measure(
         mac_pj: energy of a multiply-accumulate, in pJ; 4.6 is 32-bit floating point at 45 nm.
         ac_pj: energy of an accumulate, in pJ; 0.9 is 32-bit floating point at 45 nm.
         coding: how spikes carry activations.
-        batch_size: images at once.
+        batch_size: images at once; more may pay on a GPU, fewer need less memory.
         steps_per_chunk: time steps computed at once; changes the speed, and the result by float32 rounding only.
         max_images: use the first so many test images only.
         masking_ratio: other than the checkpoint's, at its mask sites.

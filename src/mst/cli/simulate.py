@@ -30,7 +30,7 @@ def simulate(
     time_steps: int = 64,
     output: Path = Path("runs/simulate"),
     coding: Coding = "rate",
-    batch_size: int = 100,
+    batch_size: int = 32,
     steps_per_chunk: int | None = None,
     max_images: int | None = None,
     masking_ratio: float | None = None,
@@ -51,7 +51,7 @@ def simulate(
         time_steps: T; the one run gives the accuracy at every t <= T.
         output: folder for the results.
         coding: how spikes carry activations.
-        batch_size: images at once.
+        batch_size: images at once; more may pay on a GPU, fewer need less memory.
         steps_per_chunk: time steps computed at once; changes the speed, and the result by float32 rounding only.
         max_images: use the first so many test images only.
         masking_ratio: other than the checkpoint's, at its mask sites.

@@ -127,7 +127,7 @@ def if_step(x: Tensor, v: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def if_run(x: Tensor, v: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    """`if_step` over the leading time axis; the same spikes, without an allocation per step.
+    """`if_step` over the leading time axis; the same spikes.
 
     Args:
         x: input currents, [T, B, ...].
@@ -142,15 +142,24 @@ def if_run(x: Tensor, v: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
 
     Not differentiable: it is meant for inference.
     """
+    v = v.detach().clone()
+    return if_run_(x, v, threshold), v
+
+
+def if_run_(x: Tensor, v: Tensor, threshold: Tensor) -> Tensor:
+    """`if_run` that updates the membrane potential `v` in place and returns the scaled spikes only.
+
+    A long simulation calls this for every site and step; it allocates nothing but the spikes.
+    """
     if x.shape[1:] != v.shape:
         raise ValueError(f"the input of one step has shape {tuple(x.shape[1:])}, the state {tuple(v.shape)}")
-    x, v, threshold = x.detach(), v.detach().clone(), threshold.detach().to(x.dtype)
+    x, threshold = x.detach(), threshold.detach().to(x.dtype)
     spikes = torch.empty_like(x)
     for x_t, spikes_t in zip(x, spikes, strict=True):
         v.add_(x_t)
         torch.ge(v, threshold, out=spikes_t)  # straight into floats: on a CPU a bool in between costs ten times as much
         v.sub_(spikes_t.mul_(threshold))
-    return spikes, v
+    return spikes
 
 
 def count_spikes(spikes: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .activation import QCFS
-from .functional import MIN_THRESHOLD, count_spikes, if_run, initial_membrane_potential, mask_spikes
+from .functional import MIN_THRESHOLD, count_spikes, if_run_, initial_membrane_potential, mask_spikes
 from .run_state import SiteCounts, current_run
 
 
@@ -62,8 +62,8 @@ class IFNeuron(nn.Module):
         x_TB = run.unfold(x, self.site)
         v = run.membrane_potential.get(self.site)
         if v is None:
-            v = initial_membrane_potential(x_TB[0], self.threshold)
-        spikes_TB, run.membrane_potential[self.site] = if_run(x_TB, v, self.threshold)
+            v = run.membrane_potential[self.site] = initial_membrane_potential(x_TB[0], self.threshold)
+        spikes_TB = if_run_(x_TB, v, self.threshold)
         counts = run.counts.get(self.site)
         if counts is None:
             scalar = self.threshold.item() if self.threshold.numel() == 1 else None
