@@ -32,8 +32,8 @@ from mst.models import (
 )
 from mst.neurons import check_masking_ratio, name_sites
 
-console = Console()
-"""Results go to standard output."""
+console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
+"""Results go to standard output; into a file as wide as the tables need."""
 
 _status = Console(stderr=True)
 """Progress and remarks go to standard error."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mst.measure import EnergyEstimate
@@ -18,12 +19,12 @@ def steps_shown(num_steps: int) -> list[int]:
 
 def accuracy_table(results: Mapping[str, SimulationResult], ann_accuracies: Mapping[str, float]) -> Table:
     """Accuracy of each run after 1, 2, 4, ... T steps, beside its ANN's."""
-    table = Table(title="Accuracy against time steps T (%)")
-    table.add_column("run")
+    table = Table(title="Accuracy against time steps T (%)", box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table.add_column("run", no_wrap=True)
     shown = steps_shown(max(result.num_steps for result in results.values()))
     for t in shown:
-        table.add_column(f"T={t}", justify="right")
-    table.add_column("ANN", justify="right")
+        table.add_column(f"T={t}", justify="right", no_wrap=True)
+    table.add_column("ANN", justify="right", no_wrap=True)
     for label, result in results.items():
         assert result.accuracy is not None
         cells = [f"{100 * result.accuracy[t - 1]:.2f}" if t <= result.num_steps else "" for t in shown]
@@ -34,9 +35,9 @@ def accuracy_table(results: Mapping[str, SimulationResult], ann_accuracies: Mapp
 def site_table(result: SimulationResult) -> Table:
     """Threshold, firing rate and spikes of every site."""
     table = Table(title=f"Sites at T = {result.num_steps}")
-    table.add_column("site")
-    for heading in ("neurons", "threshold", "firing rate\n(spikes/neuron/step)", "spikes per image"):
-        table.add_column(heading, justify="right")
+    table.add_column("site", overflow="fold")
+    for heading in ("neurons", "threshold", "firing rate\n(spikes per\nneuron, step)", "spikes per\nimage"):
+        table.add_column(heading, justify="right", no_wrap=True)
     rates, counts = result.firing_rates, result.spike_counts
     for name, site in result.sites.items():
         threshold = "per channel" if site.threshold is None else f"{site.threshold:.3f}"
@@ -56,9 +57,9 @@ def site_table(result: SimulationResult) -> Table:
 def energy_table(estimates: Mapping[str, EnergyEstimate]) -> Table:
     """Operations and energy per image of each SNN and of the ANN it came from."""
     table = Table(title="Operations and energy per image")
-    table.add_column("network")
-    for heading in ("T", "MACs", "ACs", "energy (µJ)", "relative to its ANN"):
-        table.add_column(heading, justify="right")
+    table.add_column("network", no_wrap=True)
+    for heading in ("T", "MACs", "ACs", "energy (µJ)", "relative\nto its ANN"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for label, estimate in estimates.items():
         table.add_row(
             f"ANN {label}".strip(),
@@ -78,10 +79,10 @@ def energy_table(estimates: Mapping[str, EnergyEstimate]) -> Table:
 def operation_table(estimate: EnergyEstimate) -> Table:
     """Every operation: what drives it and what it costs. The rows sum to the last one."""
     table = Table(title=f"Operations at T = {estimate.num_steps}, per image")
-    table.add_column("operation")
-    table.add_column("driven by")
-    for heading in ("MACs (SNN)", "ACs (SNN)", "energy SNN (µJ)", "energy ANN (µJ)"):
-        table.add_column(heading, justify="right")
+    table.add_column("operation", overflow="fold")
+    table.add_column("driven by", overflow="fold")
+    for heading in ("SNN\nMACs", "SNN\nACs", "SNN\n(µJ)", "ANN\n(µJ)"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in estimate.operations:
         driver = ", ".join(row.sources) or "analog values"
         snn = _cost_cells(row.snn.num_macs, row.snn.num_acs, row.snn.energy_pj)
