@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from safetensors import safe_open
 from torch import Tensor
 
 from mst.models import MaskedSpikingTransformer, MSTConfig
+
+settings.register_profile("mst", deadline=None)  # a shared machine may be slow at any moment
+settings.load_profile("mst")
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -276,7 +276,7 @@ def test_interrupt_leaves_the_last_checkpoint_valid_and_the_run_resumable(tmp_pa
     while not (tmp_path / "training_state.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "interrupted; files already written stay valid; the same command with --resume goes on" in error
     assert "Traceback" not in error
