@@ -14,6 +14,7 @@ from mst.data import nearest_name
 from mst.recipes import recipe_names, recipe_path
 
 LIST_OPTIONS = ("model_options.depths", "model_options.num_heads")
+"""Options that take a list and whose type the signature does not show."""
 
 Verbs = Mapping[str, Callable[..., None]]
 

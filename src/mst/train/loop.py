@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -260,17 +261,18 @@ class _Trainer:
     def _settings(self) -> dict[str, Any]:
         """What has to be the same for a run to be continued: all that its numbers follow from."""
         train = {name: value for name, value in asdict(self.config).items() if name not in _FREE_ON_RESUME}
-        return {
+        settings = {
             "train": train,
             "model": asdict(self.raw_model.config),
             "dataset": self.info.dataset,
             "preprocessing": None if self.info.preprocessing is None else asdict(self.info.preprocessing),
             "provenance": self.info.provenance,
         }
+        return dict(json.loads(json.dumps(settings)))  # as they come back from a file: lists for tuples
 
     def _restore(self) -> list[EpochRecord]:
         state = load_training_state(self.output)
-        then, now = _flatten(state["config"]), _flatten(_plain(self._settings()))
+        then, now = _flatten(state["config"]), _flatten(self._settings())
         changed = [f"{k}: {then.get(k)} -> {now.get(k)}" for k in {**then, **now} if then.get(k) != now.get(k)]
         if changed:
             raise ValueError(
@@ -355,7 +357,7 @@ class _Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
             "history": [asdict(r) for r in history],
-            "config": _plain(self._settings()),
+            "config": self._settings(),
         }
         save_training_state(self.output, state)
 
@@ -384,13 +386,6 @@ def _accelerator(config: TrainConfig, output: Path) -> Accelerator:
             "choose one of several GPUs with CUDA_VISIBLE_DEVICES"
         )
     return accelerator
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, all the way down, so that settings compare equal after a round trip through a file."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
