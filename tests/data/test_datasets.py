@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mst.data import AugmentConfig, Preprocessing, dataset_info, find_fashion_mnist, load_dataset
-from mst.data import datasets as module
+from mst.data import fashion_mnist as module
 from mst.data.idx import read_idx
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -108,7 +108,9 @@ def test_fashion_mnist_files_that_do_not_belong_together_are_refused(tmp_path: P
 def test_unknown_data_set_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown data set 'fashon-mnist'; did you mean fashion-mnist"):
         load_dataset("fashon-mnist")
-    with pytest.raises(ValueError, match=r"unknown data set 'zzz'. Known: digits, fashion-mnist"):
+    with pytest.raises(
+        ValueError, match=r"unknown data set 'zzz'. Known: cifar10, cifar100, digits, fashion-mnist, imagenet"
+    ):
         load_dataset("zzz")
 
 

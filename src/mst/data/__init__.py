@@ -2,23 +2,28 @@
 
 from .datasets import (
     DATASETS,
+    DatasetEntry,
     DatasetInfo,
     DataSplits,
-    ImageDataset,
     dataset_info,
-    find_fashion_mnist,
     load_dataset,
     nearest_name,
 )
+from .fashion_mnist import find_fashion_mnist
 from .preprocessing import AugmentConfig, Preprocessing
+from .splits import BadImages, ImageDataset, UnreadableImageError, collate
 
 __all__ = [
     "DATASETS",
     "AugmentConfig",
+    "BadImages",
     "DataSplits",
+    "DatasetEntry",
     "DatasetInfo",
     "ImageDataset",
     "Preprocessing",
+    "UnreadableImageError",
+    "collate",
     "dataset_info",
     "find_fashion_mnist",
     "load_dataset",

@@ -1,0 +1,168 @@
+"""One split of a data set: labelled images that lie in memory, or in files that are decoded when they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Literal, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from .preprocessing import Transform
+
+logger = logging.getLogger(__name__)
+
+BadImages = Literal["fail", "skip"]
+"""What happens at an image that cannot be decoded."""
+
+_DECODING_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError
+)  # fmt: skip
+"""What Pillow and the archive readers raise at damaged files."""
+
+UNREADABLE = -1
+"""Label of an image that could not be decoded and is to be left out."""
+
+
+class UnreadableImageError(ValueError):
+    """An image file is damaged, or no image."""
+
+
+class ImageReader(Protocol):
+    """Where encoded images come from: timm's readers, or ours for zip files.
+
+    An item is (open binary file, label).
+    """
+
+    def __getitem__(self, index: int) -> tuple[BinaryIO, int]: ...
+
+    def __len__(self) -> int: ...
+
+    def filename(self, index: int, basename: bool = False, absolute: bool = False) -> str:
+        """Name of an image, as a person would find it."""
+
+
+class RawSplit(Protocol):
+    """Images as they are stored, with their labels."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> tuple[Tensor | Image.Image, int]:
+        """Image and label.
+
+        Raises:
+            UnreadableImageError: the image cannot be decoded.
+        """
+
+    def update_fingerprint(self, digest: hashlib._Hash) -> None:
+        """Feed what identifies this split's content into `digest`."""
+
+
+@dataclass(frozen=True)
+class StoredImages:
+    """Images in memory [N, C, height, width], uint8 or float from 0 to 1, and labels int64 [N]."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index], int(self.labels[index])
+
+    def update_fingerprint(self, digest: hashlib._Hash) -> None:
+        digest.update(self.images.contiguous().numpy().tobytes())
+        digest.update(self.labels.numpy().tobytes())
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Encoded images of a reader, or those of it that `indices` names. Decoded to RGB, or to grey for one channel.
+
+    The fingerprint covers names, not pixels: a data set of files may be hundreds of gigabytes. `identity` stands for
+    the names where they are not at hand.
+    """
+
+    reader: ImageReader
+    in_chans: int = 3
+    indices: Sequence[int] | None = None
+    identity: str = ""
+
+    def __len__(self) -> int:
+        return len(self.reader) if self.indices is None else len(self.indices)
+
+    def read(self, index: int) -> tuple[Image.Image, int]:
+        at = index if self.indices is None else self.indices[index]
+        try:
+            file, label = self.reader[at]
+            with file, Image.open(file) as image:
+                return image.convert("RGB" if self.in_chans == 3 else "L"), int(label)
+        except _DECODING_ERRORS as error:
+            name = self.reader.filename(at, absolute=True)
+            raise UnreadableImageError(
+                f"{name} cannot be read as an image ({' '.join(str(error).split())}); replace or remove it, or leave "
+                "out such images with --on-bad-image skip"
+            ) from error
+
+    def update_fingerprint(self, digest: hashlib._Hash) -> None:
+        digest.update(self.identity.encode())
+        for index in range(0 if self.identity else len(self)):
+            at = index if self.indices is None else self.indices[index]
+            digest.update(f"{self.reader.filename(at)}\n".encode())
+
+
+class ImageDataset(Dataset[tuple[Tensor, int]]):
+    """One split with its transform: index -> (image float32 [C, height, width], label).
+
+    An image that cannot be decoded fails, or is skipped. A skipped training image is replaced by the next readable
+    one, so that batches keep their size; a skipped test image is left out of its batch (see `collate`).
+    """
+
+    def __init__(
+        self, raw: RawSplit, transform: Transform, on_bad_image: BadImages = "fail", replace_bad: bool = False
+    ) -> None:
+        self.raw = raw
+        self.transform = transform
+        self.on_bad_image = on_bad_image
+        self.replace_bad = replace_bad
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        for attempt in range(len(self)):
+            try:
+                image, label = self.raw.read((index + attempt) % len(self))
+                return self.transform(image), label
+            except UnreadableImageError as error:
+                if self.on_bad_image == "fail":
+                    raise
+                logger.warning("skipped: %s", str(error).partition(";")[0])
+                if not self.replace_bad:
+                    return torch.zeros(self.transform.output_shape), UNREADABLE
+        raise UnreadableImageError("not one image of this data set can be read")
+
+
+def collate(samples: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    """A batch of those samples that could be read; perhaps of none."""
+    readable = [sample for sample in samples if sample[1] != UNREADABLE]
+    if not readable:
+        return torch.empty(0, *samples[0][0].shape), torch.empty(0, dtype=torch.int64)
+    images, labels = default_collate(readable)
+    return images, labels
+
+
+def fingerprint(*splits: RawSplit) -> str:
+    """sha256 of what identifies the splits' content."""
+    digest = hashlib.sha256()
+    for split in splits:
+        split.update_fingerprint(digest)
+    return digest.hexdigest()
