@@ -1,20 +1,26 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import random
+import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import mst
 from conftest import randomise, tiny_config
 from mst.models import CheckpointInfo, MaskedSpikingTransformer
 from mst.neurons import QCFS, name_sites
-from mst.train import TrainConfig, TrainingDivergedError, TrainingResult, evaluate, train
+from mst.train import TrainConfig, TrainingDivergedError, TrainingResult, TrainingStoppedError, evaluate, train
 from mst.train.loop import _Trainer
-from mst.train.state import STATE_FILE, load_training_state
+from mst.train.order import EpochBatches, SeededImages, seed_step
+from mst.train.state import PREVIOUS_STATE_FILE, STATE_FILE, load_training_state
 
 QUICK = TrainConfig(epochs=4, batch_size=8, learning_rate=5e-3, warmup_epochs=1, eval_batch_size=16)
 
@@ -82,7 +88,7 @@ def test_train_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, options: 
     torch.manual_seed(99)  # whatever the process did before
     told: list[int] = []
     resumed = run(tmp_path / "cut", config, fresh(**options), resume=True, on_resume=told.append)
-    assert told == [2]
+    assert told == [2 * 4]
     assert losses(resumed) == losses(whole)
     a, b = mst.load_checkpoint(whole.last_checkpoint), mst.load_checkpoint(resumed.last_checkpoint)
     torch.testing.assert_close(a.state_dict(), b.state_dict(), rtol=0, atol=0)
@@ -108,15 +114,143 @@ def test_train_resume_needs_a_run_with_the_same_settings(tmp_path: Path) -> None
         run(tmp_path, QUICK, fresh(masking_ratio=0.5), resume=True)
 
 
-def test_train_damaged_state_is_refused(tmp_path: Path) -> None:
-    run(tmp_path)
+def test_train_truncated_state_falls_back_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = run(tmp_path)
+    last = (tmp_path / "last.safetensors").read_bytes()
     path = tmp_path / STATE_FILE
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="is no torch file, or a damaged one|is refused"):
+    (tmp_path / "last.safetensors").write_bytes(last[:5000])
+    told: list[int] = []
+    resumed = run(tmp_path, resume=True, on_resume=told.append)
+    assert "going on from the state before it" in caplog.text
+    assert told == [3 * 4]
+    assert losses(resumed) == losses(whole)
+    for one, two in zip(mst.load_checkpoint(resumed.last_checkpoint).parameters(), fresh().parameters(), strict=True):
+        assert one.shape == two.shape
+    (tmp_path / "last.safetensors").write_bytes(last[:5000])  # of a run that is finished: written again from its state
+    run(tmp_path, resume=True)
+    mst.load_checkpoint(tmp_path / "last.safetensors")
+
+
+def test_train_damaged_states_are_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    for name in (STATE_FILE, PREVIOUS_STATE_FILE):
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=f"{STATE_FILE} is .*; .*{PREVIOUS_STATE_FILE} is "):
         run(tmp_path, resume=True)
-    torch.save({"epoch": 1}, path)
-    with pytest.raises(ValueError, match="is no training state of mst"):
+    torch.save({"epoch": 1}, tmp_path / STATE_FILE)
+    with pytest.raises(ValueError, match="is no training state of this version of mst"):
         load_training_state(tmp_path)
+
+
+def test_train_full_disk_keeps_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(tmp_path / "whole")
+    saves: list[object] = []
+
+    def full(state: object, path: str) -> None:
+        saves.append(path)
+        if len(saves) == 3:
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device", path)
+        original(state, path)
+
+    original = torch.save
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        run(tmp_path / "full")
+    monkeypatch.undo()
+    assert not list((tmp_path / "full").glob(".*.partial"))
+    assert losses(run(tmp_path / "full", resume=True)) == losses(whole)
+
+
+@pytest.mark.parametrize("mixing", [False, True])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_train_sigterm_in_an_epoch_saves_and_the_resumed_run_is_the_same(
+    tmp_path: Path, mixing: bool, workers: int
+) -> None:
+    config = dataclasses.replace(QUICK, num_workers=workers)
+    config = dataclasses.replace(config, mixup=0.8, cutmix=1.0) if mixing else config
+    options: dict[str, Any] = {"masking_ratio": 0.5, "drop_path_rate": 0.3}
+    whole = run(tmp_path / "whole", dataclasses.replace(config, num_workers=0), fresh(**options))
+    steps: list[int] = []
+
+    def terminate(done: int, loss: float) -> None:
+        steps.append(done)
+        if len(steps) == 4 + 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(TrainingStoppedError, match=r"after 1 epoch\(s\) and 2 step\(s\)") as stopped:
+        run(tmp_path / "cut", config, fresh(**options), on_step=terminate)
+    assert stopped.value.signal == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    told: list[int] = []
+    resumed = run(tmp_path / "cut", config, fresh(**options), resume=True, on_resume=told.append)
+    assert told == [4 + 2]
+    assert losses(resumed) == losses(whole)
+
+
+def test_train_writes_its_state_within_a_long_epoch(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def look(done: int, loss: float) -> None:
+        if (tmp_path / STATE_FILE).exists():
+            seen.append(load_training_state(tmp_path)["step"])
+
+    run(tmp_path, dataclasses.replace(QUICK, checkpoint_minutes=0.0), on_step=look)
+    assert {1, 2} <= set(seen)
+
+
+def test_train_accumulated_gradients_are_those_of_the_larger_batch(tmp_path: Path) -> None:
+    """Without BatchNorm's statistics, which each batch has of its own, the two are one."""
+    models = []
+    for options in ({"batch_size": 8}, {"batch_size": 4, "accumulation_steps": 2}):
+        model = fresh().double()
+        model.train = lambda mode=True, model=model: nn.Module.train(model, False)  # type: ignore[method-assign, misc]
+        images, labels = data().tensors
+        config = dataclasses.replace(QUICK, epochs=2, **options)  # type: ignore[arg-type]
+        train_data = TensorDataset(images.double(), labels)
+        output = tmp_path / str(config.batch_size)
+        train(model, train_data, train_data, output, config, CheckpointInfo())  # type: ignore[arg-type]
+        models.append(model)
+    for one, two in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
+
+
+def test_images_and_steps_have_random_numbers_of_their_own() -> None:
+    class Noise(Dataset[tuple[torch.Tensor, int]]):
+        def __len__(self) -> int:
+            return 12
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            return torch.tensor([torch.rand(()).item(), np.random.rand(), random.random()]), index  # noqa: NPY002
+
+    images = SeededImages(Noise(), seed=3)
+    first = [images[i][0] for i in range(12)]
+    assert len({tuple(value.tolist()) for value in first}) == 12
+    loader = DataLoader(images, 3, num_workers=2)
+    torch.testing.assert_close(torch.cat([values for values, _ in loader]), torch.stack(first), rtol=0, atol=0)
+    images.epoch = 1
+    assert not torch.equal(images[0][0], first[0])
+    draws = set()
+    for place in ((0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)):
+        seed_step(*place)
+        draws.add((torch.rand(()).item(), np.random.rand(), random.random()))  # noqa: NPY002
+    assert len(draws) == 5
+
+
+def test_batches_of_several_processes_are_those_of_one_with_larger_batches() -> None:
+    one = EpochBatches(50, 12, 1, seed=0, num_processes=1, process=0)
+    shares = [EpochBatches(50, 3, 2, seed=0, num_processes=2, process=p) for p in range(2)]
+    for batches in (one, *shares):
+        batches.begin(epoch=2, first_step=1)
+    assert one.num_steps == shares[0].num_steps == 4
+    assert [len(list(share)) for share in shares] == [len(share) for share in shares] == [6, 6]
+    together = [sorted(i for s in shares for b in list(s)[2 * k : 2 * k + 2] for i in b) for k in range(3)]
+    assert together == [sorted(batch) for batch in one]
+    whole = EpochBatches(50, 12, 1, seed=0, num_processes=1, process=0)
+    whole.begin(epoch=2)
+    assert list(whole)[1:] == list(one)
 
 
 def test_train_stops_clearly_on_a_loss_that_is_not_finite(tmp_path: Path) -> None:
@@ -159,7 +293,7 @@ def test_train_in_mixed_precision_leaves_a_float32_model_behind(tmp_path: Path) 
 
 
 def test_train_too_few_images_for_a_batch_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="32 training images do not fill one batch of 64"):
+    with pytest.raises(ValueError, match=r"32 training images do not fill one step of 64 \(1 process\(es\)"):
         run(tmp_path, dataclasses.replace(QUICK, batch_size=64))
 
 
@@ -192,7 +326,7 @@ def test_train_learning_rate_warms_up_and_follows_a_cosine(tmp_path: Path) -> No
 FIELDS = {
     "epochs": 5, "batch_size": 4, "learning_rate": 1e-3, "min_learning_rate": 4e-3, "warmup_epochs": 2,
     "warmup_learning_rate": 1e-3, "weight_decay": 2.0, "clip_grad_norm": 0.01, "label_smoothing": 0.3,
-    "mixup": 0.8, "cutmix": 1.0, "seed": 7,
+    "mixup": 0.8, "cutmix": 1.0, "seed": 7, "accumulation_steps": 2, "optimizer": "sgd",
 }  # fmt: skip
 
 
@@ -206,10 +340,10 @@ def test_config_the_other_fields_are_alive(tmp_path: Path) -> None:
     config = dataclasses.replace(QUICK, mixed_precision="bf16", num_workers=2, eval_batch_size=5)
     trainer = _Trainer(fresh(), data(), data(), tmp_path, config, CheckpointInfo())  # type: ignore[arg-type]
     assert trainer.accelerator.mixed_precision == "bf16"
-    assert trainer.test_loader.batch_size == 5
     assert trainer.loader.num_workers == 2
     assert {f.name for f in dataclasses.fields(TrainConfig)} == {
-        *FIELDS, "mixed_precision", "num_workers", "eval_batch_size", "device"
+        *FIELDS, "mixed_precision", "num_workers", "eval_batch_size", "device", "sync_batch_norm", "trackers",
+        "checkpoint_minutes",
     }  # fmt: skip
 
 

@@ -31,11 +31,12 @@ from mst.models import (
     read_checkpoint_info,
 )
 from mst.neurons import check_masking_ratio, name_sites
+from mst.train import is_main_process, join_processes
 
-console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
-"""Results go to standard output; into a file as wide as the tables need."""
+console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160, quiet=not is_main_process())
+"""Results go to standard output; into a file as wide as the tables need. Of several processes the first speaks."""
 
-_status = Console(stderr=True)
+_status = Console(stderr=True, quiet=not is_main_process())
 """Progress and remarks go to standard error."""
 
 
@@ -45,6 +46,9 @@ def choose_device(name: str) -> torch.device:
     Raises:
         ValueError: no such device here.
     """
+    joined = join_processes(name)
+    if joined is not None and name in ("auto", joined.type):
+        return joined
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return accelerator or torch.device("cpu")

@@ -1,6 +1,7 @@
 """The command `mst`: one verb, one function; errors in one line; exit codes.
 
 0: done.  1: the request could not be carried out.  2: the command line is wrong.  130: interrupted.
+143: ended by SIGTERM, with nothing lost.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="mst: %(levelname)s: %(message)s")
     try:
+        from mst.train import TrainingStoppedError
+
         from .parser import run_verb
         from .verbs import VERBS
 
@@ -26,26 +29,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         again = "; the same command with --resume goes on" if arguments[:1] == ["train"] else ""
         print(f"mst: interrupted; files already written stay valid{again}", file=sys.stderr)
         return 130
+    except TrainingStoppedError as stop:
+        print(f"mst: {stop}", file=sys.stderr)
+        return 128 + stop.signal
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("MST_DEBUG"):
             raise
-        print(f"mst: error: {_one_line(error)}", file=sys.stderr)
+        print(f"mst: error: {_process()}{_one_line(error)}", file=sys.stderr)
         return 1
     except Exception as error:
         if os.environ.get("MST_DEBUG"):
             raise
         print(
-            f"mst: error: unexpected {type(error).__name__}: {_one_line(error)} (MST_DEBUG=1 shows where)",
+            f"mst: error: {_process()}unexpected {type(error).__name__}: {_one_line(error)} (MST_DEBUG=1 shows where)",
             file=sys.stderr,
         )
         return 1
     return 0
 
 
+def _process() -> str:
+    """Which of several processes speaks."""
+    return f"process {os.environ['RANK']}: " if int(os.environ.get("RANK", 0)) else ""
+
+
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
         return f"{error.strerror}: {error.filename}"
-    return " ".join(str(error).split()) or type(error).__name__
+    text = str(error)
+    if text.startswith("Caught ") and "Original Traceback" in text:  # of a process that prepares images
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split()) or type(error).__name__
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +16,12 @@ from mst.recipes import recipe_names, recipe_path
 
 LIST_OPTIONS = ("model_options.depths", "model_options.num_heads")
 """Options that take a list and whose type the signature does not show."""
+
+OPTIONS_FILE = "options.json"
+"""What `mst train` was called with, in its output folder; `--resume` reads it."""
+
+POSITIONAL = {"import": "weights"}
+"""Verb -> the option that a first word without dashes is taken for."""
 
 Verbs = Mapping[str, Callable[..., None]]
 
@@ -77,12 +84,15 @@ def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
     """Options with underscores, switches with their value, lists in brackets, and recipe names as paths.
 
     `--time-steps 64` -> `--time_steps 64`; `--resume` -> `--resume true`; `--mask-sites query,key` ->
-    `--mask_sites [query,key]`; `--config NAME` -> the packaged file, if there is no file NAME here.
+    `--mask_sites [query,key]`; `--config NAME` -> the packaged file, if there is no file NAME here; `-o` -> `--output`;
+    `import FILE` -> `import --weights FILE`.
     """
     verb = verbs.get(argv[0]) if argv else None
     types = {} if verb is None else {n: str(p.annotation) for n, p in inspect.signature(verb).parameters.items()}
     out: list[str] = []
-    rest = list(argv)
+    rest = ["--output" if word == "-o" else word for word in argv]
+    if len(rest) > 1 and rest[0] in POSITIONAL and not rest[1].startswith("-"):
+        rest.insert(1, f"--{POSITIONAL[rest[0]]}")
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") or word == "--":
@@ -99,7 +109,17 @@ def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
             value = _config(value if equals else rest.pop(0))
             equals = "="
         out.append(f"--{name}{equals}{value}")
-    return out
+    return _with_resumed_options(out)
+
+
+def _with_resumed_options(words: list[str]) -> list[str]:
+    """`mst train --resume` without --config takes the options that the run in the output folder was begun with."""
+    given = dict(word[2:].partition("=")[::2] for word in words if word.startswith("--") and "=" in word)
+    given |= {word[2:]: after for word, after in pairwise(words) if word.startswith("--") and "=" not in word}
+    if words[:1] != ["train"] or given.get("resume", "").lower() != "true" or "config" in given:
+        return words
+    options = Path(given.get("output", "runs/train")) / OPTIONS_FILE
+    return [*words[:1], f"--config={options}", *words[1:]] if options.is_file() else words
 
 
 def _config(name: str) -> str:

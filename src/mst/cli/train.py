@@ -9,13 +9,22 @@ from typing import Any
 
 import torch
 
-from mst.data import AugmentConfig, DataSplits, load_dataset
+from mst.data import AugmentConfig, BadImages, DataSplits, load_dataset
 from mst.models import CheckpointInfo, MaskedSpikingTransformer, create_model
-from mst.report import run_record, write_run_record
-from mst.train import EpochRecord, TrainConfig, TrainingResult
+from mst.report import run_record, write_json, write_run_record
+from mst.train import (
+    EpochRecord,
+    TrainConfig,
+    TrainingResult,
+    has_training_state,
+    is_main_process,
+    join_processes,
+    num_processes,
+)
 from mst.train import train as train_model
 
-from .common import console, prepare_output, print_files, progress_bar
+from .common import console, prepare_output, print_files, progress_bar, remark
+from .parser import OPTIONS_FILE
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -31,12 +40,14 @@ def train(
     data_path: Path | None = None,
     augment: AugmentConfig = AugmentConfig(),  # noqa: B008 (frozen)
     train: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
+    on_bad_image: BadImages = "fail",
     resume: bool = False,
 ) -> None:
     """Train an ANN with quantised activations and, if asked, random spike masking.
 
     Writes last.safetensors and best.safetensors (best on the test split), the training state for --resume,
-    TensorBoard logs and run_record.json.
+    TensorBoard logs and run_record.json. SIGTERM and Ctrl-C write the training state before they end the command.
+    On several devices: torchrun --nproc_per_node 8 -m mst train ...
 
     Example: mst train --config digits-mst-masked --output runs/masked
 
@@ -51,10 +62,17 @@ def train(
         data_path: folder with the data set's files; without it the usual places are looked through.
         augment: random changes of the training images.
         train: how to train.
-        resume: continue the run in the output folder exactly where its last epoch ended.
+        on_bad_image: at an image file that cannot be decoded: fail, or skip it and say so.
+        resume: continue the run in the output folder exactly where it was; its options need not be repeated.
     """
     settings = dict(locals())
     prepare_output(output)
+    join_processes(train.device)
+    if resume and not has_training_state(output) and (output / OPTIONS_FILE).exists():
+        remark(f"the run in {output} was cut before its first training state was written; it starts anew")
+        resume = False
+    if not resume and not has_training_state(output) and is_main_process():
+        write_json(output / OPTIONS_FILE, {**settings, "resume": False})
     options = dict(model_options or {})
     taken = {"masking_ratio", "mask_sites", "num_levels", "num_classes", "in_chans"} & options.keys()
     if taken:
@@ -62,7 +80,9 @@ def train(
             f"model_options may not hold {', '.join(sorted(taken))}: masking_ratio, mask_sites and num_levels are "
             "options of their own, num_classes and in_chans follow from the data set"
         )
-    splits = load_dataset(dataset, data_path, img_size=options.pop("img_size", None), augment=augment)
+    splits = load_dataset(
+        dataset, data_path, img_size=options.pop("img_size", None), augment=augment, on_bad_image=on_bad_image
+    )
     options |= {
         "img_size": splits.preprocessing.img_size,
         "in_chans": splits.preprocessing.in_chans,
@@ -76,6 +96,8 @@ def train(
     provenance = {"model": model, "augment": asdict(augment), "data_fingerprint": splits.fingerprint}
     info = CheckpointInfo(dataset, splits.info.class_names, splits.preprocessing, provenance)
     result = _train_with_progress(f"{model} on {dataset}", network, splits, output, train, info, resume)
+    if not is_main_process():
+        return
     last = result.history[-1]
     console.print(
         f"ANN test accuracy: {100 * last.accuracy:.2f} % after the last epoch, "
@@ -88,6 +110,7 @@ def train(
         "num_parameters": sum(p.numel() for p in network.parameters()),
         "seconds": sum(record.seconds for record in result.history),
         "history": result.history,
+        "num_processes": num_processes(),
     }
     device = str(next(network.parameters()).device)
     record = run_record("train", settings, results, seed=train.seed, device=device, data_fingerprint=splits.fingerprint)
@@ -104,7 +127,7 @@ def _train_with_progress(
     resume: bool,
 ) -> TrainingResult:
     """Train under a progress bar, with a line of results every few seconds."""
-    steps_per_epoch = len(splits.train) // config.batch_size
+    steps_per_epoch = len(splits.train) // (config.batch_size * config.accumulation_steps * num_processes())
     last_line = time.monotonic()
 
     def report_epoch(record: EpochRecord) -> None:
@@ -114,7 +137,8 @@ def _train_with_progress(
         last_line = time.monotonic()
         console.print(
             f"epoch {record.epoch + 1:>3}/{config.epochs}  loss {record.loss:.4f}  "
-            f"test accuracy {100 * record.accuracy:.2f} %  {record.seconds:.1f} s",
+            f"test accuracy {100 * record.accuracy:.2f} %  {record.seconds:.1f} s  "
+            f"{record.images_per_second:,.0f} images/s  data wait {100 * record.data_wait:.0f} %",
             highlight=False,
         )
 
@@ -129,5 +153,5 @@ def _train_with_progress(
             resume=resume,
             on_step=lambda done, loss: advance(done, f"loss {loss:.3f}"),
             on_epoch=report_epoch,
-            on_resume=lambda epochs: advance(epochs * steps_per_epoch),
+            on_resume=advance,
         )

@@ -215,7 +215,7 @@ DATASETS: dict[str, DatasetEntry] = {
 
 def nearest_name(name: str, known: Sequence[str]) -> str:
     """The end of a sentence about an unknown name: the nearest known ones, if any are near."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(near)}?" if near else "."
 
 

@@ -7,6 +7,7 @@ from .checkpoint import (
     save_checkpoint,
     write_atomically,
 )
+from .layers import synchronise_batch_norm
 from .mst import MASK_SITES, MaskedSpikingTransformer, MSTConfig
 from .registry import MODEL_NAMES, create_model
 from .released import import_released, read_pickle
@@ -23,5 +24,6 @@ __all__ = [
     "read_checkpoint_info",
     "read_pickle",
     "save_checkpoint",
+    "synchronise_batch_norm",
     "write_atomically",
 ]

@@ -67,8 +67,12 @@ def save_checkpoint(model: nn.Module, path: str | Path, info: CheckpointInfo | N
     write_atomically(path, lambda temporary: save_file(tensors, temporary, {_HEADER_KEY: json.dumps(header)}))
 
 
-def write_atomically(path: Path, write: Callable[[str], object]) -> None:
+def write_atomically(
+    path: Path, write: Callable[[str], object], before_replacing: Callable[[], object] | None = None
+) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to disk, then put it in place of `path`.
+
+    `before_replacing` is called once the new file is complete.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; an older file at `path` stays.
@@ -87,6 +91,8 @@ def write_atomically(path: Path, write: Callable[[str], object]) -> None:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, permissions)
+        if before_replacing is not None:
+            before_replacing()
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -11,7 +11,8 @@ from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.autograd.function import FunctionCtx
 from torch.utils.checkpoint import checkpoint
 
 _RECOMPUTING: ContextVar[bool] = ContextVar("mst_recomputing", default=False)
@@ -43,8 +44,11 @@ class TokenBatchNorm(nn.BatchNorm1d):
     """BatchNorm over the last axis of [B, ..., C], on a 2-D view: no transpose, forward or backward.
 
     y = γ · (x - mean_C) / sqrt(var_C + eps) + β, statistics over every axis but the last. Running statistics move by
-    `momentum`; the cumulative average (momentum None) is not offered.
+    `momentum`; the cumulative average (momentum None) is not offered. Where `synchronised` is set, several processes
+    share the statistics of a training step (torch's SyncBatchNorm does so on accelerators only, and over axis 1).
     """
+
+    synchronised = False
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, ..., C] -> same shape.
@@ -63,8 +67,58 @@ class TokenBatchNorm(nn.BatchNorm1d):
             elif self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
         flat = x.reshape(-1, self.num_features)
+        if self.training and self.synchronised and distributed.is_initialized() and distributed.get_world_size() > 1:
+            return self._normalise_together(flat, mean, var).view(x.shape)
         y = F.batch_norm(flat, mean, var, self.weight, self.bias, self.training, momentum, self.eps)
         return y.view(x.shape)
+
+    def _normalise_together(self, flat: Tensor, running_mean: Tensor | None, running_var: Tensor | None) -> Tensor:
+        """flat [tokens, C] -> same shape, by the mean and variance of the tokens of all processes."""
+        count = flat.new_tensor([flat.shape[0]])
+        total = _sum_over_processes(torch.cat([flat.sum(dim=0), count]))
+        number = total[-1].detach()
+        centred = flat - total[:-1] / number
+        var = _sum_over_processes(centred.square().sum(dim=0)) / number
+        if running_mean is not None and running_var is not None and self.momentum is not None:
+            with torch.no_grad():
+                running_mean.lerp_((total[:-1] / number).to(running_mean.dtype), self.momentum)
+                running_var.lerp_((var * number / (number - 1)).to(running_var.dtype), self.momentum)
+        y = centred * torch.rsqrt(var + self.eps)
+        return y if self.weight is None else y * self.weight + self.bias
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Every process gets the sum; a process's gradient is then the sum of all processes' gradients."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+        total = x.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+        total = grad.clone()
+        distributed.all_reduce(total)
+        return total
+
+
+def _sum_over_processes(x: Tensor) -> Tensor:
+    total: Tensor = _SumOverProcesses.apply(x)
+    return total
+
+
+def synchronise_batch_norm(model: nn.Module) -> None:
+    """Let every BatchNorm of `model` share its statistics between processes.
+
+    Raises:
+        ValueError: there is none that can.
+    """
+    layers = [module for module in model.modules() if isinstance(module, TokenBatchNorm)]
+    if not layers:
+        raise ValueError("sync_batch_norm has no effect: this model has no BatchNorm that could be synchronised")
+    for layer in layers:
+        layer.synchronised = True
 
 
 class ActivationProduct(nn.Module):

@@ -1,6 +1,6 @@
 """An ANN and labelled images come in; a trained ANN, its checkpoints and its history go out."""
 
-from .evaluation import Evaluation, check_labels, count_hits, evaluate
+from .evaluation import Evaluation, check_labels, count_hits, evaluate, evaluate_dataset
 from .loop import (
     BEST_CHECKPOINT,
     LAST_CHECKPOINT,
@@ -8,9 +8,11 @@ from .loop import (
     TrainConfig,
     TrainingDivergedError,
     TrainingResult,
+    TrainingStoppedError,
     train,
 )
-from .state import seed_epoch
+from .processes import gather_values, is_main_process, join_processes, num_processes, share_of
+from .state import has_training_state
 
 __all__ = [
     "BEST_CHECKPOINT",
@@ -20,9 +22,16 @@ __all__ = [
     "TrainConfig",
     "TrainingDivergedError",
     "TrainingResult",
+    "TrainingStoppedError",
     "check_labels",
     "count_hits",
     "evaluate",
-    "seed_epoch",
+    "evaluate_dataset",
+    "gather_values",
+    "has_training_state",
+    "is_main_process",
+    "join_processes",
+    "num_processes",
+    "share_of",
     "train",
 ]

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
 
+from mst.data import collate
 from mst.neurons import RunState, name_sites, running
+
+from .processes import gather_values, share_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,35 @@ def check_labels(labels: Tensor, num_images: int, num_classes: int) -> None:
         )
 
 
+def evaluate_dataset(
+    model: nn.Module,
+    dataset: Dataset[tuple[Tensor, int]],
+    batch_size: int = 256,
+    *,
+    num_workers: int = 0,
+    seed: int = 0,
+    max_images: int | None = None,
+) -> Evaluation:
+    """`evaluate` over a data set, each of several processes taking its share; every process gets the whole result.
+
+    Args:
+        model, seed: as for `evaluate`.
+        dataset: (image, label) pairs.
+        batch_size: images at once, for each process.
+        num_workers: processes that prepare images, for each process.
+        max_images: the first so many images only.
+
+    Raises:
+        ValueError: as `evaluate`.
+    """
+    share = share_of(min(len(dataset), max_images or len(dataset)))  # type: ignore[arg-type]
+    loader: DataLoader[tuple[Tensor, int]] = DataLoader(
+        Subset(dataset, share), batch_size, num_workers=num_workers, collate_fn=collate
+    )
+    tally = _tally(model, loader, seed, share.start)
+    return _result([part for part in gather_values(tally) if part is not None])
+
+
 def evaluate(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], *, seed: int = 0) -> Evaluation:
     """Run an ANN over labelled images in evaluation mode; the model's mode is restored afterwards.
 
@@ -63,6 +96,21 @@ def evaluate(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], *, seed: i
     Raises:
         ValueError: no images, or labels outside the classes.
     """
+    tally = _tally(model, data, seed, 0)
+    return _result([] if tally is None else [tally])
+
+
+@dataclass(frozen=True)
+class _Tally:
+    """What one process counted."""
+
+    hits: int
+    top5_hits: int
+    logits: Tensor
+
+
+def _tally(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], seed: int, first_image: int) -> _Tally | None:
+    """Count hits; None if there is no image."""
     like = next(model.parameters())
     name_sites(model)  # a mask belongs to its site
     was_training = model.training
@@ -72,7 +120,9 @@ def evaluate(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], *, seed: i
     try:
         with torch.no_grad():
             for images, labels in data:
-                with running(RunState(seed, images.shape[0], first_image=num_images)):
+                if len(images) == 0:
+                    continue
+                with running(RunState(seed, images.shape[0], first_image=first_image + num_images)):
                     batch_logits = model(images.to(like.device, like.dtype)).cpu()
                 check_labels(labels, *batch_logits.shape)
                 top1, top5 = count_hits(batch_logits, labels)
@@ -81,6 +131,13 @@ def evaluate(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], *, seed: i
                 logits.append(batch_logits)
     finally:
         model.train(was_training)
-    if num_images == 0:
+    return _Tally(hits, top5_hits, torch.cat(logits)) if num_images else None
+
+
+def _result(parts: list[_Tally]) -> Evaluation:
+    if not parts:
         raise ValueError("there are no images to evaluate")
-    return Evaluation(hits / num_images, top5_hits / num_images, num_images, torch.cat(logits))
+    logits = torch.cat([part.logits for part in parts])
+    num_images = len(logits)
+    hits, top5_hits = sum(part.hits for part in parts), sum(part.top5_hits for part in parts)
+    return Evaluation(hits / num_images, top5_hits / num_images, num_images, logits)

@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DataLoaderConfiguration
+from accelerate.utils import DistributedDataParallelKwargs
+from safetensors import SafetensorError, safe_open
 from timm.data import Mixup
 from timm.loss import SoftTargetCrossEntropy
-from timm.optim import param_groups_weight_decay
+from timm.optim import create_optimizer_v2, list_optimizers, param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
+from timm.utils import distribute_bn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mst.models import CheckpointInfo, MaskedSpikingTransformer, save_checkpoint
+from mst.data import nearest_name
+from mst.models import CheckpointInfo, MaskedSpikingTransformer, save_checkpoint, synchronise_batch_norm
 
-from .evaluation import evaluate
-from .state import STATE_FILE, load_training_state, save_training_state, seed_epoch
+from .evaluation import evaluate_dataset
+from .order import EpochBatches, SeededImages, seed_step
+from .processes import gather_values, join_processes, largest_of
+from .signals import StopRequest
+from .state import has_training_state, load_training_state, remove_leftovers, save_training_state
 
 logger = logging.getLogger(__name__)
 
 LAST_CHECKPOINT = "last.safetensors"
 BEST_CHECKPOINT = "best.safetensors"
+TRACKERS = ("tensorboard", "wandb")
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,9 @@ class TrainConfig:
 
     Args:
         epochs: passes over the training images.
-        batch_size: images per step.
+        batch_size: images per forward pass of each process; a step sees batch_size x accumulation_steps x processes.
+        accumulation_steps: batches whose gradients are added up before a step.
+        optimizer: any name of timm, for example adamw, sgd (with Nesterov momentum 0.9) or lamb.
         learning_rate: where the cosine starts, at the first step of all.
         min_learning_rate: where the cosine ends, after the last step.
         warmup_epochs: in these first epochs a linear rise towards learning_rate takes the cosine's place.
@@ -51,8 +62,11 @@ class TrainConfig:
         cutmix: alpha of cutmix; 0 turns it off.
         seed: of weights, order, augmentation and masks.
         eval_batch_size: images per batch of the evaluation after each epoch.
-        num_workers: processes that prepare images.
+        num_workers: processes that prepare images, for each training process.
         mixed_precision: of the forward and backward pass; "no" computes in float32.
+        sync_batch_norm: share BatchNorm's statistics between processes in every step.
+        trackers: where curves go besides the run record; any of tensorboard, wandb.
+        checkpoint_minutes: within a long epoch, minutes between two writes of the training state.
         device: "auto" takes an accelerator if there is one; or "cpu", "cuda", "mps", ...
 
     Raises:
@@ -61,6 +75,8 @@ class TrainConfig:
 
     epochs: int = 20
     batch_size: int = 64
+    accumulation_steps: int = 1
+    optimizer: str = "adamw"
     learning_rate: float = 1e-3
     min_learning_rate: float = 1e-5
     warmup_epochs: int = 1
@@ -74,15 +90,18 @@ class TrainConfig:
     eval_batch_size: int = 256
     num_workers: int = 0
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    sync_batch_norm: bool = False
+    trackers: tuple[str, ...] = ("tensorboard",)
+    checkpoint_minutes: float = 15.0
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "eval_batch_size"):
+        for name in ("epochs", "batch_size", "accumulation_steps", "eval_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in (
             "min_learning_rate", "warmup_learning_rate", "warmup_epochs", "weight_decay", "clip_grad_norm",
-            "mixup", "cutmix", "num_workers", "seed",
+            "mixup", "cutmix", "num_workers", "seed", "checkpoint_minutes",
         ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
@@ -90,6 +109,14 @@ class TrainConfig:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
+        if self.optimizer not in (known := list_optimizers()):
+            raise ValueError(f"unknown optimizer {self.optimizer!r}{nearest_name(self.optimizer, known)}")
+        object.__setattr__(self, "trackers", tuple(self.trackers))
+        for tracker in self.trackers:
+            if tracker not in TRACKERS:
+                raise ValueError(f"unknown tracker {tracker!r}; choose from {', '.join(TRACKERS)}")
+            if importlib.util.find_spec(tracker) is None:
+                raise ValueError(f"the tracker {tracker} needs its package: pip install {tracker}")
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} leave nothing of {self.epochs} epochs")
         if (self.mixup or self.cutmix) and self.batch_size % 2:
@@ -98,13 +125,20 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """loss: mean over the steps.  accuracy: on the test split, a fraction.  seconds: of the whole epoch."""
+    """One epoch.
+
+    loss: mean over the steps.  accuracy: on the test split, a fraction.  seconds: of the whole epoch, pauses left out.
+    images_per_second: trained on, by all processes together, loading included.  data_wait: share of the training time
+    spent waiting for images.
+    """
 
     epoch: int
     loss: float
     learning_rate: float
     accuracy: float
     seconds: float
+    images_per_second: float
+    data_wait: float
 
 
 @dataclass(frozen=True)
@@ -121,11 +155,22 @@ class TrainingDivergedError(RuntimeError):
     """The loss became NaN or infinite."""
 
 
-_FREE_ON_RESUME = ("num_workers", "eval_batch_size", "device")
+class TrainingStoppedError(RuntimeError):
+    """A signal asked for a stop; the training state has been written. `signal`: its number."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
+_FREE_ON_RESUME = ("num_workers", "eval_batch_size", "device", "trackers", "checkpoint_minutes")
 """Settings that do not change a run's numbers."""
 
 STEPS_PER_CHECK = 10
 """Training steps between two looks at the loss on an accelerator, each of which waits for it; on a CPU it is 1."""
+
+SECONDS_WORTH_SAVING = 60.0
+"""After so long an epoch its state is written before its evaluation begins."""
 
 Progress = Callable[[int, float], None]
 """Called with (steps done since the last call, loss of the last step)."""
@@ -146,25 +191,30 @@ def train(
 ) -> TrainingResult:
     """Train an ANN; after every epoch evaluate it and write the last and the best checkpoint.
 
-    AdamW; linear warm-up and cosine by step; cross-entropy with label smoothing, or with mixed labels.
+    Linear warm-up and cosine by step; cross-entropy with label smoothing, or with mixed labels. In processes that
+    torchrun or accelerate launch started, each takes its share of every step. SIGTERM and Ctrl-C write the training
+    state and stop.
 
     Args:
         model: starts from the weights it has.
         train_data, test_data: (image, label) pairs.
-        output: folder for checkpoints, training state and TensorBoard logs.
+        output: folder for checkpoints, training state and logs; one that all processes see.
         config: how to train.
         info: what the checkpoints say of themselves; provenance is completed here.
         resume: go on from the training state in `output`.
-        on_step, on_epoch: progress.  on_resume: told how many epochs are done already.
+        on_step, on_epoch: progress.  on_resume: told how many steps are done already.
 
     Raises:
         FileExistsError: `output` holds a run already and resume is off.
         FileNotFoundError: resume is on and there is nothing to resume.
-        ValueError: the state in `output` belongs to other settings; too few images for one batch.
+        ValueError: the state in `output` belongs to other settings; too few images for one step.
         TrainingDivergedError: the loss became NaN or infinite; the last checkpoint stays.
+        TrainingStoppedError: a signal asked for it; resume goes on from there.
         OSError: `output` cannot be written.
     """
-    return _Trainer(model, train_data, test_data, output, config, info).run(resume, on_step, on_epoch, on_resume)
+    with StopRequest() as stop:
+        trainer = _Trainer(model, train_data, test_data, output, config, info, stop)
+        return trainer.run(resume, on_step, on_epoch, on_resume)
 
 
 class _Trainer:
@@ -178,33 +228,49 @@ class _Trainer:
         output: Path,
         config: TrainConfig,
         info: CheckpointInfo,
+        stop: StopRequest | None = None,
     ) -> None:
         self.config, self.output, self.info = config, output, info
+        self.stop = stop or StopRequest()
         self.accelerator = _accelerator(config, output)
-        self.order = torch.Generator()
-        loader: DataLoader[tuple[Tensor, int]] = DataLoader(
-            train_data, config.batch_size, shuffle=True, drop_last=True, generator=self.order,
+        self.batches = EpochBatches(
+            len(train_data),  # type: ignore[arg-type]
+            config.batch_size,
+            config.accumulation_steps,
+            config.seed,
+            self.accelerator.num_processes,
+            self.accelerator.process_index,
+        )
+        if self.batches.num_steps == 0:
+            raise ValueError(
+                f"{self.batches.num_images} training images do not fill one step of {self.batches.images_per_step} "
+                f"({self.accelerator.num_processes} process(es) x {config.accumulation_steps} batch(es) of "
+                f"{config.batch_size})"
+            )
+        self.train_data = SeededImages(train_data, config.seed)
+        self.loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
+            self.train_data,  # type: ignore[arg-type]
+            batch_sampler=self.batches,
             num_workers=config.num_workers,
-        )  # fmt: skip
-        if len(loader) == 0:
-            raise ValueError(f"{len(train_data)} training images do not fill one batch of {config.batch_size}")  # type: ignore[arg-type]
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+        self.test_data = test_data
+        if config.sync_batch_norm:
+            synchronise_batch_norm(model)
         groups = param_groups_weight_decay(
             model, config.weight_decay, no_weight_decay_list=tuple(model.no_weight_decay())
         )
-        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        optimizer = create_optimizer_v2(groups, opt=config.optimizer, lr=config.learning_rate)
         self.raw_model = model
-        self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         # Mixed precision belongs to `_step` alone: prepare has put it into model.forward, where evaluation and the
         # caller's own use of the model would meet it too.
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        self.test_loader: DataLoader[tuple[Tensor, int]] = DataLoader(
-            test_data, config.eval_batch_size, num_workers=config.num_workers
-        )
         self.scheduler = CosineLRScheduler(
             optimizer,
-            t_initial=config.epochs * len(loader),
+            t_initial=config.epochs * self.batches.num_steps,
             lr_min=config.min_learning_rate,
-            warmup_t=config.warmup_epochs * len(loader),
+            warmup_t=config.warmup_epochs * self.batches.num_steps,
             warmup_lr_init=config.warmup_learning_rate,
             t_in_epochs=False,
         )
@@ -221,6 +287,9 @@ class _Trainer:
         self.loss: nn.Module = (
             SoftTargetCrossEntropy() if self.mixup else nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         )
+        self.history: list[EpochRecord] = []
+        self.begun = _Begun()
+        self.last_save = time.monotonic()
 
     def run(
         self,
@@ -229,40 +298,51 @@ class _Trainer:
         on_epoch: Callable[[EpochRecord], None] | None,
         on_resume: Callable[[int], None] | None,
     ) -> TrainingResult:
-        history = self._restore() if resume else self._begin()
-        if resume and on_resume is not None:
-            on_resume(len(history))
-        best = max((record.accuracy for record in history), default=-1.0)
-        self.accelerator.init_trackers("tensorboard")
+        if resume:
+            self._restore()
+            if on_resume is not None:
+                on_resume(len(self.history) * self.batches.num_steps + self.begun.step)
+        else:
+            self._begin()
+        settings = _flatten(self._settings())
+        shown = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
+        self.accelerator.init_trackers("mst", config=shown)
         try:
-            for epoch in range(len(history), self.config.epochs):
+            for epoch in range(len(self.history), self.config.epochs):
                 record = self._epoch(epoch, on_step)
-                history.append(record)
-                self.accelerator.log(
-                    {"loss": record.loss, "learning_rate": record.learning_rate, "accuracy": record.accuracy},
-                    step=epoch,
-                )
-                self._save(history, is_best=record.accuracy > best)
-                best = max(best, record.accuracy)
+                is_best = record.accuracy > self._best()
+                self.history.append(record)
+                self.begun = _Begun()
+                logged = {k: v for k, v in asdict(record).items() if k not in ("epoch", "seconds")}
+                self.accelerator.log(logged, step=epoch)
+                self._save(is_best)
                 if on_epoch is not None:
                     on_epoch(record)
+                self._stop_if_asked(epoch + 1)
         finally:
             self.accelerator.end_training()
-        return TrainingResult(tuple(history), best, self.output / LAST_CHECKPOINT, self.output / BEST_CHECKPOINT)
+        return TrainingResult(
+            tuple(self.history), self._best(), self.output / LAST_CHECKPOINT, self.output / BEST_CHECKPOINT
+        )
 
-    def _begin(self) -> list[EpochRecord]:
-        if (self.output / STATE_FILE).exists():
+    def _best(self) -> float:
+        return max((record.accuracy for record in self.history), default=-1.0)
+
+    def _begin(self) -> None:
+        if has_training_state(self.output):
             raise FileExistsError(
                 f"{self.output} already holds a run; continue it with --resume true, or choose another output folder"
             )
         self.output.mkdir(parents=True, exist_ok=True)
-        return []
+        if self.accelerator.is_main_process:
+            remove_leftovers(self.output)
 
     def _settings(self) -> dict[str, Any]:
         """What has to be the same for a run to be continued: all that its numbers follow from."""
         train = {name: value for name, value in asdict(self.config).items() if name not in _FREE_ON_RESUME}
         settings = {
             "train": train,
+            "num_processes": self.accelerator.num_processes,
             "model": asdict(self.raw_model.config),
             "dataset": self.info.dataset,
             "preprocessing": None if self.info.preprocessing is None else asdict(self.info.preprocessing),
@@ -270,7 +350,7 @@ class _Trainer:
         }
         return dict(json.loads(json.dumps(settings)))  # as they come back from a file: lists for tuples
 
-    def _restore(self) -> list[EpochRecord]:
+    def _restore(self) -> None:
         state = load_training_state(self.output)
         then, now = _flatten(state["config"]), _flatten(self._settings())
         changed = [f"{k}: {then.get(k)} -> {now.get(k)}" for k in {**then, **now} if then.get(k) != now.get(k)]
@@ -283,39 +363,62 @@ class _Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        logger.info("resuming %s after epoch %d", self.output, state["epoch"])
-        return [EpochRecord(**record) for record in state["history"]]
+        known = {field.name for field in fields(EpochRecord)}
+        self.history = [EpochRecord(**{k: v for k, v in r.items() if k in known}) for r in state["history"]]
+        self.begun = _Begun(state["step"], state["loss_sum"], state["seconds"])
+        logger.info("resuming %s after epoch %d, step %d", self.output, state["epoch"], state["step"])
+        if self.accelerator.is_main_process:
+            remove_leftovers(self.output)
+            if self.history and not self.begun.step and not _is_whole(self.output / LAST_CHECKPOINT):
+                self._save_checkpoint(LAST_CHECKPOINT)
 
     def _epoch(self, epoch: int, on_step: Progress | None) -> EpochRecord:
         began = time.perf_counter()
-        seed_epoch(self.config.seed, epoch)
-        self.order.manual_seed(int(torch.randint(2**31, ())))
+        steps = self.batches.num_steps
+        self.batches.begin(epoch, self.begun.step)
+        self.train_data.epoch = epoch
         self.model.train()
-        total = torch.zeros((), device=self.accelerator.device)
+        total = torch.tensor(self.begun.loss_sum, device=self.accelerator.device)
         look_every = 1 if self.accelerator.device.type == "cpu" else STEPS_PER_CHECK
         unseen = 0
-        for step, (images, labels) in enumerate(self.loader):
-            self.scheduler.step_update(epoch * len(self.loader) + step)
-            loss = self._step(images, labels)
-            total += loss.detach()
+        batches = _Timed(iter(self.loader))
+        for step in range(self.begun.step, steps):
+            self.scheduler.step_update(epoch * steps + step)
+            loss = self._step(batches, epoch, step)
+            total += loss
             unseen += 1
-            if unseen == look_every or step == len(self.loader) - 1:
+            if unseen == look_every or step == steps - 1:
                 self._check_finite(math.isfinite(value := loss.item()), f"the loss became {value}", epoch, step)
                 if on_step is not None:
                     on_step(unseen, value)
                 unseen = 0
-        mean_loss = total.item() / len(self.loader)
-        self._check_finite(math.isfinite(mean_loss), f"the mean loss became {mean_loss}", epoch, len(self.loader) - 1)
-        evaluation = evaluate(self.raw_model, self.test_loader, seed=self.config.seed)
+                if step < steps - 1:
+                    self._save_if_due(epoch, step + 1, total, began)
+        trained = time.perf_counter() - began
+        images = (steps - self.begun.step) * self.batches.images_per_step
+        mean_loss = sum(gather_values(total.item())) / self.accelerator.num_processes / steps
+        self._check_finite(math.isfinite(mean_loss), f"the mean loss became {mean_loss}", epoch, steps - 1)
+        if self.accelerator.num_processes > 1:
+            distribute_bn(self.raw_model, self.accelerator.num_processes, reduce=True)
+        self._save_if_due(epoch, steps, total, began, SECONDS_WORTH_SAVING)
+        evaluation = evaluate_dataset(
+            self.raw_model,
+            self.test_data,
+            self.config.eval_batch_size,
+            num_workers=self.config.num_workers,
+            seed=self.config.seed,
+        )
         # The loss above is that of the weights before the last update.
         finite = bool(torch.isfinite(evaluation.logits).all())
-        self._check_finite(finite, "the logits became NaN or infinite", epoch, len(self.loader) - 1)
+        self._check_finite(finite, "the logits became NaN or infinite", epoch, steps - 1)
         return EpochRecord(
             epoch=epoch,
             loss=mean_loss,
             learning_rate=self.optimizer.param_groups[0]["lr"],
             accuracy=evaluation.accuracy,
-            seconds=time.perf_counter() - began,
+            seconds=self.begun.seconds + time.perf_counter() - began,
+            images_per_second=images / trained,
+            data_wait=batches.waited / trained,
         )
 
     def _check_finite(self, finite: bool, what: str, epoch: int, step: int) -> None:
@@ -326,60 +429,147 @@ class _Trainer:
                 f"{self.optimizer.param_groups[0]['lr']:.3g}; lower learning_rate or raise warmup_epochs. {kept}"
             )
 
-    def _step(self, images: Tensor, labels: Tensor) -> Tensor:
-        targets = labels
-        if self.mixup is not None:
-            images, targets = self.mixup(images, labels)
-        with self.accelerator.autocast():
-            loss: Tensor = self.loss(self.model(images), targets)
-        self.accelerator.backward(loss)
+    def _step(self, batches: Iterator[tuple[Tensor, Tensor]], epoch: int, step: int) -> Tensor:
+        """One update of the weights; returns the mean loss of this process's batches."""
+        total = torch.zeros((), device=self.accelerator.device)
+        count = self.config.accumulation_steps
+        for batch in range(count):
+            images, targets = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in next(batches))
+            seed_step(self.config.seed, epoch, step * count + batch, self.accelerator.process_index)
+            if self.mixup is not None:
+                images, targets = self.mixup(images, targets)
+            is_last = batch == count - 1
+            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+                with self.accelerator.autocast():
+                    loss: Tensor = self.loss(self.model(images), targets)
+                self.accelerator.backward(loss / count)
+            total += loss.detach() / count
         if self.config.clip_grad_norm:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return loss
+        return total
 
-    def _save(self, history: list[EpochRecord], is_best: bool) -> None:
-        record = history[-1]
+    def _save_if_due(
+        self, epoch: int, steps_done: int, total: Tensor, began: float, after_seconds: float | None = None
+    ) -> None:
+        """Within an epoch: write the state if a signal asks for it or the last one is old, and stop if asked."""
+        if after_seconds is None:
+            after_seconds = 60 * self.config.checkpoint_minutes
+        due = time.monotonic() - self.last_save >= after_seconds
+        wanted = largest_of(2 if self.stop.signal is not None else int(due), self.accelerator.device)
+        if not wanted:
+            return
+        if self.accelerator.num_processes > 1:
+            distribute_bn(self.raw_model, self.accelerator.num_processes, reduce=True)
+        loss_sum = sum(gather_values(total.item())) / self.accelerator.num_processes
+        self._save_state(_Begun(steps_done, loss_sum, self.begun.seconds + time.perf_counter() - began))
+        if wanted == 2:
+            self._stop(epoch, steps_done)
+
+    def _stop_if_asked(self, epochs_done: int) -> None:
+        asked = largest_of(int(self.stop.signal is not None), self.accelerator.device)
+        if asked and epochs_done < self.config.epochs:
+            self._stop(epochs_done, 0)
+
+    def _stop(self, epoch: int, step: int) -> None:
+        number = self.stop.signal or 15
+        raise TrainingStoppedError(
+            f"stopped after {epoch} epoch(s) and {step} step(s); the training state is written, and --resume goes on",
+            int(number),
+        )
+
+    def _save(self, is_best: bool) -> None:
+        """Write the checkpoints of the epoch just finished, then the state."""
+        if is_best:
+            self._save_checkpoint(BEST_CHECKPOINT)
+        self._save_checkpoint(LAST_CHECKPOINT)
+        self._save_state(_Begun())
+
+    def _save_checkpoint(self, name: str) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        record = self.history[-1]
         provenance = {
             **self.info.provenance,
             "epochs": record.epoch + 1,
             "accuracy": record.accuracy,
             "train": asdict(self.config),
+            "num_processes": self.accelerator.num_processes,
         }
         info = CheckpointInfo(self.info.dataset, self.info.class_names, self.info.preprocessing, provenance)
-        if is_best:
-            save_checkpoint(self.raw_model, self.output / BEST_CHECKPOINT, info)
-        save_checkpoint(self.raw_model, self.output / LAST_CHECKPOINT, info)
+        save_checkpoint(self.raw_model, self.output / name, info)
+
+    def _save_state(self, begun: _Begun) -> None:
+        self.last_save = time.monotonic()
+        if not self.accelerator.is_main_process:
+            return
         state = {
-            "epoch": record.epoch,
+            "epoch": len(self.history),
+            "step": begun.step,
+            "loss_sum": begun.loss_sum,
+            "seconds": begun.seconds,
             "model": self.raw_model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
-            "history": [asdict(r) for r in history],
+            "history": [asdict(r) for r in self.history],
             "config": self._settings(),
         }
         save_training_state(self.output, state)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """An epoch under way: steps done, sum of their losses (mean over processes), seconds spent on it."""
+
+    step: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+
+
+class _Timed:
+    """An iterator that knows how long it was waited for."""
+
+    def __init__(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
+        self._batches = batches
+        self.waited = 0.0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        began = time.perf_counter()
+        batch = next(self._batches)
+        self.waited += time.perf_counter() - began
+        return batch
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        with safe_open(str(checkpoint), "pt"):
+            return True
+    except (SafetensorError, OSError):
+        return False
 
 
 def _accelerator(config: TrainConfig, output: Path) -> Accelerator:
     """A fresh accelerator for this run.
 
     Raises:
-        ValueError: the device asked for is not the one that there is, or there are several processes.
+        ValueError: the device asked for is not the one that there is.
     """
+    join_processes(config.device)
     if not torch.distributed.is_initialized():
         # Accelerate keeps its choices for the whole process; another run in it may choose otherwise.
         AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         cpu=config.device == "cpu",
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=False),
-        log_with="tensorboard",
+        log_with=list(config.trackers),
         project_dir=str(output),
+        # Running statistics are averaged at the end of an epoch; to send every buffer at every step is a waste.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
-    if accelerator.num_processes > 1:
-        raise ValueError(f"training runs in one process for now, this is one of {accelerator.num_processes}")
     if config.device not in ("auto", accelerator.device.type):
         raise ValueError(
             f"device {config.device!r} is not available for training here, {accelerator.device.type!r} is; "

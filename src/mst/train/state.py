@@ -1,55 +1,78 @@
-"""What a training needs to go on exactly where it was, in one file that is whole or absent."""
+"""What a training needs to go on exactly where it was: one file that is whole or absent, and the one before it."""
 
 from __future__ import annotations
 
-import random
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from mst.models import read_pickle, write_atomically
 
+logger = logging.getLogger(__name__)
+
 STATE_FILE = "training_state.pt"
+PREVIOUS_STATE_FILE = "training_state.previous.pt"
+
+_KEYS = {"epoch", "step", "loss_sum", "seconds", "model", "optimizer", "scaler", "history", "config"}
+
+
+def has_training_state(folder: Path) -> bool:
+    """Whether `folder` holds a state, readable or not."""
+    return (folder / STATE_FILE).is_file() or (folder / PREVIOUS_STATE_FILE).is_file()
 
 
 def save_training_state(folder: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values; an older state stays until the new one is complete.
+    """Write tensors and plain values. Until the new state is complete the older ones stay; then the last becomes the
+    previous one.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
-    write_atomically(folder / STATE_FILE, lambda temporary: torch.save(state, temporary))
+    path = folder / STATE_FILE
+
+    def write(temporary: str) -> None:
+        torch.save(state, temporary)
+
+    def keep_previous() -> None:
+        if path.is_file():
+            os.replace(path, folder / PREVIOUS_STATE_FILE)
+
+    write_atomically(path, write, before_replacing=keep_previous)
 
 
 def load_training_state(folder: Path) -> dict[str, Any]:
-    """Read what `save_training_state` wrote.
+    """Read what `save_training_state` wrote last, or, if that is damaged, what it wrote before.
 
     Raises:
         FileNotFoundError: there is none in `folder`.
-        ValueError: the file is damaged or is something else.
+        ValueError: neither file can be read, or they are something else.
     """
-    path = folder / STATE_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"nothing to resume: {path} does not exist")
+    if not has_training_state(folder):
+        raise FileNotFoundError(f"nothing to resume: {folder / STATE_FILE} does not exist")
+    problems = []
+    for name in (STATE_FILE, PREVIOUS_STATE_FILE):
+        try:
+            state = _read(folder / name)
+        except (FileNotFoundError, ValueError) as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            logger.warning("%s; going on from the state before it, %s", problems[0], folder / name)
+        return state
+    raise ValueError("; ".join(problems))
+
+
+def _read(path: Path) -> dict[str, Any]:
     state = read_pickle(path)
-    if (
-        not isinstance(state, dict)
-        or not {"epoch", "model", "optimizer", "scaler", "history", "config"} <= state.keys()
-    ):
-        raise ValueError(f"{path} is no training state of mst")
+    if not isinstance(state, dict) or not state.keys() >= _KEYS:
+        raise ValueError(f"{path} is no training state of this version of mst")
     return state
 
 
-def seed_epoch(seed: int, epoch: int) -> None:
-    """Seed every global generator from (seed, epoch).
-
-    All that is random in an epoch (order, augmentation, mixing, masks, stochastic depth) follows from these two
-    numbers, so a resumed run needs no generator's state to repeat what an uninterrupted one does.
-    """
-    sequence = np.random.SeedSequence([seed, epoch])
-    for_torch, for_numpy, for_python = (int(word) for word in sequence.generate_state(3))
-    torch.manual_seed(for_torch)
-    np.random.seed(for_numpy)  # noqa: NPY002 (timm's mixup draws from numpy's global generator)
-    random.seed(for_python)
+def remove_leftovers(folder: Path, pattern: str = ".*.partial") -> None:
+    """Delete what writes that were cut short have left behind."""
+    for path in folder.glob(pattern):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,97 @@
+"""Which images come when, and the random numbers of every image and step.
+
+All of it follows from (seed, epoch, step, process) and (seed, epoch, image): nothing has to be stored to go on in the
+middle of an epoch, and neither worker processes nor a pause change what an image looks like.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+_ORDER, _IMAGE, _STEP = range(3)
+"""What a stream of random numbers is for; keeps the streams apart."""
+
+
+def _words(seed: int, epoch: int, *place: int) -> tuple[int, int, int]:
+    first, second, third = np.random.SeedSequence([seed, epoch, *place]).generate_state(3)
+    return int(first), int(second), int(third)
+
+
+def seed_step(seed: int, epoch: int, step: int, process: int = 0) -> None:
+    """Seed every global generator for one step of one process: mixing, masks, stochastic depth."""
+    for_torch, for_numpy, for_python = _words(seed, epoch, _STEP, step, process)
+    torch.manual_seed(for_torch)
+    np.random.seed(for_numpy)  # noqa: NPY002 (timm's mixup draws from numpy's global generator)
+    random.seed(for_python)
+
+
+class SeededImages(Dataset[tuple[Tensor, int]]):
+    """A data set whose random augmentation of an image follows from (seed, epoch, image)."""
+
+    def __init__(self, dataset: Dataset[tuple[Tensor, int]], seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        for_torch, for_numpy, for_python = _words(self.seed, self.epoch, _IMAGE, index)
+        torch.default_generator.manual_seed(for_torch)  # the CPU's alone: torch.manual_seed would seek accelerators too
+        np.random.seed(for_numpy)  # noqa: NPY002 (augmentations of timm draw from it)
+        random.seed(for_python)
+        return self.dataset[index]
+
+
+class EpochBatches(Sampler[list[int]]):
+    """The batches of one process in one epoch, in an order that follows from (seed, epoch).
+
+    A step takes `accumulation_steps` batches of every process from one common order, so that W processes with batches
+    of B see in each step what one process with batches of W·B sees. What does not fill a step is left out.
+
+    Args:
+        num_images: in the training split.
+        batch_size: of one process.
+        accumulation_steps: batches of a process per step.
+        seed: of the order.
+        num_processes, process: how many share the work, and which of them this is.
+    """
+
+    def __init__(
+        self, num_images: int, batch_size: int, accumulation_steps: int, seed: int, num_processes: int, process: int
+    ) -> None:
+        self.num_images = num_images
+        self.batch_size = batch_size
+        self.accumulation_steps = accumulation_steps
+        self.seed = seed
+        self.num_processes = num_processes
+        self.process = process
+        self.num_steps = num_images // self.images_per_step
+        self.epoch = self.first_step = 0
+
+    @property
+    def images_per_step(self) -> int:
+        """Images of all processes in one step."""
+        return self.batch_size * self.accumulation_steps * self.num_processes
+
+    def begin(self, epoch: int, first_step: int = 0) -> None:
+        """Say which batches the next iteration yields."""
+        self.epoch, self.first_step = epoch, first_step
+
+    def __len__(self) -> int:
+        return (self.num_steps - self.first_step) * self.accumulation_steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(_words(self.seed, self.epoch, _ORDER)[0])
+        order = torch.randperm(self.num_images, generator=generator)
+        first = self.first_step * self.accumulation_steps
+        for batch in range(first, self.num_steps * self.accumulation_steps):
+            at = (batch * self.num_processes + self.process) * self.batch_size
+            yield order[at : at + self.batch_size].tolist()

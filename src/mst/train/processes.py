@@ -1,0 +1,71 @@
+"""Several processes as one: which images each of them takes, and how their results come together.
+
+Processes are started from outside (torchrun, accelerate launch) and joined by torch.distributed. Each takes one
+unbroken share of the images, none twice, and results meet once, at the end.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+import torch
+from accelerate import PartialState
+from torch import distributed
+
+Value = TypeVar("Value")
+
+
+def num_processes() -> int:
+    """How many processes work together; 1 where none were joined."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def process_index() -> int:
+    """This process's number, from 0."""
+    return distributed.get_rank() if num_processes() > 1 else 0
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that prints and writes."""
+    return (process_index() if num_processes() > 1 else int(os.environ.get("RANK", 0))) == 0
+
+
+def join_processes(device: str = "auto") -> torch.device | None:
+    """Join the processes that torchrun or accelerate launch started; does nothing in a process started alone.
+
+    Args:
+        device: "cpu" joins by gloo, also where there are accelerators.
+
+    Returns:
+        The device of this process, or None if it was started alone.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return None
+    state = PartialState(cpu=device == "cpu")
+    return torch.device(state.device)
+
+
+def share_of(count: int) -> range:
+    """Which of `count` images are this process's: unbroken, disjoint, all of them taken once."""
+    index, total = process_index(), num_processes()
+    return range(index * count // total, (index + 1) * count // total)
+
+
+def gather_values(value: Value) -> list[Value]:
+    """`value` of every process, in order; every process gets the list."""
+    total = num_processes()
+    if total == 1:
+        return [value]
+    values: list[Value | None] = [None] * total
+    distributed.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
+def largest_of(number: int, device: torch.device) -> int:
+    """The largest `number` of any process."""
+    if num_processes() == 1:
+        return number
+    largest = torch.tensor(number, device=device)
+    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+    return int(largest)
