@@ -17,8 +17,8 @@ from .models import (
     save_checkpoint,
 )
 from .neurons import QCFS, IFNeuron
-from .simulate import SimulationResult, simulate
-from .train import TrainConfig, evaluate, train
+from .simulate import SimulationResult, simulate, simulate_dataset
+from .train import TrainConfig, evaluate, evaluate_dataset, train
 
 __version__ = "0.1.0"
 
@@ -41,11 +41,13 @@ __all__ = [
     "create_model",
     "estimate_energy",
     "evaluate",
+    "evaluate_dataset",
     "import_released",
     "load_checkpoint",
     "load_dataset",
     "read_checkpoint_info",
     "save_checkpoint",
     "simulate",
+    "simulate_dataset",
     "train",
 ]

@@ -21,9 +21,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Dataset, Subset
 
-from mst.data import DataSplits, load_dataset
+from mst.data import BadImages, DataSplits, load_dataset
 from mst.models import (
     CheckpointInfo,
     MaskedSpikingTransformer,
@@ -85,7 +85,9 @@ class OpenedRun:
     model: MaskedSpikingTransformer
     info: CheckpointInfo
     data: DataSplits
-    loader: DataLoader[tuple[Tensor, int]]
+    images: Dataset[tuple[Tensor, int]]
+    batch_size: int
+    num_workers: int
     num_images: int
     checkpoint: Path
 
@@ -108,6 +110,8 @@ def open_run(
     max_images: int | None,
     masking_ratio: float | None,
     device: str,
+    num_workers: int = 0,
+    on_bad_image: BadImages = "fail",
 ) -> OpenedRun:
     """Load a checkpoint and the test split of its data set, or of the one named.
 
@@ -119,6 +123,7 @@ def open_run(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if max_images is not None and max_images < 1:
         raise ValueError(f"max_images must be at least 1, got {max_images}")
+    on = choose_device(device)
     model, info = load_checkpoint(checkpoint), read_checkpoint_info(checkpoint)
     name = dataset or info.dataset
     if name is None:
@@ -126,7 +131,7 @@ def open_run(
     height, width = model.config.image_shape
     if height != width:
         raise ValueError(f"{checkpoint} takes {height}x{width} images; the data sets here are square")
-    data = load_dataset(name, data_path, preprocessing=info.preprocessing, img_size=height)
+    data = load_dataset(name, data_path, preprocessing=info.preprocessing, img_size=height, on_bad_image=on_bad_image)
     if data.preprocessing.img_size != height or data.preprocessing.in_chans != model.config.in_chans:
         raise ValueError(
             f"{name} gives {data.preprocessing.in_chans}x{data.preprocessing.img_size} px images, "
@@ -138,8 +143,7 @@ def open_run(
         _override_masking(model, masking_ratio, checkpoint)
     num_images = min(max_images or len(data.test), len(data.test))
     images = Subset(data.test, range(num_images))
-    loader: DataLoader[tuple[Tensor, int]] = DataLoader(images, batch_size)
-    return OpenedRun(model.to(choose_device(device)), info, data, loader, num_images, checkpoint)
+    return OpenedRun(model.to(on), info, data, images, batch_size, num_workers, num_images, checkpoint)
 
 
 def _override_masking(model: MaskedSpikingTransformer, masking_ratio: float, checkpoint: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+from mst.data import BadImages
 from mst.report import run_record, write_json, write_run_record
-from mst.train import evaluate as evaluate_model
+from mst.train import evaluate_dataset, is_main_process
 
 from .common import console, open_run, prepare_output, print_files
 
@@ -20,6 +22,8 @@ def evaluate(
     masking_ratio: float | None = None,
     seed: int = 0,
     device: str = "auto",
+    num_workers: int = 0,
+    on_bad_image: BadImages = "fail",
 ) -> None:
     """Measure the accuracy of a checkpoint as an ANN, masks acting as they were trained.
 
@@ -37,19 +41,29 @@ def evaluate(
         masking_ratio: other than the checkpoint's, at its mask sites.
         seed: of the masks.
         device: auto, cpu, cuda, cuda:1, mps, ...
+        num_workers: processes that prepare images.
+        on_bad_image: at an image file that cannot be decoded: fail, or skip it and say so.
     """
     settings = dict(locals())
     prepare_output(output)
-    opened = open_run(checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device)
-    result = evaluate_model(opened.model, opened.loader, seed=seed)
+    opened = open_run(
+        checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device, num_workers, on_bad_image
+    )
+    began = time.perf_counter()
+    result = evaluate_dataset(opened.model, opened.images, opened.batch_size, num_workers=opened.num_workers, seed=seed)
+    seconds = time.perf_counter() - began
+    if not is_main_process():
+        return
     figures = {
         "ann_accuracy": result.accuracy,
         "ann_top5_accuracy": result.top5_accuracy,
         "num_images": result.num_images,
+        "images_per_second": result.num_images / seconds,
     }
     top1, top5 = 100 * result.accuracy, 100 * result.top5_accuracy
     console.print(
-        f"ANN on {opened.data.info.name}: top-1 {top1:.2f} %, top-5 {top5:.2f} %, {result.num_images} images",
+        f"ANN on {opened.data.info.name}: top-1 {top1:.2f} %, top-5 {top5:.2f} %, {result.num_images} images, "
+        f"{result.num_images / seconds:,.0f} images/s",
         highlight=False,
     )
     record = run_record("evaluate", settings, figures, seed=seed, **opened.facts())

@@ -17,12 +17,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="mst: %(levelname)s: %(message)s")
     try:
-        from mst.train import TrainingStoppedError
+        from mst.train import TrainingStoppedError, leave_processes
 
         from .parser import run_verb
         from .verbs import VERBS
 
         run_verb(VERBS, arguments or ["--help"])
+        leave_processes()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt:

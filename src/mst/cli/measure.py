@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mst.convert import Coding
+from mst.data import BadImages
 from mst.measure import HOROWITZ_45NM_FP32, EnergyConstants, estimate_energy
 from mst.report import (
     energy_bars,
@@ -16,6 +17,7 @@ from mst.report import (
     write_json,
     write_run_record,
 )
+from mst.train import is_main_process
 
 from .common import console, masking_ratio_of, open_run, prepare_output, print_files
 from .simulate import run_both
@@ -36,6 +38,8 @@ def measure(
     masking_ratio: float | None = None,
     seed: int = 0,
     device: str = "auto",
+    num_workers: int = 0,
+    on_bad_image: BadImages = "fail",
 ) -> None:
     """Count the operations of a spiking network from its recorded spikes, and price them.
 
@@ -59,12 +63,18 @@ def measure(
         masking_ratio: other than the checkpoint's, at its mask sites.
         seed: of the masks.
         device: auto, cpu, cuda, cuda:1, mps, ...
+        num_workers: processes that prepare images.
+        on_bad_image: at an image file that cannot be decoded: fail, or skip it and say so.
     """
     settings = dict(locals())
     prepare_output(output)
     constants = EnergyConstants(mac_pj, ac_pj, _source(mac_pj, ac_pj))
-    opened = open_run(checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device)
+    opened = open_run(
+        checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device, num_workers, on_bad_image
+    )
     simulated = run_both(opened, time_steps, coding, steps_per_chunk, seed)
+    if not is_main_process():
+        return
     estimate = estimate_energy(simulated.result, constants)
     label = f"p = {masking_ratio_of(opened.model):g}"
     console.print(operation_table(estimate))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mst.convert import Coding, convert
+from mst.data import BadImages
 from mst.report import (
     accuracy_table,
     accuracy_vs_time,
@@ -16,9 +18,8 @@ from mst.report import (
     write_json,
     write_run_record,
 )
-from mst.simulate import SimulationResult
-from mst.simulate import simulate as run_simulation
-from mst.train import evaluate
+from mst.simulate import SimulationResult, simulate_dataset
+from mst.train import evaluate_dataset, is_main_process, share_of
 
 from .common import OpenedRun, console, masking_ratio_of, open_run, prepare_output, print_files, progress_bar
 
@@ -36,11 +37,15 @@ def simulate(
     masking_ratio: float | None = None,
     seed: int = 0,
     device: str = "auto",
+    num_workers: int = 0,
+    on_bad_image: BadImages = "fail",
 ) -> None:
     """Convert a checkpoint to a spiking network and run it on test images.
 
     Prints accuracy against time steps and the firing rate of every site. Writes simulation.json,
     accuracy_vs_time.png, firing_rates.png and run_record.json.
+
+    On several devices: torchrun --nproc_per_node 8 -m mst simulate ...
 
     Example: mst simulate runs/masked/last.safetensors --time-steps 128
 
@@ -57,11 +62,17 @@ def simulate(
         masking_ratio: other than the checkpoint's, at its mask sites.
         seed: of the masks.
         device: auto, cpu, cuda, cuda:1, mps, ...
+        num_workers: processes that prepare images.
+        on_bad_image: at an image file that cannot be decoded: fail, or skip it and say so.
     """
     settings = dict(locals())
     prepare_output(output)
-    opened = open_run(checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device)
+    opened = open_run(
+        checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device, num_workers, on_bad_image
+    )
     simulated = run_both(opened, time_steps, coding, steps_per_chunk, seed)
+    if not is_main_process():
+        return
     result, ann_accuracy = simulated.result, simulated.ann_accuracy
     label = f"p = {masking_ratio_of(opened.model):g}"
     console.print(accuracy_table({label: result}, {label: ann_accuracy}))
@@ -100,9 +111,11 @@ def run_both(opened: OpenedRun, time_steps: int, coding: Coding, steps_per_chunk
     if time_steps < 1:
         raise ValueError(f"time_steps (T) must be at least 1, got {time_steps}")
     snn = convert(opened.model, coding)
-    ann_accuracy = evaluate(opened.model, opened.loader, seed=seed).accuracy
-    with progress_bar(f"simulating {time_steps} steps", opened.num_images * time_steps, "image-steps") as advance:
-        result = run_simulation(
-            snn, opened.loader, time_steps, steps_per_chunk=steps_per_chunk, seed=seed, progress=advance
+    batches: dict[str, Any] = {"batch_size": opened.batch_size, "num_workers": opened.num_workers}
+    ann_accuracy = evaluate_dataset(opened.model, opened.images, seed=seed, **batches).accuracy
+    own_image_steps = len(share_of(opened.num_images)) * time_steps
+    with progress_bar(f"simulating {time_steps} steps", own_image_steps, "image-steps") as advance:
+        result = simulate_dataset(
+            snn, opened.images, time_steps, steps_per_chunk=steps_per_chunk, seed=seed, progress=advance, **batches
         )
     return Simulated(result, ann_accuracy)

@@ -1,6 +1,7 @@
 """A spiking network and images come in; accuracy at every step, spikes and operations go out."""
 
 from .operations import Operation, OperationCount, conv_fan_out, trace_operations
+from .sharded import merge_results, simulate_dataset
 from .simulation import SimulationResult, SiteRecord, simulate
 
 __all__ = [
@@ -9,6 +10,8 @@ __all__ = [
     "SimulationResult",
     "SiteRecord",
     "conv_fan_out",
+    "merge_results",
     "simulate",
+    "simulate_dataset",
     "trace_operations",
 ]

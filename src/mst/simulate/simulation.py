@@ -99,7 +99,9 @@ def simulate(
     keep_step_logits: bool = False,
     record_operations: bool = True,
     seed: int = 0,
+    first_image: int = 0,
     progress: Progress | None = None,
+    allow_empty: bool = False,
 ) -> SimulationResult:
     """Present each image for T steps, sum the logits and read the prediction after every step.
 
@@ -117,7 +119,9 @@ def simulate(
         record_operations: count MACs and ACs too (a few per cent of the time).
         seed: of the spike masks. Masks depend on (seed, site, step, image), so neither batch size nor chunk
             length changes them.
+        first_image: index of the first image in a larger whole of which this is a part (see `simulate_dataset`).
         progress: called with the number of image-steps done since its last call.
+        allow_empty: return a result of no images instead of raising, where there are none.
 
     Returns:
         Accuracy at every step, spikes per site, operations.
@@ -135,11 +139,13 @@ def simulate(
     if steps_per_chunk is not None and steps_per_chunk < 1:
         raise ValueError(f"steps_per_chunk must be at least 1, got {steps_per_chunk}")
     began = time.perf_counter()
-    simulation = _Simulation(snn, num_steps, steps_per_chunk, keep_step_logits, record_operations, seed, progress)
+    simulation = _Simulation(
+        snn, num_steps, steps_per_chunk, keep_step_logits, record_operations, seed, first_image, progress
+    )
     with torch.no_grad():
         for images, labels in _batches(data):
             simulation.add_batch(images, labels)
-    return simulation.result(time.perf_counter() - began)
+    return simulation.result(time.perf_counter() - began, allow_empty)
 
 
 def _batches(data: Batches) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -181,6 +187,7 @@ class _Simulation:
         keep_step_logits: bool,
         record_operations: bool,
         seed: int,
+        first_image: int,
         progress: Progress | None,
     ) -> None:
         self.snn = snn
@@ -189,6 +196,7 @@ class _Simulation:
         self.keep_step_logits = keep_step_logits
         self.record_operations = record_operations
         self.seed = seed
+        self.first_image = first_image
         self.progress = progress
         self.num_images = 0
         self.num_labelled = 0
@@ -209,7 +217,7 @@ class _Simulation:
         if self.recorder is None and self.record_operations:
             operations = trace_operations(self.snn.network, images[:1])
             self.recorder = OperationRecorder(self.snn.network, operations, self.num_steps)
-        run = RunState(self.seed, batch, first_image=self.num_images)
+        run = RunState(self.seed, batch, first_image=self.first_image + self.num_images)
         if self.recorder is None:
             self._run(run, images, labels)
         else:
@@ -263,17 +271,17 @@ class _Simulation:
                 sent, dropped = sent + before.sent_per_step, dropped + before.dropped_per_step
             self.sites[name] = SiteRecord(counts.num_neurons, counts.threshold, sent, dropped)
 
-    def result(self, seconds: float) -> SimulationResult:
-        if self.num_images == 0:
+    def result(self, seconds: float, allow_empty: bool) -> SimulationResult:
+        if self.num_images == 0 and not allow_empty:
             raise ValueError("there are no images to simulate")
-        labelled = self.num_labelled == self.num_images
+        labelled = self.num_labelled == self.num_images > 0
         return SimulationResult(
             coding=self.snn.coding,
             num_steps=self.num_steps,
             num_images=self.num_images,
             seed=self.seed,
-            logits=torch.cat(self.logits),
-            step_logits=torch.cat(self.step_logits, dim=1) if self.keep_step_logits else None,
+            logits=torch.cat(self.logits) if self.logits else torch.empty(0),
+            step_logits=torch.cat(self.step_logits, dim=1) if self.step_logits else None,
             accuracy=self.hits[1].cpu().double() / self.num_images if labelled else None,
             top5_accuracy=self.hits[5].cpu().double() / self.num_images if labelled else None,
             sites=self.sites,

@@ -11,7 +11,7 @@ from .loop import (
     TrainingStoppedError,
     train,
 )
-from .processes import gather_values, is_main_process, join_processes, num_processes, share_of
+from .processes import gather_values, is_main_process, join_processes, leave_processes, num_processes, share_of
 from .state import has_training_state
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "has_training_state",
     "is_main_process",
     "join_processes",
+    "leave_processes",
     "num_processes",
     "share_of",
     "train",

@@ -16,7 +16,6 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
 from safetensors import SafetensorError, safe_open
 from timm.data import Mixup
 from timm.loss import SoftTargetCrossEntropy
@@ -31,7 +30,7 @@ from mst.models import CheckpointInfo, MaskedSpikingTransformer, save_checkpoint
 
 from .evaluation import evaluate_dataset
 from .order import EpochBatches, SeededImages, seed_step
-from .processes import gather_values, join_processes, largest_of
+from .processes import gather_values, join_processes, largest_of, runs_on_cpu
 from .signals import StopRequest
 from .state import has_training_state, load_training_state, remove_leftovers, save_training_state
 
@@ -263,6 +262,10 @@ class _Trainer:
         optimizer = create_optimizer_v2(groups, opt=config.optimizer, lr=config.learning_rate)
         self.raw_model = model
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        if (
+            self.accelerator.num_processes > 1
+        ):  # buffers are averaged after an epoch; sending them at each step is a waste
+            self.model.broadcast_buffers = False
         # Mixed precision belongs to `_step` alone: prepare has put it into model.forward, where evaluation and the
         # caller's own use of the model would meet it too.
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
@@ -320,7 +323,8 @@ class _Trainer:
                     on_epoch(record)
                 self._stop_if_asked(epoch + 1)
         finally:
-            self.accelerator.end_training()
+            for tracker in self.accelerator.trackers:  # end_training would part the processes, which go on
+                tracker.finish()
         return TrainingResult(
             tuple(self.history), self._best(), self.output / LAST_CHECKPOINT, self.output / BEST_CHECKPOINT
         )
@@ -378,7 +382,9 @@ class _Trainer:
         self.batches.begin(epoch, self.begun.step)
         self.train_data.epoch = epoch
         self.model.train()
-        total = torch.tensor(self.begun.loss_sum, device=self.accelerator.device)
+        total = torch.tensor(
+            self.begun.loss_sum, dtype=_sum_dtype(self.accelerator.device), device=self.accelerator.device
+        )
         look_every = 1 if self.accelerator.device.type == "cpu" else STEPS_PER_CHECK
         unseen = 0
         batches = _Timed(iter(self.loader))
@@ -431,7 +437,7 @@ class _Trainer:
 
     def _step(self, batches: Iterator[tuple[Tensor, Tensor]], epoch: int, step: int) -> Tensor:
         """One update of the weights; returns the mean loss of this process's batches."""
-        total = torch.zeros((), device=self.accelerator.device)
+        total = torch.zeros((), dtype=_sum_dtype(self.accelerator.device), device=self.accelerator.device)
         count = self.config.accumulation_steps
         for batch in range(count):
             images, targets = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in next(batches))
@@ -544,6 +550,10 @@ class _Timed:
         return batch
 
 
+def _sum_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # which mps does not have
+
+
 def _is_whole(checkpoint: Path) -> bool:
     try:
         with safe_open(str(checkpoint), "pt"):
@@ -564,11 +574,9 @@ def _accelerator(config: TrainConfig, output: Path) -> Accelerator:
         AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
-        cpu=config.device == "cpu",
+        cpu=runs_on_cpu(config.device),
         log_with=list(config.trackers),
         project_dir=str(output),
-        # Running statistics are averaged at the end of an epoch; to send every buffer at every step is a waste.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     if config.device not in ("auto", accelerator.device.type):
         raise ValueError(

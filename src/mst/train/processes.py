@@ -42,8 +42,19 @@ def join_processes(device: str = "auto") -> torch.device | None:
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return None
-    state = PartialState(cpu=device == "cpu")
+    state = PartialState(cpu=runs_on_cpu(device))
     return torch.device(state.device)
+
+
+def leave_processes() -> None:
+    """Part from the other processes, if any were joined."""
+    if num_processes() > 1:
+        distributed.destroy_process_group()
+
+
+def runs_on_cpu(device: str) -> bool:
+    """Whether "cpu" is asked for, or all that there is."""
+    return device == "cpu" or not torch.accelerator.is_available()
 
 
 def share_of(count: int) -> range:
