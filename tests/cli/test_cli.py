@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from timm.models.swin_transformer import SwinTransformer
 
 import mst
 from conftest import Golden
+from image_data import image_files, write_cifar10, write_cifar100, write_folder
 from mst.cli.main import main
 from mst.cli.parser import normalise
 from mst.cli.verbs import VERBS
-from mst.recipes import recipe_names
+from mst.recipes import recipe_names, recipe_path
 
 SHORT = ["--train.epochs", "2", "--train.learning-rate", "1e-2", "--train.eval-batch-size", "360"]
 
@@ -95,7 +97,7 @@ def test_import_turns_released_weights_into_a_checkpoint(golden: Golden, tmp_pat
     torch.save({"model": golden.state}, tmp_path / "released.pth")
     output = tmp_path / "x.safetensors"
     arguments = ["--img-size", "28", "--masking-ratio", "0.75", "--dataset", "fashion-mnist"]
-    assert main(["import", str(tmp_path / "released.pth"), str(output), *arguments]) == 0
+    assert main(["import", str(tmp_path / "released.pth"), "-o", str(output), *arguments]) == 0
     model = mst.load_checkpoint(output)
     assert model.config.masking_ratio == 0.75
     assert torch.equal(model.head.weight, golden.state["head.weight"])
@@ -117,7 +119,7 @@ def test_datasets_lists_and_checks(capfd: pytest.CaptureFixture[str]) -> None:
     assert "digits" in out
     assert "fashion-mnist" in out
     assert main(["datasets", "--check", "digits"]) == 0
-    assert "1,437 training and 360 test images of 1x8x8 px" in capfd.readouterr().out
+    assert "1,437 training and 360 test images of 1 x 8 x 8 px" in capfd.readouterr().out
 
 
 def test_configuration_file_with_overrides(tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def fails(arguments: list[str], capfd: pytest.CaptureFixture[str], code: int = 1
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["train", "--dataset", "digit"], 1, "unknown data set 'digit'; did you mean digits?"),
+        (["train", "--dataset", "digit"], 1, "unknown data set 'digit'; did you mean digits"),
         (["train", "--model", "mst_nano_patch2"], 1, "did you mean mst_nano_patch2_window2_8"),
         (["train", "--model-options.embed_dims", "3"], 1, "unknown model option 'embed_dims'; did you mean embed_dim"),
         (["train", "--model-options.masking_ratio", "0.5"], 1, "model_options may not hold masking_ratio"),
@@ -185,7 +187,7 @@ def fails(arguments: list[str], capfd: pytest.CaptureFixture[str], code: int = 1
         (["train", "--train.epoch", "3"], 2, "unknown option --train.epoch; did you mean train.epochs"),
         (["train", "--train.epochs", "many"], 2, "Got value: many"),
         (["train", "--config", "nothing.yaml"], 1, "no configuration file: nothing.yaml"),
-        (["train", "--config", "digits"], 1, "no recipe of that name. Recipes: digits-mst"),
+        (["train", "--config", "digits"], 1, "no recipe of that name. Recipes: cifar10-mst"),
         (["train", "--resume"], 1, "nothing to resume"),
         (["fly"], 2, "fly"),
         (["simulate", "nothing.safetensors"], 1, "no such checkpoint: nothing.safetensors"),
@@ -198,9 +200,9 @@ def fails(arguments: list[str], capfd: pytest.CaptureFixture[str], code: int = 1
         (["simulate", "CKPT", "--masking-ratio", "-0.1"], 1, "fraction dropped, in [0, 1)"),
         (["simulate", "CKPT", "--dataset", "mnist"], 1, "did you mean fashion-mnist"),
         (["measure", "CKPT", "--mac-pj", "-1"], 1, "energies must be above 0 pJ"),
-        (["import", "nothing.pth", "x.pth"], 1, "a checkpoint is a .safetensors file"),
-        (["import", "nothing.pth", "CKPT"], 1, "exists already; choose another name"),
-        (["import", "nothing.pth", "x.safetensors"], 1, "no such file: nothing.pth"),
+        (["import", "nothing.pth", "-o", "x.pth"], 1, "a checkpoint is a .safetensors file"),
+        (["import", "nothing.pth", "-o", "CKPT"], 1, "exists already; choose another name"),
+        (["import", "nothing.pth", "-o", "x.safetensors"], 1, "no such file: nothing.pth"),
         (["datasets", "--check", "x"], 1, "unknown data set 'x'"),
     ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",
@@ -230,7 +232,7 @@ def test_a_hostile_pickle_gets_one_clear_line(tmp_path: Path, capfd: pytest.Capt
             return (os.mkdir, (str(tmp_path / "ran"),))
 
     torch.save({"model": Hostile()}, tmp_path / "x.pth")
-    line = fails(["import", str(tmp_path / "x.pth"), str(tmp_path / "y.safetensors")], capfd)
+    line = fails(["import", str(tmp_path / "x.pth"), "-o", str(tmp_path / "y.safetensors")], capfd)
     assert "only tensors and plain values may be unpickled" in line
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "y.safetensors").exists()
@@ -266,29 +268,122 @@ def test_output_that_cannot_be_written_is_refused_before_any_work(
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_interrupt_leaves_the_last_checkpoint_valid_and_the_run_resumable(tmp_path: Path) -> None:
-    arguments = ["train", "--output", str(tmp_path), "--train.epochs", "25", "--train.learning-rate", "1e-2"]
+def start_training(output: Path, *options: str) -> subprocess.Popen[str]:
+    """`mst train` in a process of its own, under way: its first epochs are done."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mst.cli.main", *arguments], stderr=subprocess.PIPE, text=True, env=environment
-    )
+    command = [sys.executable, "-m", "mst", "train", "--output", str(output), *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     deadline = time.monotonic() + 120
-    while not (tmp_path / "training_state.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    while not (output / "training_state.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return process
+
+
+OPTIONS = (
+    "--train.epochs",
+    "9",
+    "--train.learning-rate",
+    "1e-2",
+    "--augment.crop-padding",
+    "1",
+    "--masking-ratio",
+    "0.5",
+)
+
+
+def history(output: Path) -> list[float]:
+    record = json.loads((output / "run_record.json").read_text())
+    return [epoch["loss"] for epoch in record["results"]["history"]]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    folder = tmp_path_factory.mktemp("whole")
+    assert main(["train", "--output", str(folder), *OPTIONS]) == 0
+    return history(folder)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)], ids=["int", "term", "kill"]
+)
+def test_cut_run_resumes_without_its_options_and_ends_as_if_it_had_not_been(
+    tmp_path: Path, uninterrupted: list[float], number: signal.Signals, code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    process = start_training(tmp_path, *OPTIONS)
+    process.send_signal(number)
     _, error = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "interrupted; files already written stay valid; the same command with --resume goes on" in error
+    assert process.returncode == code
     assert "Traceback" not in error
+    if number != signal.SIGKILL:
+        assert "the training state is written, and --resume goes on" in error
     mst.load_checkpoint(tmp_path / "last.safetensors")
-    epochs = mst.read_checkpoint_info(tmp_path / "last.safetensors").provenance["epochs"]
-    assert 1 <= epochs < 25
+    assert main(["train", "--output", str(tmp_path), "--resume"]) == 0
+    assert history(tmp_path) == pytest.approx(uninterrupted, abs=1e-6)
+    assert mst.read_checkpoint_info(tmp_path / "last.safetensors").provenance["epochs"] == 9
     assert not list(tmp_path.glob(".*.partial"))
-    assert main([*arguments, "--resume"]) == 0
-    assert mst.read_checkpoint_info(tmp_path / "last.safetensors").provenance["epochs"] == 25
+
+
+def test_resume_before_anything_was_saved_starts_anew(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--output", str(tmp_path), "--train.epochs", "2", "--num-levels", "4"]) == 0
+    for path in (*tmp_path.glob("*.pt"), *tmp_path.glob("*.safetensors")):
+        path.unlink()
+    assert main(["train", "--output", str(tmp_path), "--resume"]) == 0
+    assert "it starts anew" in capfd.readouterr().err
+    assert mst.load_checkpoint(tmp_path / "last.safetensors").config.num_levels == 4
+    assert "nothing to resume" in fails(["train", "--output", str(tmp_path / "none"), "--resume"], capfd)
+
+
+def test_resume_with_another_option_says_which(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--output", str(tmp_path), "--train.epochs", "2"]) == 0
+    line = fails(["train", "--output", str(tmp_path), "--resume", "--train.seed", "5"], capfd)
+    assert "other settings" in line
+    assert "train.seed: 0 -> 5" in line
+
+
+SMALL = [
+    "--train.epochs", "2", "--train.warmup-epochs", "1", "--train.batch-size", "4", "--train.num-workers", "0",
+    "--model-options.embed-dim", "8", "--model-options.depths", "1,1,1,1", "--model-options.num-heads", "1,1,2,2",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("recipe", recipe_names())
-def test_recipe_is_a_configuration_that_the_command_accepts(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipe_runs_to_its_end(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["train", "--config", recipe, "--print-config"]) == 0
     assert "masking_ratio" in capsys.readouterr().out
+    if recipe.split("-")[0] in ("digits", "fashion"):  # the quickstart and docs/results.md run these in full
+        return
+    data = {"cifar10": write_cifar10, "cifar100": write_cifar100}.get(recipe.split("-")[0])
+    if data is not None:
+        data(tmp_path / "data")
+    else:
+        write_folder(tmp_path / "data", image_files(classes=3, train=3, test=1))
+    swin = SwinTransformer(embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), num_classes=9)
+    save_file(swin.state_dict(), str(tmp_path / "swin.safetensors"))
+    start = (
+        ["--init-from", str(tmp_path / "swin.safetensors")] if "init_from" in recipe_path(recipe).read_text() else []
+    )
+    arguments = ["--data-path", str(tmp_path / "data"), "--output", str(tmp_path / "run"), *start, *SMALL]
+    assert main(["train", "--config", recipe, *arguments]) == 0
+    info = mst.read_checkpoint_info(tmp_path / "run" / "last.safetensors")
+    assert info.dataset == recipe.split("-")[0]
+    assert info.preprocessing is not None
+    assert info.preprocessing.img_size == 224
+    assert (
+        main(
+            [
+                "simulate",
+                str(tmp_path / "run" / "last.safetensors"),
+                "--data-path",
+                str(tmp_path / "data"),
+                "--time-steps",
+                "2",
+                "--max-images",
+                "2",
+                "--output",
+                str(tmp_path / "s"),
+            ]
+        )
+        == 0
+    )

@@ -27,6 +27,7 @@ from mst.data import BadImages, DataSplits, load_dataset
 from mst.models import (
     CheckpointInfo,
     MaskedSpikingTransformer,
+    calibrate,
     load_checkpoint,
     read_checkpoint_info,
 )
@@ -116,22 +117,63 @@ def open_run(
     """Load a checkpoint and the test split of its data set, or of the one named.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_checkpoint` and `load_dataset`; classes that do not match; options
-            out of range.
+        FileNotFoundError, ValueError: as `load_checkpoint` and `open_model`.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if max_images is not None and max_images < 1:
-        raise ValueError(f"max_images must be at least 1, got {max_images}")
-    on = choose_device(device)
+    check_counts(batch_size=batch_size, max_images=max_images)
+    join_processes(device)
     model, info = load_checkpoint(checkpoint), read_checkpoint_info(checkpoint)
+    if masking_ratio is not None:
+        set_masking(model, masking_ratio, checkpoint)
+    return open_model(
+        model, info, checkpoint, dataset, data_path, batch_size, max_images, device, num_workers, on_bad_image
+    )
+
+
+def check_counts(**counts: int | None) -> None:
+    """See that each of these options is left out or at least 1.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+
+
+def open_model(
+    model: MaskedSpikingTransformer,
+    info: CheckpointInfo,
+    checkpoint: Path,
+    dataset: str | None,
+    data_path: Path | None,
+    batch_size: int,
+    max_images: int | None = None,
+    device: str = "auto",
+    num_workers: int = 0,
+    on_bad_image: BadImages = "fail",
+    cache_images: bool = False,
+) -> OpenedRun:
+    """Put a model on its device and open the test split that it is to see.
+
+    Args:
+        model, info, checkpoint: a network, what is known of it, and where it comes from.
+        dataset: name; None takes the one it was trained on.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_dataset`; classes or sizes that do not match; options out of range.
+    """
+    check_counts(batch_size=batch_size, max_images=max_images)
     name = dataset or info.dataset
     if name is None:
         raise ValueError(f"{checkpoint} does not say which data set it belongs to; give --dataset")
     height, width = model.config.image_shape
     if height != width:
         raise ValueError(f"{checkpoint} takes {height}x{width} images; the data sets here are square")
-    data = load_dataset(name, data_path, preprocessing=info.preprocessing, img_size=height, on_bad_image=on_bad_image)
+    on = choose_device(device)
+    data = load_dataset(
+        name, data_path, preprocessing=info.preprocessing, img_size=height, on_bad_image=on_bad_image,
+        cache_images=cache_images,
+    )  # fmt: skip
     if data.preprocessing.img_size != height or data.preprocessing.in_chans != model.config.in_chans:
         raise ValueError(
             f"{name} gives {data.preprocessing.in_chans}x{data.preprocessing.img_size} px images, "
@@ -139,14 +181,12 @@ def open_run(
         )
     if data.info.num_classes != model.num_classes:
         raise ValueError(f"{name} has {data.info.num_classes} classes, {checkpoint} has {model.num_classes}")
-    if masking_ratio is not None:
-        _override_masking(model, masking_ratio, checkpoint)
     num_images = min(max_images or len(data.test), len(data.test))
     images = Subset(data.test, range(num_images))
     return OpenedRun(model.to(on), info, data, images, batch_size, num_workers, num_images, checkpoint)
 
 
-def _override_masking(model: MaskedSpikingTransformer, masking_ratio: float, checkpoint: Path) -> None:
+def set_masking(model: MaskedSpikingTransformer, masking_ratio: float, checkpoint: Path) -> None:
     """Mask with another ratio than the checkpoint's, and say so."""
     check_masking_ratio(masking_ratio)
     sites = [site for site in name_sites(model).values() if site.role in model.config.mask_sites]
@@ -158,6 +198,21 @@ def _override_masking(model: MaskedSpikingTransformer, masking_ratio: float, che
         remark(f"{checkpoint} was made with masking ratio {said}; it is run with {masking_ratio:g}")
     for site in sites:
         site.masking_ratio = masking_ratio
+
+
+def calibrate_on(model: MaskedSpikingTransformer, data: DataSplits, num_images: int) -> int:
+    """Set BatchNorm statistics and thresholds from training images, evenly taken; returns how many there were.
+
+    Raises:
+        ValueError: fewer than one image.
+    """
+    if num_images < 1:
+        raise ValueError(f"calibration_images must be at least 1, got {num_images}")
+    plain = data.without_augmentation()
+    count = min(num_images, len(plain))
+    images = [plain[index * len(plain) // count][0] for index in range(count)]
+    calibrate(model, [torch.stack(images)])
+    return count
 
 
 def masking_ratio_of(model: MaskedSpikingTransformer) -> float:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mst.data import BadImages
 from mst.report import run_record, write_json, write_run_record
 from mst.train import evaluate_dataset, is_main_process
 
-from .common import console, open_run, prepare_output, print_files
+from .common import OpenedRun, console, open_run, prepare_output, print_files
 
 
 def evaluate(
@@ -49,6 +51,12 @@ def evaluate(
     opened = open_run(
         checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device, num_workers, on_bad_image
     )
+    report_evaluation(opened, output, settings, seed)
+
+
+def report_evaluation(opened: OpenedRun, output: Path, settings: Mapping[str, Any], seed: int) -> None:
+    """Evaluate, print the accuracy, write the files."""
+    prepare_output(output)
     began = time.perf_counter()
     result = evaluate_dataset(opened.model, opened.images, opened.batch_size, num_workers=opened.num_workers, seed=seed)
     seconds = time.perf_counter() - began

@@ -1,76 +1,153 @@
-"""`mst import`: released weights in, a checkpoint that describes itself out."""
+"""`mst import`: weights from elsewhere in, a checkpoint that describes itself out."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
 
+import timm
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from mst.data import Preprocessing, dataset_info
-from mst.models import CheckpointInfo, import_released, save_checkpoint
+from mst.data import DataSplits, Preprocessing, dataset_info, load_dataset
+from mst.models import (
+    CheckpointInfo,
+    MaskedSpikingTransformer,
+    import_released,
+    import_swin,
+    is_swin,
+    read_state_dict,
+    read_swin,
+    save_checkpoint,
+    strip_prefixes,
+)
 from mst.report import run_record, write_json
 
-from .common import console, prepare_output, print_files
+from .common import calibrate_on, console, prepare_output, print_files
 
 
 def import_weights(
-    weights: Path,
-    output: Path,
+    weights: Path | None = None,
+    output: Path | None = None,
+    from_timm: str | None = None,
     img_size: int | None = None,
     num_levels: int = 16,
     masking_ratio: float = 0.0,
     mask_sites: tuple[str, ...] = ("query", "key", "attention"),
+    mlp_batch_norm: bool = False,
     dataset: str | None = None,
+    data_path: Path | None = None,
+    calibration_images: int = 256,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> None:
-    """Turn released weights (.pth, or .safetensors without a description) into a checkpoint.
+    """Turn released weights, or those of a Swin Transformer, into a checkpoint.
 
-    Sizes are read off the weights. What the released files do not store is given here: levels, masking ratio,
-    data set, normalisation. Only tensors and plain values are unpickled; a file that asks for more is refused.
+    Sizes are read off the weights. What files do not store is given here: levels, masking ratio, data set,
+    normalisation. Only tensors and plain values are unpickled; a file that asks for more is refused.
 
-    Example: mst import ckpt.pth cifar10.safetensors --img-size 224 --masking-ratio 0.75
+    A Swin's weights are a start for training: linear maps and position tables are copied, LayerNorm's scale and shift
+    become BatchNorm's, and statistics and thresholds are set from training images of the data set, which must be named.
+
+    Example: mst import ckpt.pth -o cifar10.safetensors --img-size 224 --masking-ratio 0.75
+    Example: mst import --from-timm swin_tiny_patch4_window7_224 --dataset cifar10 -o start.safetensors
 
     Args:
-        weights: the file to read.
-        output: the .safetensors file to write.
+        weights: the file to read, .pth or .safetensors; may come first without --weights.
+        output: the .safetensors file to write; -o for short. By default named after the weights, in this folder.
+        from_timm: name of a Swin of timm; its published weights are downloaded unless a file is given.
         img_size: pixels; needed where the weights hold no table that tells.
-        num_levels: L the weights were trained with.
-        masking_ratio: fraction dropped the weights were trained with, in [0, 1).
-        mask_sites: where they were masked; any of query, key, attention, mlp.
-        dataset: name of the data set they were trained on.
-        mean: per channel, of pixel values from 0 to 1; ImageNet's for three channels, the data set's otherwise.
+        num_levels: L: the released weights were trained with 16.
+        masking_ratio: fraction dropped: what the weights were trained with, or are to be trained with; in [0, 1).
+        mask_sites: where; any of query, key, attention, mlp.
+        mlp_batch_norm: for a Swin: give the MLP BatchNorms of its own.
+        dataset: name of the data set they were trained on, or are to be trained on.
+        data_path: for a Swin: folder with the data set's files.
+        calibration_images: for a Swin: training images that set statistics and thresholds.
+        mean: per channel, of pixel values from 0 to 1; by default the data set's, or ImageNet's.
         std: per channel, likewise.
     """
     settings = dict(locals())
-    prepare_output(output.parent)
+    if weights is None and from_timm is None:
+        raise ValueError("name a file of weights, or a Swin of timm with --from-timm")
+    if (mean is None) != (std is None):
+        raise ValueError("give both --mean and --std, or neither")
+    source = weights.name if weights is not None else str(from_timm)
+    output = output or Path(Path(source).with_suffix("").name + ".safetensors")
     if output.suffix != ".safetensors":
         raise ValueError(f"a checkpoint is a .safetensors file, got {output.name!r}")
     if output.exists():
         raise FileExistsError(f"{output} exists already; choose another name")
-    if (mean is None) != (std is None):
-        raise ValueError("give both --mean and --std, or neither")
-    model = import_released(weights, img_size, num_levels, masking_ratio, tuple(mask_sites))
+    prepare_output(output.parent)
+    notes = ""
+    if from_timm is not None or (weights is not None and is_swin(strip_prefixes(read_state_dict(weights)))):
+        if dataset is None:
+            raise ValueError(
+                f"{source} holds a Swin, whose statistics and thresholds are set from images; name them with --dataset"
+            )
+        size = img_size or _size_of(from_timm, source)
+        known = dataset_info(dataset)
+        model = import_swin(
+            read_swin(weights, from_timm), size, num_classes=known.num_classes, num_levels=num_levels,
+            masking_ratio=masking_ratio, mask_sites=tuple(mask_sites), mlp_batch_norm=mlp_batch_norm,
+        )  # fmt: skip
+        preprocessing = _preprocessing(model, dataset, mean, std)
+        data = load_dataset(dataset, data_path, preprocessing=preprocessing, img_size=size)
+        _check_channels(model, data, source)
+        count = calibrate_on(model, data, calibration_images)
+        preprocessing = data.preprocessing
+        notes = f", statistics and thresholds set from {count} training images of {dataset}; to be trained before use"
+    else:
+        assert weights is not None
+        model = import_released(weights, img_size, num_levels, masking_ratio, tuple(mask_sites))
+        preprocessing = _preprocessing(model, dataset, mean, std)
+        if dataset is not None and dataset_info(dataset).num_classes != model.num_classes:
+            raise ValueError(
+                f"{dataset} has {dataset_info(dataset).num_classes} classes, {weights} has {model.num_classes}"
+            )
     config = model.config
-    if dataset is not None and dataset_info(dataset).num_classes != model.num_classes:
-        raise ValueError(
-            f"{dataset} has {dataset_info(dataset).num_classes} classes, {weights} has {model.num_classes}"
-        )
-    if mean is None and config.in_chans == 3:
-        mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-    preprocessing = None
-    if mean is not None and std is not None:
-        preprocessing = Preprocessing(config.image_shape[0], config.in_chans, tuple(mean), tuple(std))
     names = dataset_info(dataset).class_names if dataset is not None else ()
-    info = CheckpointInfo(dataset, names, preprocessing, {"imported_from": weights.name})
+    info = CheckpointInfo(dataset, names, preprocessing, {"imported_from": source})
     save_checkpoint(model, output, info)
     parameters = sum(p.numel() for p in model.parameters())
     console.print(
-        f"{weights.name}: MST with {parameters:,} parameters, {config.image_shape[0]} px, depths {config.depths}, "
+        f"{source}: MST with {parameters:,} parameters, {config.image_shape[0]} px, depths {config.depths}, "
         f"{model.num_classes} classes, MLP BatchNorm {'on' if config.mlp_batch_norm else 'off'}, L = {num_levels}, "
-        f"masking ratio {masking_ratio:g}",
+        f"masking ratio {masking_ratio:g}{notes}",
         highlight=False,
     )
     record = run_record("import", settings, {"config": asdict(config)})
     print_files(output, write_json(output.with_suffix(".run_record.json"), record))
+
+
+def _size_of(from_timm: str | None, source: str) -> int:
+    """The image size that a Swin of timm was made for."""
+    config = timm.get_pretrained_cfg(from_timm) if from_timm is not None else None
+    if config is None:
+        raise ValueError(f"{source} does not say which image size it was made for; give --img-size")
+    return int(config.input_size[-1])
+
+
+def _check_channels(model: MaskedSpikingTransformer, data: DataSplits, source: str) -> None:
+    if model.config.in_chans != data.preprocessing.in_chans:
+        raise ValueError(
+            f"{source} takes {model.config.in_chans} channel(s), {data.info.name} has {data.preprocessing.in_chans}"
+        )
+
+
+def _preprocessing(
+    model: MaskedSpikingTransformer,
+    dataset: str | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+) -> Preprocessing | None:
+    """As given; else the data set's; else ImageNet's for three channels; None leaves it to the data set's images."""
+    config, ratio = model.config, 1.0
+    if dataset is not None:
+        info = dataset_info(dataset)
+        ratio = info.crop_ratio
+        mean, std = (mean, std) if mean is not None else (info.mean, info.std)
+    elif mean is None and config.in_chans == 3:
+        mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    if mean is None or std is None:
+        return None
+    return Preprocessing(config.image_shape[0], config.in_chans, tuple(mean), tuple(std), crop_ratio=ratio)

@@ -9,40 +9,49 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code. MST_DEBUG=1 in the environment shows tracebacks."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.WARNING, format="mst: %(levelname)s: %(message)s")
-    try:
-        from mst.train import TrainingStoppedError, leave_processes
 
+    def run() -> None:
         from .parser import run_verb
         from .verbs import VERBS
 
         run_verb(VERBS, arguments or ["--help"])
+
+    return run_reporting_errors(run, "mst")
+
+
+def run_reporting_errors(run: Callable[[], None], command: str) -> int:
+    """Call `run`; what goes wrong becomes one line on standard error and an exit code."""
+    logging.basicConfig(level=logging.WARNING, format="mst: %(levelname)s: %(message)s")
+    try:
+        from mst.train import TrainingStoppedError, leave_processes
+
+        run()
         leave_processes()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt:
-        again = "; the same command with --resume goes on" if arguments[:1] == ["train"] else ""
-        print(f"mst: interrupted; files already written stay valid{again}", file=sys.stderr)
+        print(f"{command}: interrupted; files already written stay valid", file=sys.stderr)
         return 130
     except TrainingStoppedError as stop:
-        print(f"mst: {stop}", file=sys.stderr)
+        print(f"{command}: {stop}", file=sys.stderr)
         return 128 + stop.signal
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("MST_DEBUG"):
             raise
-        print(f"mst: error: {_process()}{_one_line(error)}", file=sys.stderr)
+        print(f"{command}: error: {_process()}{_one_line(error)}", file=sys.stderr)
         return 1
     except Exception as error:
         if os.environ.get("MST_DEBUG"):
             raise
         print(
-            f"mst: error: {_process()}unexpected {type(error).__name__}: {_one_line(error)} (MST_DEBUG=1 shows where)",
+            f"{command}: error: {_process()}unexpected {type(error).__name__}: {_one_line(error)} "
+            "(MST_DEBUG=1 shows where)",
             file=sys.stderr,
         )
         return 1

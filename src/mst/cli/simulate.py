@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,23 @@ def simulate(
     opened = open_run(
         checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device, num_workers, on_bad_image
     )
+    report_simulation(opened, output, settings, time_steps, coding, steps_per_chunk, seed)
+
+
+def report_simulation(
+    opened: OpenedRun,
+    output: Path,
+    settings: Mapping[str, Any],
+    time_steps: int,
+    coding: Coding,
+    steps_per_chunk: int | None,
+    seed: int,
+) -> SimulationResult:
+    """Simulate, print the tables, write the files. Of several processes all get the result and the first reports."""
+    prepare_output(output)
     simulated = run_both(opened, time_steps, coding, steps_per_chunk, seed)
     if not is_main_process():
-        return
+        return simulated.result
     result, ann_accuracy = simulated.result, simulated.ann_accuracy
     label = f"p = {masking_ratio_of(opened.model):g}"
     console.print(accuracy_table({label: result}, {label: ann_accuracy}))
@@ -96,6 +111,7 @@ def simulate(
     }
     record = run_record("simulate", settings, results, seed=seed, **opened.facts())
     print_files(*written, write_run_record(output, record))
+    return result
 
 
 @dataclass(frozen=True)

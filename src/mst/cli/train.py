@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from mst.data import AugmentConfig, BadImages, DataSplits, load_dataset
-from mst.models import CheckpointInfo, MaskedSpikingTransformer, create_model
+from mst.data import AugmentConfig, BadImages, DataSplits, Interpolation, load_dataset
+from mst.models import CheckpointInfo, MaskedSpikingTransformer, create_model, load_initial_weights
 from mst.report import run_record, write_json, write_run_record
 from mst.train import (
     EpochRecord,
@@ -23,7 +23,7 @@ from mst.train import (
 )
 from mst.train import train as train_model
 
-from .common import console, prepare_output, print_files, progress_bar, remark
+from .common import calibrate_on, console, prepare_output, print_files, progress_bar, remark
 from .parser import OPTIONS_FILE
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -33,11 +33,16 @@ def train(
     output: Path = Path("runs/train"),
     model: str = "mst_nano_patch2_window2_8",
     model_options: dict[str, Any] | None = None,
+    init_from: str | None = None,
+    calibration_images: int = 256,
     masking_ratio: float = 0.0,
     mask_sites: tuple[str, ...] = ("query", "key", "attention"),
     num_levels: int = 16,
     dataset: str = "digits",
     data_path: Path | None = None,
+    interpolation: Interpolation = "bicubic",
+    crop_ratio: float | None = None,
+    cache_images: bool = False,
     augment: AugmentConfig = AugmentConfig(),  # noqa: B008 (frozen)
     train: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
     on_bad_image: BadImages = "fail",
@@ -55,11 +60,18 @@ def train(
         output: folder for everything this run writes.
         model: registered name.
         model_options: further fields of MSTConfig, for example --model-options.embed_dim 64.
+        init_from: weights to start from: a checkpoint, released .pth weights, or those of a Swin Transformer (a file,
+            or timm:swin_tiny_patch4_window7_224, which is downloaded). A head for other classes starts anew.
+        calibration_images: training images that set statistics and thresholds where the start is a Swin.
         masking_ratio: fraction of the spikes dropped at the mask sites, in [0, 1).
         mask_sites: where to mask; any of query, key, attention, mlp.
         num_levels: L, quantisation levels of every activation.
         dataset: name; `mst datasets` lists them.
         data_path: folder with the data set's files; without it the usual places are looked through.
+        interpolation: where images are resized: bicubic, bilinear or nearest.
+        crop_ratio: test images are resized to the network's size / crop_ratio, then their centre is cut out; by default
+            7/8 for photographs of many sizes and 1 for others.
+        cache_images: read image files into memory at the start.
         augment: random changes of the training images.
         train: how to train.
         on_bad_image: at an image file that cannot be decoded: fail, or skip it and say so.
@@ -80,9 +92,11 @@ def train(
             f"model_options may not hold {', '.join(sorted(taken))}: masking_ratio, mask_sites and num_levels are "
             "options of their own, num_classes and in_chans follow from the data set"
         )
+    img_size = options.pop("img_size", None)
     splits = load_dataset(
-        dataset, data_path, img_size=options.pop("img_size", None), augment=augment, on_bad_image=on_bad_image
-    )
+        dataset, data_path, img_size=img_size, interpolation=interpolation, crop_ratio=crop_ratio, augment=augment,
+        on_bad_image=on_bad_image, cache_images=cache_images,
+    )  # fmt: skip
     options |= {
         "img_size": splits.preprocessing.img_size,
         "in_chans": splits.preprocessing.in_chans,
@@ -93,7 +107,14 @@ def train(
     }
     torch.manual_seed(train.seed)
     network = create_model(model, **options)
-    provenance = {"model": model, "augment": asdict(augment), "data_fingerprint": splits.fingerprint}
+    if init_from is not None and not resume:
+        _initialise(network, init_from, splits, calibration_images)
+    provenance = {
+        "model": model,
+        "init_from": init_from,
+        "augment": asdict(augment),
+        "data_fingerprint": splits.fingerprint,
+    }
     info = CheckpointInfo(dataset, splits.info.class_names, splits.preprocessing, provenance)
     result = _train_with_progress(f"{model} on {dataset}", network, splits, output, train, info, resume)
     if not is_main_process():
@@ -115,6 +136,18 @@ def train(
     device = str(next(network.parameters()).device)
     record = run_record("train", settings, results, seed=train.seed, device=device, data_fingerprint=splits.fingerprint)
     print_files(result.last_checkpoint, result.best_checkpoint, write_run_record(output, record))
+
+
+def _initialise(network: MaskedSpikingTransformer, source: str, splits: DataSplits, calibration_images: int) -> None:
+    """Fill `network` with the weights of `source`, and say what came of it."""
+    start = load_initial_weights(network, source)
+    said = f"starting from {source}" + (
+        "" if start.head_kept else "; its head is for other classes, so a new one starts"
+    )
+    if start.kind == "swin":
+        count = calibrate_on(network, splits, calibration_images)
+        said += f"; a Swin: statistics and thresholds are set from {count} training images"
+    remark(said)
 
 
 def _train_with_progress(

@@ -10,7 +10,8 @@ from .datasets import (
     nearest_name,
 )
 from .fashion_mnist import find_fashion_mnist
-from .preprocessing import AugmentConfig, Preprocessing
+from .image_files import find_image_splits
+from .preprocessing import AugmentConfig, Interpolation, Preprocessing
 from .splits import BadImages, ImageDataset, UnreadableImageError, collate
 
 __all__ = [
@@ -21,11 +22,13 @@ __all__ = [
     "DatasetEntry",
     "DatasetInfo",
     "ImageDataset",
+    "Interpolation",
     "Preprocessing",
     "UnreadableImageError",
     "collate",
     "dataset_info",
     "find_fashion_mnist",
+    "find_image_splits",
     "load_dataset",
     "nearest_name",
 ]

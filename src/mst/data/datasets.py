@@ -16,7 +16,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from .cifar import CIFAR10_FORMAT, CIFAR100_FORMAT, CifarFormat, find_cifar, load_cifar
 from .fashion_mnist import DEFAULT_DATA_PATH, find_fashion_mnist, load_fashion_mnist
 from .image_files import HUGGING_FACE, find_image_splits, open_image_files
-from .preprocessing import AugmentConfig, Preprocessing, Transform
+from .preprocessing import AugmentConfig, Interpolation, Preprocessing, Transform
 from .splits import BadImages, ImageDataset, RawSplit, StoredImages, fingerprint
 
 FOLDER = "folder:"
@@ -60,6 +60,10 @@ class DataSplits:
     train: ImageDataset
     test: ImageDataset
     fingerprint: str
+
+    def without_augmentation(self) -> ImageDataset:
+        """The training split as the test split is read."""
+        return ImageDataset(self.train.raw, self.test.transform, self.train.on_bad_image, replace_bad=True)
 
 
 @dataclass(frozen=True)
@@ -215,7 +219,7 @@ DATASETS: dict[str, DatasetEntry] = {
 
 def nearest_name(name: str, known: Sequence[str]) -> str:
     """The end of a sentence about an unknown name: the nearest known ones, if any are near."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     return f"; did you mean {' or '.join(near)}?" if near else "."
 
 
@@ -251,6 +255,8 @@ def load_dataset(
     *,
     preprocessing: Preprocessing | None = None,
     img_size: int | None = None,
+    interpolation: Interpolation = "bicubic",
+    crop_ratio: float | None = None,
     augment: AugmentConfig | None = None,
     on_bad_image: BadImages = "fail",
     cache_images: bool = False,
@@ -263,6 +269,7 @@ def load_dataset(
         preprocessing: what the network expects (from its checkpoint). None takes the data set's mean and standard
             deviation, or measures those of the training images.
         img_size: side in pixels where `preprocessing` is None; None keeps the native size.
+        interpolation, crop_ratio: likewise; a ratio of None is the data set's own.
         augment: random changes of the training split; None leaves it as it is.
         on_bad_image: "fail" names an image file that cannot be decoded; "skip" names it in the log and goes on with
             the next (training) or without it (test).
@@ -285,7 +292,8 @@ def load_dataset(
             mean, std = _pixel_statistics(train)
         size = img_size if img_size is not None or info.native_size is None else info.native_size[0]
         assert size is not None
-        preprocessing = Preprocessing(size, info.in_chans, mean, std, crop_ratio=info.crop_ratio)
+        ratio = info.crop_ratio if crop_ratio is None else crop_ratio
+        preprocessing = Preprocessing(size, info.in_chans, mean, std, interpolation, ratio)
     if preprocessing.in_chans != info.in_chans:
         raise ValueError(f"{name} has {info.in_chans} channel(s), the network takes {preprocessing.in_chans}")
     return DataSplits(

@@ -13,6 +13,8 @@ from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
+Interpolation = Literal["bicubic", "bilinear", "nearest"]
+
 _PIL_INTERPOLATION = {
     "bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR, "nearest": Image.Resampling.NEAREST,
 }  # fmt: skip
@@ -34,7 +36,7 @@ class Preprocessing:
     in_chans: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
+    interpolation: Interpolation = "bicubic"
     crop_ratio: float = 1.0
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from .energy import (
     SiteCost,
     estimate_energy,
 )
+from .throughput import measure_throughput
 
 __all__ = [
     "ANALOG",
@@ -22,4 +23,5 @@ __all__ = [
     "OperationCost",
     "SiteCost",
     "estimate_energy",
+    "measure_throughput",
 ]

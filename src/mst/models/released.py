@@ -11,7 +11,7 @@ import pickle
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -51,12 +51,12 @@ def import_released(
         ValueError: the file is damaged or holds more than tensors and plain values, no MST is in it, tensors
             are missing, unexpected or of the wrong shape (all listed), or img_size contradicts them.
     """
-    state = _read_state_dict(Path(source)) if isinstance(source, str | Path) else _state_dict_in(source, "the source")
-    state = _strip_prefixes(state)
+    state = read_state_dict(Path(source)) if isinstance(source, str | Path) else _state_dict_in(source, "the source")
+    state = strip_prefixes(state)
     config = infer_config(state, img_size, num_levels, masking_ratio, mask_sites)
     model = MaskedSpikingTransformer(config).eval()
     model.to(state["patch_embed.proj.weight"].dtype)
-    _load(model, state)
+    load_released(model, state)
     return model
 
 
@@ -132,28 +132,87 @@ def _infer_img_size(state: Mapping[str, Tensor], patch_size: int, windows: list[
     raise ValueError("the image size cannot be read off these weights; give img_size")
 
 
-def _load(model: MaskedSpikingTransformer, state: dict[str, Tensor]) -> None:
-    """Copy `state` into `model`; every name must be consumed and none may be missing."""
+def load_released(model: MaskedSpikingTransformer, state: Mapping[str, Tensor], new_head: bool = False) -> bool:
+    """Copy released weights into `model`; every name must be consumed and none may be missing.
+
+    Args:
+        model: of the sizes of the weights.
+        state: names as released, a threshold being `<site>.up`.
+        new_head: leave the model's head as it is where the numbers of classes differ.
+
+    Returns:
+        Whether the head was copied too.
+
+    Raises:
+        ValueError: missing, unexpected or misshapen tensors; all listed.
+    """
     ours = {name.replace(".threshold", ".up"): tensor for name, tensor in model.state_dict(keep_vars=True).items()}
     recomputed = {name: buffer for name, buffer in model.named_buffers() if name.endswith(_RECOMPUTED)}
-    problems = [f"missing {name}" for name in ours if name not in state]
-    problems += [f"unexpected {name}" for name in state if name not in ours and name not in recomputed]
-    for name, tensor in {**ours, **recomputed}.items():
-        if name in state and state[name].shape != tensor.shape:
-            problems.append(f"{name} is {list(state[name].shape)}, the model has {list(tensor.shape)}")
-    if problems:
-        raise ValueError(
-            f"the weights do not fit an MST with img_size {model.config.img_size} "
-            f"({len(problems)} problems): " + "; ".join(problems[:20]) + ("; ..." if len(problems) > 20 else "")
-        )
+    problems = [
+        _misfit(name, state[name], buffer) for name, buffer in recomputed.items()
+        if name in state and state[name].shape != buffer.shape
+    ]  # fmt: skip
+    weights = {name: tensor for name, tensor in state.items() if name not in recomputed}
+    what = f"an MST with img_size {model.config.img_size}"
+    head = copy_weights(ours, weights, what=what, new_head=new_head, problems=problems)
     for name, buffer in recomputed.items():
         if name in state and not torch.equal(state[name].to(buffer.dtype), buffer):
             logger.warning("%s in the file differs from the one this geometry gives; ours is used", name)
+    for name in ours:
+        if name.endswith(".up") and not bool((state[name] > 0).all()):
+            logger.warning("threshold %s is %s; it acts as the smallest allowed", name, state[name].tolist())
+    return head
+
+
+def copy_weights(
+    ours: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    *,
+    what: str,
+    may_lack: Collection[str] = (),
+    new_head: bool = True,
+    problems: Sequence[str] = (),
+) -> bool:
+    """Copy `state` into the tensors `ours` of the same names; nothing is copied unless everything fits.
+
+    Args:
+        ours: name -> tensor of the model.
+        state: what to copy.
+        what: the model, for the error.
+        may_lack: names that `state` need not have.
+        new_head: leave the head alone where the numbers of classes differ, or `state` has none.
+        problems: others that were found already.
+
+    Returns:
+        Whether the head was copied too.
+
+    Raises:
+        ValueError: missing, unexpected or misshapen tensors; all listed.
+    """
+    head = {name for name in {*ours, *state} if name in ("head.weight", "head.bias")}
+    keep_head = new_head and any(
+        name not in state or name not in ours or state[name].shape != ours[name].shape for name in head
+    )
+    skipped = head if keep_head else set()
+    found = list(problems)
+    found += [f"missing {name}" for name in ours if name not in state and name not in may_lack and name not in skipped]
+    found += [f"unexpected {name}" for name in state if name not in ours and name not in skipped]
+    shared = [name for name in ours if name in state and name not in skipped]
+    found += [_misfit(name, state[name], ours[name]) for name in shared if state[name].shape != ours[name].shape]
+    if found:
+        raise ValueError(
+            f"the weights do not fit {what} ({len(found)} problems): "
+            + "; ".join(found[:20])
+            + ("; ..." if len(found) > 20 else "")
+        )
     with torch.no_grad():
-        for name, tensor in ours.items():
-            tensor.copy_(state[name])
-            if name.endswith(".up") and not bool((state[name] > 0).all()):
-                logger.warning("threshold %s is %s; it acts as the smallest allowed", name, state[name].tolist())
+        for name in shared:
+            ours[name].copy_(state[name])
+    return not skipped
+
+
+def _misfit(name: str, theirs: Tensor, ours: Tensor) -> str:
+    return f"{name} is {list(theirs.shape)}, the model has {list(ours.shape)}"
 
 
 # ------------------------------------------------------------------------------------------- reading files
@@ -199,7 +258,12 @@ def read_pickle(path: str | Path) -> object:
         raise ValueError(f"{path} is no torch file, or a damaged one ({type(error).__name__})") from error
 
 
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or .pth file, the latter itself a state dict or holding one under "model".
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_pickle`; no state dict in it.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     if path.suffix == ".safetensors":
@@ -220,7 +284,7 @@ def _state_dict_in(content: object, where: str) -> dict[str, Tensor]:
     return dict(content)
 
 
-def _strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Drop what wrappers put in front of every name; leave tensors without the prefix behind."""
     for prefix in ("module.", "model."):
         inner = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}

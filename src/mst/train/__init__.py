@@ -11,7 +11,15 @@ from .loop import (
     TrainingStoppedError,
     train,
 )
-from .processes import gather_values, is_main_process, join_processes, leave_processes, num_processes, share_of
+from .processes import (
+    gather_values,
+    is_main_process,
+    join_processes,
+    leave_processes,
+    num_processes,
+    runs_on_cpu,
+    share_of,
+)
 from .state import has_training_state
 
 __all__ = [
@@ -33,6 +41,7 @@ __all__ = [
     "join_processes",
     "leave_processes",
     "num_processes",
+    "runs_on_cpu",
     "share_of",
     "train",
 ]

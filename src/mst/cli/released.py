@@ -1,0 +1,199 @@
+"""The command line of the paper's released code, translated into calls of our verbs (see docs/released.md)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from mst.data import Preprocessing, dataset_info, load_dataset
+from mst.measure import measure_throughput
+from mst.models import (
+    CheckpointInfo,
+    MaskedSpikingTransformer,
+    create_model,
+    import_released,
+    load_checkpoint,
+    read_checkpoint_info,
+)
+from mst.train import LAST_CHECKPOINT, is_main_process, join_processes
+
+from .common import OpenedRun, choose_device, console, open_model, remark, set_masking
+from .evaluate import report_evaluation
+from .main import run_reporting_errors
+from .released_settings import BASE_MODEL, Settings, resolve
+from .simulate import report_simulation
+from .train import train
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one released command; returns the exit code."""
+    return run_reporting_errors(lambda: run(list(sys.argv[1:] if argv is None else argv)), "main.py")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Parse `argv` and do what it asks for.
+
+    Raises:
+        SystemExit: with 0 after --help, with 2 after a wrong flag.
+        ValueError, FileNotFoundError: what was asked for cannot be done.
+    """
+    flags = _parser().parse_args(argv)
+    if flags.local_rank is not None:
+        os.environ.setdefault("LOCAL_RANK", str(flags.local_rank))
+    settings = Settings(resolve(flags))
+    device = settings["DEVICE"]
+    join_processes(device)
+    if flags.throughput:
+        _throughput(settings)
+    elif flags.eval or (flags.snnvalidate and settings.weights is not None):
+        opened = _open(settings)
+        if flags.eval:
+            report_evaluation(opened, settings.output, dict(settings.values), seed=settings["SEED"])
+        if flags.snnvalidate:
+            _validate_snn(settings, opened)
+    else:
+        checkpoint = _train(settings)
+        if flags.snnvalidate:
+            _validate_snn(settings, _open(settings, checkpoint))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"main.py: error: {message} (see main.py --help)\n")
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"must be True or False, got {text!r}")
+    return text.lower() == "true"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        "main.py", description="The released commands of the Masked Spiking Transformer.", allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--cfg", required=True, metavar="FILE", help="YAML file, for example configs/mst/MST.yaml")
+    add("--opts", nargs="+", default=[], metavar="KEY VALUE", help="override keys of the YAML file")
+    add("--dataset", help="imagenet, Cifar10 or Cifar100")
+    add("--data-path", help="folder with the data set's files")
+    add("--batch-size", type=int, help="images at once, for each process")
+    add("--masking_ratio", type=float, help="fraction of spikes dropped, in [0, 1)")
+    add("--pretrained", metavar="FILE", help="weights: released, a checkpoint of ours, or a Swin's to start from")
+    add("--resume", metavar="FOLDER", help="go on with the run in this folder")
+    add("--eval", action="store_true", help="evaluate the weights as an ANN")
+    add("--snnvalidate", type=_boolean, default=False, metavar="True|False", help="validate as a spiking network")
+    add("--sim_len", type=int, help="time steps T of the spiking network")
+    add("--throughput", action="store_true", help="measure images per second of the ANN, and end")
+    add("-lr", "--learning_rate", type=float, help="at the end of the warm-up; not scaled by the batch size")
+    add("--optim", help="optimizer, by timm's name")
+    add("--threshold", type=float, help="initial threshold of a new network")
+    add("--accumulation-steps", type=int, help="batches per step")
+    add("--use-checkpoint", action="store_true", help="gradient checkpointing")
+    add("--disable_amp", action="store_true", help="train in float32")
+    add("--seed", type=int)
+    add("--output", help="results go to OUTPUT/<model>/<tag>")
+    add("--tag", help="name of this experiment")
+    add("--wandb", action="store_true", help="log to Weights & Biases too")
+    add("--zip", action="store_true", help="read ImageNet from zip files")
+    add("--cache-mode", choices=("no", "full", "part"), help="full reads ImageNet's files into memory")
+    add("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # torch.distributed.launch passes it
+    return parser
+
+
+# ----------------------------------------------------------------------------------------------- actions
+
+
+def _train(settings: Settings) -> Path:
+    train(
+        output=settings.output,
+        model=BASE_MODEL,
+        model_options=settings.model_options(),
+        init_from=settings["MODEL.PRETRAINED"] or None,
+        masking_ratio=settings.masking_ratio or 0.0,
+        num_levels=settings["MODEL.NUM_LEVELS"],
+        dataset=settings.dataset,
+        data_path=settings.data_path,
+        interpolation=settings["DATA.INTERPOLATION"],
+        crop_ratio=settings.crop_ratio,
+        cache_images=settings.cache_images,
+        augment=settings.augment(),
+        train=settings.train_config(settings["TRACKERS"]),
+        resume=settings.resumed is not None,
+    )
+    return settings.output / LAST_CHECKPOINT
+
+
+def _open(settings: Settings, weights: Path | None = None) -> OpenedRun:
+    """The weights with the test images of the data set."""
+    path = weights or settings.weights
+    assert path is not None
+    model, info = _load(settings, path)
+    return open_model(
+        model, info, path, settings.dataset, settings.data_path, settings["DATA.BATCH_SIZE"],
+        device=settings["DEVICE"], num_workers=settings["DATA.NUM_WORKERS"], cache_images=settings.cache_images,
+    )  # fmt: skip
+
+
+def _load(settings: Settings, path: Path) -> tuple[MaskedSpikingTransformer, CheckpointInfo]:
+    ratio = settings.masking_ratio
+    try:
+        model, info = load_checkpoint(path), read_checkpoint_info(path)
+    except ValueError:
+        if path.suffix == ".safetensors" and _describes_itself(path):
+            raise
+    else:
+        if ratio is not None:
+            set_masking(model, ratio, path)
+        return model, info
+    if ratio is None:
+        remark(f"{path} stores no masking ratio and none is given: 0 is assumed (--masking_ratio)")
+    size = settings["DATA.IMG_SIZE"]
+    model = import_released(path, size, settings["MODEL.NUM_LEVELS"], ratio or 0.0)
+    known = dataset_info(settings.dataset)
+    assert known.mean is not None
+    assert known.std is not None
+    preprocessing = Preprocessing(
+        size, model.config.in_chans, known.mean, known.std, settings["DATA.INTERPOLATION"], settings.crop_ratio
+    )
+    return model, CheckpointInfo(settings.dataset, preprocessing=preprocessing)
+
+
+def _describes_itself(path: Path) -> bool:
+    try:
+        read_checkpoint_info(path)
+    except ValueError as error:
+        return "holds tensors but no description" not in str(error)
+    return True
+
+
+def _validate_snn(settings: Settings, opened: OpenedRun) -> None:
+    result = report_simulation(
+        opened, settings.output, dict(settings.values), settings["SIM_LEN"], "rate", None, settings["SEED"]
+    )
+    assert result.accuracy is not None
+    assert result.top5_accuracy is not None
+    for t, (top1, top5) in enumerate(zip(result.accuracy.tolist(), result.top5_accuracy.tolist(), strict=True), 1):
+        console.print(f"step {t:>4}  top-1 {100 * top1:.2f} %  top-5 {100 * top5:.2f} %", highlight=False)
+
+
+def _throughput(settings: Settings) -> None:
+    """Images per second of the ANN on this process's device, at the batch size given."""
+    device = choose_device(settings["DEVICE"])
+    data = load_dataset(settings.dataset, settings.data_path, img_size=settings["DATA.IMG_SIZE"])
+    if settings.weights is not None:
+        model, _ = _load(settings, settings.weights)
+    else:
+        options = settings.model_options() | {"num_classes": data.info.num_classes, "in_chans": data.info.in_chans}
+        model = create_model(BASE_MODEL, num_levels=settings["MODEL.NUM_LEVELS"], **options)
+    count = settings["DATA.BATCH_SIZE"]
+    images = [data.test[index % len(data.test)][0] for index in range(count)]
+    rate = measure_throughput(model.to(device), torch.stack(images).to(device))
+    if is_main_process():
+        console.print(f"batch size {count}: {rate:,.1f} images/s on {device}", highlight=False)
