@@ -266,15 +266,7 @@ def test_released_commands_run_in_two_processes(tmp_path: Path) -> None:
     """Training and SNN validation under torchrun, on stand-in ImageNet in class folders."""
     write_folder(tmp_path / "data", image_files(classes=3, train=6, test=1))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        str(ROOT / "main.py"),
-    ]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     for flags in ([], ["--snnvalidate", "True", "--sim_len", "2", "--pretrained",
                        str(run_folder(tmp_path) / "last.safetensors"), "--dataset", "imagenet"]):  # fmt: skip
         arguments = command(tmp_path, *flags, "--masking_ratio", "0.75", "--tag", "a")

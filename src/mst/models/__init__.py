@@ -13,7 +13,7 @@ from .layers import synchronise_batch_norm
 from .mst import MASK_SITES, MaskedSpikingTransformer, MSTConfig
 from .registry import MODEL_NAMES, create_model
 from .released import import_released, read_pickle, read_state_dict, strip_prefixes
-from .swin import import_swin, is_swin, map_swin, read_swin
+from .swin import import_swin, is_swin, load_swin, map_swin, read_swin
 
 __all__ = [
     "MASK_SITES",
@@ -30,6 +30,7 @@ __all__ = [
     "is_swin",
     "load_checkpoint",
     "load_initial_weights",
+    "load_swin",
     "map_swin",
     "read_checkpoint_info",
     "read_pickle",
