@@ -575,7 +575,7 @@ def _accelerator(config: TrainConfig, output: Path) -> Accelerator:
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         cpu=runs_on_cpu(config.device),
-        log_with=list(config.trackers),
+        log_with=list(config.trackers) or None,
         project_dir=str(output),
     )
     if config.device not in ("auto", accelerator.device.type):
