@@ -1,16 +1,8 @@
 """An ANN and labelled images come in; a trained ANN, its checkpoints and its history go out."""
 
+from .config import EpochRecord, TrainConfig, TrainingDivergedError, TrainingResult, TrainingStoppedError
 from .evaluation import Evaluation, check_labels, count_hits, evaluate, evaluate_dataset
-from .loop import (
-    BEST_CHECKPOINT,
-    LAST_CHECKPOINT,
-    EpochRecord,
-    TrainConfig,
-    TrainingDivergedError,
-    TrainingResult,
-    TrainingStoppedError,
-    train,
-)
+from .loop import BEST_CHECKPOINT, LAST_CHECKPOINT, train
 from .processes import (
     gather_values,
     is_main_process,
