@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -387,3 +388,93 @@ def test_recipe_runs_to_its_end(
         )
         == 0
     )
+
+
+def swin_file(folder: Path) -> Path:
+    """Weights of a small Swin for digits."""
+    torch.manual_seed(0)
+    swin = SwinTransformer(
+        img_size=8, patch_size=2, window_size=2, in_chans=1, num_classes=7, embed_dim=8, depths=(1, 1), num_heads=(1, 1)
+    )
+    save_file(swin.state_dict(), str(folder / "swin.safetensors"))
+    return folder / "swin.safetensors"
+
+
+def test_import_of_a_swin_is_calibrated_and_can_be_trained(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    weights, start = str(swin_file(tmp_path)), str(tmp_path / "start.safetensors")
+    arguments = ["import", weights, "-o", start, "--img-size", "8", "--masking-ratio", "0.5", "--num-levels", "8"]
+    assert "name them with --dataset" in fails(arguments, capfd)
+    assert main([*arguments, "--dataset", "digits", "--calibration-images", "64"]) == 0
+    assert "statistics and thresholds set from 64 training images" in capfd.readouterr().out
+    model, info = mst.load_checkpoint(start), mst.read_checkpoint_info(start)
+    assert (model.num_classes, model.config.num_levels, model.config.masking_ratio) == (10, 8, 0.5)
+    assert info.preprocessing is not None
+    assert len({round(float(s.threshold), 4) for s in mst.neurons.name_sites(model).values()}) > 5
+    sizes = [
+        "--model-options.embed-dim",
+        "8",
+        "--model-options.mlp-ratio",
+        "4",
+        "--model-options.mlp-batch-norm",
+        "false",
+    ]
+    sizes += ["--model-options.num-heads", "1,1"]
+    for source in (weights, start):
+        output = str(tmp_path / Path(source).stem)
+        assert main(["train", "--init-from", source, "--output", output, *sizes, *SHORT]) == 0
+        assert f"starting from {source}" in capfd.readouterr().err
+    line = fails(["train", "--init-from", weights, "--output", str(tmp_path / "x")], capfd)
+    assert "the weights do not fit" in line
+
+
+def test_import_from_timm_without_a_network_says_what_to_do(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*args: object, **kwargs: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("mst.models.swin.timm.create_model", offline)
+    name = "swin_tiny_patch4_window7_224"
+    line = fails(["import", "--from-timm", name, "--dataset", "cifar10", "-o", str(tmp_path / "s.safetensors")], capfd)
+    assert "could not be downloaded" in line
+    assert "name the file with --weights" in line
+    assert "is no Swin of timm" in fails(
+        ["import", "--from-timm", "resnet18", "--dataset", "digits", "--img-size", "8"], capfd
+    )
+    assert "name a file of weights, or a Swin of timm" in fails(["import"], capfd)
+
+
+def test_own_images_are_checked_trained_on_and_simulated_with_a_damaged_one_skipped(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    files = image_files(classes=2, train=8, test=3)
+    bad = [next(n for n in files if n.startswith("train")), next(n for n in files if n.startswith("val"))]
+    data = f"folder:{write_folder(tmp_path / 'images', {**files, **dict.fromkeys(bad, b'no image')})}"
+    assert main(["datasets", "--check", data]) == 0
+    assert "16 training and 6 test images of 3 x any px, 2 classes" in capfd.readouterr().out
+    line = fails(["datasets", "--check", data, "--decode"], capfd)
+    assert "2 of the images" in line
+    assert bad[0] in line
+    assert "--decode checks the images of one data set" in fails(["datasets", "--decode"], capfd)
+    common = ["--dataset", data, "--output", str(tmp_path / "run"), "--model-options.img-size", "8", *SHORT]
+    common += ["--train.batch-size", "4", "--train.num-workers", "1"]
+    line = fails(["train", *common], capfd)
+    assert "cannot be read as an image" in line
+    assert "Traceback" not in line
+    for leftover in (tmp_path / "run").iterdir():
+        if leftover.is_file():
+            leftover.unlink()
+    with caplog.at_level(logging.WARNING):
+        assert main(["train", *common, "--on-bad-image", "skip", "--train.num-workers", "0"]) == 0
+    assert bad[0].rsplit("/", 1)[-1] in caplog.text
+    arguments = [
+        "simulate",
+        str(tmp_path / "run" / "last.safetensors"),
+        "--time-steps",
+        "2",
+        "--output",
+        str(tmp_path / "s"),
+    ]
+    assert "--on-bad-image skip" in fails(arguments, capfd)
+    assert main([*arguments, "--on-bad-image", "skip"]) == 0
+    assert json.loads((tmp_path / "s" / "simulation.json").read_text())["num_images"] == 5

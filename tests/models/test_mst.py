@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from conftest import randomise, tiny_config
-from mst.models import MODEL_NAMES, MaskedSpikingTransformer, MSTConfig, create_model
+from mst.models import MODEL_NAMES, MaskedSpikingTransformer, MSTConfig, create_model, synchronise_batch_norm
 from mst.models.geometry import stage_geometries
 from mst.models.layers import ActivationProduct, TokenBatchNorm
 from mst.models.mst import merge_windows, partition_windows
@@ -232,3 +232,13 @@ def test_grad_checkpointing_changes_neither_gradients_nor_statistics() -> None:
         grads = {n: p.grad for n, p in model.named_parameters()}
         results.append((grads, {n: b for n, b in model.named_buffers() if "running" in n or "tracked" in n}))
     torch.testing.assert_close(results[0], results[1], rtol=1e-10, atol=1e-12)
+
+
+def test_synchronised_batch_norm_is_the_usual_one_in_a_single_process() -> None:
+    models = [MaskedSpikingTransformer(tiny_config()) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    synchronise_batch_norm(models[1])
+    images = torch.randn(4, 1, 8, 8)
+    assert torch.equal(models[0](images), models[1](images))
+    with pytest.raises(ValueError, match="no BatchNorm that could be synchronised"):
+        synchronise_batch_norm(torch.nn.Linear(2, 2))

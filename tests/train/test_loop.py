@@ -4,6 +4,7 @@ import dataclasses
 import os
 import random
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -410,3 +411,21 @@ def test_evaluate_restores_the_mode_and_refuses_bad_labels() -> None:
     with pytest.raises(ValueError, match="no images to evaluate"):
         evaluate(model, [])
     assert model.training
+
+
+def test_train_in_another_thread_leaves_signals_alone(tmp_path: Path) -> None:
+    results: list[TrainingResult] = []
+    thread = threading.Thread(target=lambda: results.append(run(tmp_path)))
+    thread.start()
+    thread.join()
+    assert len(results[0].history) == QUICK.epochs
+
+
+def test_config_trackers_and_optimizer_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="unknown optimizer 'adamv'; did you mean"):
+        TrainConfig(optimizer="adamv")
+    with pytest.raises(ValueError, match="unknown tracker 'paper'; choose from tensorboard, wandb"):
+        TrainConfig(trackers=("paper",))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="the tracker wandb needs its package: pip install wandb"):
+        TrainConfig(trackers=("wandb",))

@@ -114,6 +114,7 @@ def import_weights(
         f"{model.num_classes} classes, MLP BatchNorm {'on' if config.mlp_batch_norm else 'off'}, L = {num_levels}, "
         f"masking ratio {masking_ratio:g}{notes}",
         highlight=False,
+        soft_wrap=True,
     )
     record = run_record("import", settings, {"config": asdict(config)})
     print_files(output, write_json(output.with_suffix(".run_record.json"), record))

@@ -173,6 +173,7 @@ def _train_with_progress(
             f"test accuracy {100 * record.accuracy:.2f} %  {record.seconds:.1f} s  "
             f"{record.images_per_second:,.0f} images/s  data wait {100 * record.data_wait:.0f} %",
             highlight=False,
+            soft_wrap=True,
         )
 
     with progress_bar(f"training {title}", config.epochs * steps_per_epoch, "steps") as advance:
