@@ -63,6 +63,10 @@ def load_cifar(form: CifarFormat, root: Path) -> tuple[StoredImages, StoredImage
     """
     place = find_cifar(form, root)
     if place is None:
+        for folder in (root / form.folder, root):
+            missing = [name for name in (*form.train, *form.test) if not (folder / name).is_file()]
+            if len(missing) < len(form.train) + len(form.test):
+                raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}; unpack {form.archive} anew")
         try:
             form.downloader(str(root), download=True)
         except (RuntimeError, URLError, OSError) as error:
