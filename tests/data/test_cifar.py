@@ -41,8 +41,10 @@ def test_cifar_missing_files_say_where_to_put_them(tmp_path: Path, monkeypatch: 
         raise RuntimeError("no network")
 
     monkeypatch.setitem(module.CIFAR10_FORMAT.__dict__, "downloader", offline)
-    write_cifar10(tmp_path)
-    (tmp_path / "cifar-10-batches-py" / "data_batch_3").unlink()
+    write_cifar10(tmp_path / "half")
+    (tmp_path / "half" / "cifar-10-batches-py" / "data_batch_3").unlink()
+    with pytest.raises(FileNotFoundError, match="cifar-10-batches-py lacks data_batch_3; unpack"):
+        load_dataset("cifar10", tmp_path / "half")
     with pytest.raises(
         FileNotFoundError, match=r"neither cifar-10-batches-py/ nor .* name the folder with --data-path"
     ):
