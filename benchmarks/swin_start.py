@@ -1,6 +1,6 @@
 """Does a Swin's start help an MST? Trains a small Swin, imports it, and trains an MST from it and from scratch.
 
-    python benchmarks/swin_start.py --dataset fashion-mnist --train-images 10000 --swin-epochs 6 --epochs 4
+    python benchmarks/swin_start.py --dataset fashion-mnist --epochs 3 --learning-rates 2e-3
 
 Everything sees the same training images and the same number of MST epochs. Learning rates are those that the recipes
 use; each start is tried at each of the rates given, so that neither is favoured by the choice.
@@ -27,10 +27,10 @@ from mst.train import TrainConfig, evaluate_dataset, train
 SHAPES = {"fashion-mnist": "mst_mini_patch2_window7_28", "digits": "mst_nano_patch2_window2_8"}
 
 
-def train_swin(swin: nn.Module, data: Subset, test: Subset, epochs: int, batch_size: int) -> float:
+def train_swin(swin: nn.Module, data: Subset, test: Subset, epochs: int, batch_size: int, rate: float) -> float:
     """AdamW with a cosine, as usual; returns test accuracy."""
     loader = DataLoader(data, batch_size, shuffle=True, drop_last=True)
-    optimizer = torch.optim.AdamW(swin.parameters(), lr=2e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(swin.parameters(), lr=rate, weight_decay=0.05)
     steps = epochs * len(loader)
     scheduler = CosineLRScheduler(optimizer, steps, warmup_t=steps // 10, warmup_lr_init=1e-6, t_in_epochs=False)
     done = 0
@@ -52,7 +52,8 @@ def main() -> None:
     parser.add_argument("--dataset", choices=sorted(SHAPES), default="fashion-mnist")
     parser.add_argument("--train-images", type=int, default=10_000)
     parser.add_argument("--test-images", type=int, default=10_000)
-    parser.add_argument("--swin-epochs", type=int, default=6)
+    parser.add_argument("--swin-epochs", type=int, default=16)
+    parser.add_argument("--swin-learning-rate", type=float, default=1e-3)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rates", type=float, nargs="+", default=[2e-3, 6e-3])
@@ -75,7 +76,9 @@ def main() -> None:
         num_heads=config.num_heads, mlp_ratio=config.mlp_ratio, **options,
     )  # fmt: skip
     began = time.monotonic()
-    swin_accuracy = train_swin(swin, images, test, arguments.swin_epochs, arguments.batch_size)
+    swin_accuracy = train_swin(
+        swin, images, test, arguments.swin_epochs, arguments.batch_size, arguments.swin_learning_rate
+    )
     print(f"swin: {100 * swin_accuracy:.2f} % after {time.monotonic() - began:.0f} s")
     rows: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
