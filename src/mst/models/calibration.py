@@ -17,9 +17,6 @@ logger = logging.getLogger(__name__)
 SAMPLE = 2**18
 """Values of a site at which its threshold is fitted; more would not change it."""
 
-_COARSE = torch.linspace(0.02, 1.0, 50, dtype=torch.float64)
-_FINE = torch.linspace(-0.02, 0.02, 21, dtype=torch.float64)
-
 
 def fit_threshold(x: Tensor, num_levels: int) -> float | None:
     """The threshold that makes QCFS nearest to ReLU on given values, in least squares:
@@ -34,22 +31,19 @@ def fit_threshold(x: Tensor, num_levels: int) -> float | None:
         λ in units of x, by search over fractions of the largest value in steps of 0.2 %; None if no value is above 0.
     """
     values = x.detach().flatten()
-    values = values[:: max(1, values.numel() // SAMPLE)].double()
+    values = values[:: max(1, values.numel() // SAMPLE)].double().cpu()
     values = values[values > 0]
     if values.numel() == 0:
         return None
-    largest = values.max()
+    largest = float(values.max())
 
-    def best(fractions: Tensor) -> Tensor:
-        candidates = [largest * f for f in fractions]
-        errors = [
-            qcfs(values, c.clamp_min(MIN_THRESHOLD)[None], num_levels).sub(values).square().sum() for c in candidates
-        ]
-        return fractions[int(torch.stack(errors).argmin())]
+    def error(fraction: float) -> float:
+        threshold = torch.tensor([fraction * largest], dtype=values.dtype)
+        return float((qcfs(values, threshold, num_levels) - values).square().sum())
 
-    fraction = best(_COARSE)
-    fraction = best((fraction + _FINE).clamp(0.002, 1.0))
-    return max(float(largest * fraction), MIN_THRESHOLD)
+    fraction = min((0.02 * i for i in range(1, 51)), key=error)
+    fraction = min((fraction + 0.002 * i for i in range(-9, 10)), key=error)
+    return max(fraction * largest, MIN_THRESHOLD)
 
 
 def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
