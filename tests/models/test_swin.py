@@ -191,7 +191,7 @@ def test_calibration_sets_statistics_and_thresholds_from_the_images() -> None:
     for name, site in name_sites(model).items():
         x, y = seen[name]
         error, scale = (y - x.clamp_min(0)).square().mean(), x.clamp_min(0).square().mean()
-        assert error < 0.06 * scale, name  # four levels
+        assert error < 0.1 * scale, name  # four levels
         assert site.threshold.item() == pytest.approx(fit_threshold(x, 4), rel=1e-2)
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters() if name in before)
     projected = model.patch_embed.proj(images).flatten(2).transpose(1, 2).flatten(0, 1)
