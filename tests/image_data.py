@@ -55,7 +55,7 @@ def write_tar(root: Path, files: dict[str, bytes]) -> Path:
 
 
 def write_zip(root: Path, files: dict[str, bytes]) -> Path:
-    """train.zip with train_map.txt, val.zip with val_map.txt, as the Swin code reads them."""
+    """train.zip with train_map.txt, val.zip with val_map.txt, as the Swin code describes them: val has no folders."""
     root.mkdir(parents=True, exist_ok=True)
     folders = sorted({name.split("/")[1] for name in files})
     for split in {name.split("/")[0] for name in files}:
@@ -63,8 +63,9 @@ def write_zip(root: Path, files: dict[str, bytes]) -> Path:
         with zipfile.ZipFile(root / f"{split}.zip", "w") as archive:
             for name, content in files.items():
                 if name.startswith(f"{split}/"):
-                    archive.writestr(name.split("/", 1)[1], content)
-                    lines.append(f"{name.split('/', 1)[1]}\t{folders.index(name.split('/')[1])}\n")
+                    inside = name.split("/", 1)[1] if split == "train" else name.rsplit("/", 1)[1]
+                    archive.writestr(inside, content)
+                    lines.append(f"{inside}\t{folders.index(name.split('/')[1])}\n")
         (root / f"{split}_map.txt").write_text("".join(lines))
     return root
 

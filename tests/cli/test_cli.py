@@ -478,3 +478,36 @@ def test_own_images_are_checked_trained_on_and_simulated_with_a_damaged_one_skip
     assert "--on-bad-image skip" in fails(arguments, capfd)
     assert main([*arguments, "--on-bad-image", "skip"]) == 0
     assert json.loads((tmp_path / "s" / "simulation.json").read_text())["num_images"] == 5
+
+
+def test_options_inside_a_group_take_lists_and_switches() -> None:
+    words = ["train", "--train.trackers", "tensorboard,wandb", "--train.sync-batch-norm", "--augment.horizontal-flip"]
+    assert normalise(VERBS, words) == [
+        "train", "--train.trackers=[tensorboard,wandb]", "--train.sync_batch_norm", "true",
+        "--augment.horizontal_flip", "true",
+    ]  # fmt: skip
+
+
+def test_sigterm_to_the_whole_group_of_a_run_with_workers_saves(tmp_path: Path, uninterrupted: list[float]) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mst", "train", "--output", str(tmp_path), *OPTIONS, "--train.num-workers", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "training_state.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, error = process.communicate(timeout=120)
+    assert (process.returncode, "the training state is written" in error) == (143, True), error
+    assert main(["train", "--output", str(tmp_path), "--resume", "--train.num-workers", "0"]) == 0
+    assert history(tmp_path) == pytest.approx(uninterrupted, abs=1e-6)
+
+
+def test_import_of_a_swin_can_be_repeated(tmp_path: Path) -> None:
+    weights = str(swin_file(tmp_path))
+    states = []
+    for name in ("a", "b"):
+        output = str(tmp_path / f"{name}.safetensors")
+        arguments = ["--img-size", "8", "--dataset", "digits", "--masking-ratio", "0.5", "--calibration-images", "32"]
+        assert main(["import", weights, "-o", output, *arguments]) == 0
+        states.append(mst.load_checkpoint(output).state_dict())
+    torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)

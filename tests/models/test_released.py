@@ -16,7 +16,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 import mst
-from conftest import GOLDEN, Golden, randomise
+from conftest import GOLDEN, Golden, randomise, tiny_config
 from mst.models import MaskedSpikingTransformer, MSTConfig
 from mst.models.geometry import stage_geometries
 from mst.models.released import _infer_mlp_ratio
@@ -239,3 +239,23 @@ def test_import_damaged_pth_is_refused(golden: Golden, tmp_path: Path, keep: flo
 def test_import_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such file: .*nothing\.pth"):
         mst.import_released(tmp_path / "nothing.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({1: torch.zeros(1)}, "holds no state dict"),
+        ({"layers.9999999999.blocks.0.x": torch.zeros(1)}, r"its stages are \[0, 1, 9999999999\]"),
+        ({"layers.0.blocks.0.attn.relative_position_bias_table": torch.zeros(9)}, "impossible shapes"),
+        ({"head.weight": torch.tensor(1.0)}, "impossible shapes"),
+        ({"patch_embed.proj.weight": torch.zeros(8, 1, 2, 2, dtype=torch.complex64)}, "no tensor of plain numbers"),
+        ({"norm.weight": torch.full((16,), float("nan"))}, "norm.weight holds values that are NaN or infinite"),
+    ],
+    ids=["key", "stage", "table", "head", "complex", "nan"],
+)
+def test_malformed_state_dict_is_refused(tmp_path: Path, change: dict[object, torch.Tensor], message: str) -> None:
+    state = MaskedSpikingTransformer(tiny_config()).state_dict()
+    renamed = {name.replace(".threshold", ".up"): tensor for name, tensor in state.items()}
+    torch.save({"model": {**renamed, **change}}, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=message):
+        mst.import_released(tmp_path / "x.pth", 8)

@@ -169,6 +169,15 @@ def test_fitted_threshold_is_the_best_on_a_fine_grid(num_levels: int) -> None:
     assert fitted < float(x.max())
 
 
+def test_fitted_threshold_sees_every_channel() -> None:
+    """A stride through [images, tokens, channels] would meet the same few channels again and again."""
+    x = torch.rand(64, 196, 96)
+    x[..., 1::2] *= 8.0
+    fitted = fit_threshold(x, 16)
+    assert fitted is not None
+    assert fitted > 4.0
+
+
 def test_fit_threshold_without_a_positive_value_is_none() -> None:
     assert fit_threshold(torch.tensor([-1.0, 0.0]), 4) is None
 

@@ -251,3 +251,21 @@ def test_keep_mask_ratio_outside_its_range_is_refused(ratio: float) -> None:
 def test_mask_spikes_only_removes_and_does_not_rescale() -> None:
     spikes = torch.tensor([2.0, 0.0, 2.0, 2.0])
     assert mask_spikes(spikes, torch.tensor([True, True, False, True])).tolist() == [2.0, 0.0, 0.0, 2.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_qcfs_threshold_gradient_survives_half_precision(dtype: torch.dtype) -> None:
+    """Its two parts nearly cancel: rounded one by one they would leave nothing of their difference."""
+    torch.manual_seed(0)
+    x = (4 * torch.rand(20_000)).to(dtype)
+    weight = (1e-3 + 1e-2 * torch.randn(20_000)).to(dtype)
+    gradients = []
+    for cast in (torch.float64, dtype):
+        threshold = torch.tensor(
+            [4.0], dtype=torch.float64 if cast == torch.float64 else torch.float32, requires_grad=True
+        )
+        y = qcfs(x.to(cast), threshold, 16)
+        (y * weight.to(cast)).to(torch.float64).sum().backward()
+        assert threshold.grad is not None
+        gradients.append(float(threshold.grad))
+    assert gradients[1] == pytest.approx(gradients[0], rel=0.05, abs=0.02)

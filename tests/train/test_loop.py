@@ -126,6 +126,9 @@ def test_train_truncated_state_falls_back_to_the_one_before(tmp_path: Path, capl
     assert "going on from the state before it" in caplog.text
     assert told == [3 * 4]
     assert losses(resumed) == losses(whole)
+    assert load_training_state(tmp_path)[0]["epoch"] == 4
+    path.unlink()  # what was damaged has not been kept as the state to fall back to
+    assert load_training_state(tmp_path)[0]["epoch"] == 3
     for one, two in zip(mst.load_checkpoint(resumed.last_checkpoint).parameters(), fresh().parameters(), strict=True):
         assert one.shape == two.shape
     (tmp_path / "last.safetensors").write_bytes(last[:5000])  # of a run that is finished: written again from its state
@@ -196,7 +199,7 @@ def test_train_writes_its_state_within_a_long_epoch(tmp_path: Path) -> None:
 
     def look(done: int, loss: float) -> None:
         if (tmp_path / STATE_FILE).exists():
-            seen.append(load_training_state(tmp_path)["step"])
+            seen.append(load_training_state(tmp_path)[0]["step"])
 
     run(tmp_path, dataclasses.replace(QUICK, checkpoint_minutes=0.0), on_step=look)
     assert {1, 2} <= set(seen)
@@ -252,6 +255,22 @@ def test_batches_of_several_processes_are_those_of_one_with_larger_batches() -> 
     whole = EpochBatches(50, 12, 1, seed=0, num_processes=1, process=0)
     whole.begin(epoch=2)
     assert list(whole)[1:] == list(one)
+
+
+def test_train_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    model = fresh()
+
+    def poison(done: int, loss: float, steps: list[int] = []) -> None:  # noqa: B006
+        steps.append(done)
+        if len(steps) == 6:
+            with torch.no_grad():
+                model.head.bias.fill_(float("nan"))
+
+    config = dataclasses.replace(QUICK, checkpoint_minutes=0.0)
+    with pytest.raises(TrainingDivergedError, match="head.bias became NaN or infinite"):
+        run(tmp_path, config, model, on_step=poison)
+    kept = load_training_state(tmp_path)[0]
+    assert all(bool(torch.isfinite(t).all()) for t in kept["model"].values())
 
 
 def test_train_stops_clearly_on_a_loss_that_is_not_finite(tmp_path: Path) -> None:

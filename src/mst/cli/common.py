@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ from mst.models import (
     read_checkpoint_info,
 )
 from mst.neurons import check_masking_ratio, name_sites
-from mst.train import is_main_process, join_processes
+from mst.train import is_main_process, join_processes, one_process_first
 
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160, quiet=not is_main_process())
 """Results go to standard output; into a file as wide as the tables need. Of several processes the first speaks."""
@@ -71,7 +72,7 @@ def prepare_output(folder: Path) -> Path:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{os.getpid()}"
+        probe = folder / f".writable-{secrets.token_hex(6)}"
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -170,10 +171,11 @@ def open_model(
     if height != width:
         raise ValueError(f"{checkpoint} takes {height}x{width} images; the data sets here are square")
     on = choose_device(device)
-    data = load_dataset(
-        name, data_path, preprocessing=info.preprocessing, img_size=height, on_bad_image=on_bad_image,
-        cache_images=cache_images,
-    )  # fmt: skip
+    with one_process_first():
+        data = load_dataset(
+            name, data_path, preprocessing=info.preprocessing, img_size=height, on_bad_image=on_bad_image,
+            cache_images=cache_images,
+        )  # fmt: skip
     if data.preprocessing.img_size != height or data.preprocessing.in_chans != model.config.in_chans:
         raise ValueError(
             f"{name} gives {data.preprocessing.in_chans}x{data.preprocessing.img_size} px images, "
@@ -198,6 +200,10 @@ def set_masking(model: MaskedSpikingTransformer, masking_ratio: float, checkpoin
         remark(f"{checkpoint} was made with masking ratio {said}; it is run with {masking_ratio:g}")
     for site in sites:
         site.masking_ratio = masking_ratio
+
+
+CALIBRATION_IMAGES = 256
+"""Training images that set statistics and thresholds where nobody says how many."""
 
 
 def calibrate_on(model: MaskedSpikingTransformer, data: DataSplits, num_images: int) -> int:

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import timm
+import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from mst.data import DataSplits, Preprocessing, dataset_info, load_dataset
+from mst.data import BadImages, Preprocessing, dataset_info, load_dataset
 from mst.models import (
     CheckpointInfo,
-    MaskedSpikingTransformer,
     import_released,
     import_swin,
     is_swin,
@@ -22,7 +22,7 @@ from mst.models import (
 )
 from mst.report import run_record, write_json
 
-from .common import calibrate_on, console, prepare_output, print_files
+from .common import CALIBRATION_IMAGES, calibrate_on, console, prepare_output, print_files
 
 
 def import_weights(
@@ -33,10 +33,12 @@ def import_weights(
     num_levels: int = 16,
     masking_ratio: float = 0.0,
     mask_sites: tuple[str, ...] = ("query", "key", "attention"),
-    mlp_batch_norm: bool = False,
+    mlp_batch_norm: bool | None = None,
     dataset: str | None = None,
     data_path: Path | None = None,
-    calibration_images: int = 256,
+    calibration_images: int | None = None,
+    on_bad_image: BadImages = "fail",
+    seed: int = 0,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> None:
@@ -59,10 +61,12 @@ def import_weights(
         num_levels: L: the released weights were trained with 16.
         masking_ratio: fraction dropped: what the weights were trained with, or are to be trained with; in [0, 1).
         mask_sites: where; any of query, key, attention, mlp.
-        mlp_batch_norm: for a Swin: give the MLP BatchNorms of its own.
+        mlp_batch_norm: for a Swin: give the MLP BatchNorms of its own; it has none by default.
         dataset: name of the data set they were trained on, or are to be trained on.
         data_path: for a Swin: folder with the data set's files.
-        calibration_images: for a Swin: training images that set statistics and thresholds.
+        calibration_images: for a Swin: training images that set statistics and thresholds; 256 by default.
+        on_bad_image: for a Swin: at an image file that cannot be decoded: fail, or skip it and say so.
+        seed: for a Swin: of a new head and of the masks that act while thresholds are set.
         mean: per channel, of pixel values from 0 to 1; by default the data set's, or ImageNet's.
         std: per channel, likewise.
     """
@@ -85,25 +89,32 @@ def import_weights(
                 f"{source} holds a Swin, whose statistics and thresholds are set from images; name them with --dataset"
             )
         size = img_size or _size_of(from_timm, source)
-        known = dataset_info(dataset)
+        state = read_swin(weights, from_timm)
+        preprocessing = _preprocessing(size, state["patch_embed.proj.weight"].shape[1], dataset, mean, std)
+        data = load_dataset(dataset, data_path, preprocessing=preprocessing, img_size=size, on_bad_image=on_bad_image)
+        torch.manual_seed(seed)
         model = import_swin(
-            read_swin(weights, from_timm), size, num_classes=known.num_classes, num_levels=num_levels,
-            masking_ratio=masking_ratio, mask_sites=tuple(mask_sites), mlp_batch_norm=mlp_batch_norm,
+            state, size, num_classes=data.info.num_classes, num_levels=num_levels, masking_ratio=masking_ratio,
+            mask_sites=tuple(mask_sites), mlp_batch_norm=bool(mlp_batch_norm),
         )  # fmt: skip
-        preprocessing = _preprocessing(model, dataset, mean, std)
-        data = load_dataset(dataset, data_path, preprocessing=preprocessing, img_size=size)
-        _check_channels(model, data, source)
-        count = calibrate_on(model, data, calibration_images)
+        count = calibrate_on(model, data, CALIBRATION_IMAGES if calibration_images is None else calibration_images)
         preprocessing = data.preprocessing
         notes = f", statistics and thresholds set from {count} training images of {dataset}; to be trained before use"
     else:
         assert weights is not None
+        idle = {
+            "--mlp-batch-norm": mlp_batch_norm,
+            "--calibration-images": calibration_images,
+            "--data-path": data_path,
+        }
+        given = [option for option, value in idle.items() if value is not None]
+        if given:
+            raise ValueError(f"{', '.join(given)} would have no effect: {source} holds an MST and no Swin")
         model = import_released(weights, img_size, num_levels, masking_ratio, tuple(mask_sites))
-        preprocessing = _preprocessing(model, dataset, mean, std)
-        if dataset is not None and dataset_info(dataset).num_classes != model.num_classes:
-            raise ValueError(
-                f"{dataset} has {dataset_info(dataset).num_classes} classes, {weights} has {model.num_classes}"
-            )
+        preprocessing = _preprocessing(model.config.image_shape[0], model.config.in_chans, dataset, mean, std)
+        known = dataset_info(dataset) if dataset is not None else None
+        if known is not None and known.native_size is not None and known.num_classes != model.num_classes:
+            raise ValueError(f"{dataset} has {known.num_classes} classes, {weights} has {model.num_classes}")
     config = model.config
     names = dataset_info(dataset).class_names if dataset is not None else ()
     info = CheckpointInfo(dataset, names, preprocessing, {"imported_from": source})
@@ -128,27 +139,21 @@ def _size_of(from_timm: str | None, source: str) -> int:
     return int(config.input_size[-1])
 
 
-def _check_channels(model: MaskedSpikingTransformer, data: DataSplits, source: str) -> None:
-    if model.config.in_chans != data.preprocessing.in_chans:
-        raise ValueError(
-            f"{source} takes {model.config.in_chans} channel(s), {data.info.name} has {data.preprocessing.in_chans}"
-        )
-
-
 def _preprocessing(
-    model: MaskedSpikingTransformer,
+    img_size: int,
+    in_chans: int,
     dataset: str | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
 ) -> Preprocessing | None:
     """As given; else the data set's; else ImageNet's for three channels; None leaves it to the data set's images."""
-    config, ratio = model.config, 1.0
+    ratio = 1.0
     if dataset is not None:
         info = dataset_info(dataset)
         ratio = info.crop_ratio
         mean, std = (mean, std) if mean is not None else (info.mean, info.std)
-    elif mean is None and config.in_chans == 3:
+    elif mean is None and in_chans == 3:
         mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     if mean is None or std is None:
         return None
-    return Preprocessing(config.image_shape[0], config.in_chans, tuple(mean), tuple(std), crop_ratio=ratio)
+    return Preprocessing(img_size, in_chans, tuple(mean), tuple(std), crop_ratio=ratio)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 from jsonargparse import CLI, ArgumentParser
 
@@ -88,7 +88,7 @@ def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
     `import FILE` -> `import --weights FILE`.
     """
     verb = verbs.get(argv[0]) if argv else None
-    types = {} if verb is None else {n: str(p.annotation) for n, p in inspect.signature(verb).parameters.items()}
+    types = {} if verb is None else _option_types(verb)
     out: list[str] = []
     rest = ["--output" if word == "-o" else word for word in argv]
     if len(rest) > 1 and rest[0] in POSITIONAL and not rest[1].startswith("-"):
@@ -110,6 +110,16 @@ def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
             equals = "="
         out.append(f"--{name}{equals}{value}")
     return _with_resumed_options(out)
+
+
+def _option_types(verb: Callable[..., None]) -> dict[str, str]:
+    """Option -> its annotation as text; the fields of a dataclass option are options of their own."""
+    types: dict[str, str] = {}
+    for name, kind in get_type_hints(verb).items():
+        types[name] = kind.__name__ if isinstance(kind, type) else str(kind)
+        if is_dataclass(kind):
+            types |= {f"{name}.{field.name}": str(field.type) for field in fields(kind)}
+    return types
 
 
 def _with_resumed_options(words: list[str]) -> list[str]:

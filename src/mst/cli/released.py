@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -26,6 +27,7 @@ from mst.train import LAST_CHECKPOINT, is_main_process, join_processes
 from .common import OpenedRun, choose_device, console, open_model, remark, set_masking
 from .evaluate import report_evaluation
 from .main import run_reporting_errors
+from .parser import OPTIONS_FILE
 from .released_settings import BASE_MODEL, Settings, resolve
 from .simulate import report_simulation
 from .train import train
@@ -44,9 +46,9 @@ def run(argv: Sequence[str]) -> None:
         ValueError, FileNotFoundError: what was asked for cannot be done.
     """
     flags = _parser().parse_args(argv)
-    if flags.local_rank is not None:
+    if flags.local_rank is not None and "WORLD_SIZE" in os.environ:
         os.environ.setdefault("LOCAL_RANK", str(flags.local_rank))
-    settings = Settings(resolve(flags))
+    settings = resolve(flags)
     device = settings["DEVICE"]
     join_processes(device)
     if flags.throughput:
@@ -66,6 +68,23 @@ def run(argv: Sequence[str]) -> None:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"main.py: error: {message} (see main.py --help)\n")
+
+
+REFUSED = {
+    "--amp-opt-level": "apex is not used: mixed precision is on by default, and --disable_amp turns it off",
+    "--fused_window_process": "there is no fused kernel for windows here",
+    "--fused_layernorm": "apex is not used",
+}
+"""Flags of the code that the released one descends from, and why they have no counterpart."""
+
+
+class _Refuse(argparse.Action):
+    def __init__(self, *args: Any, reason: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.reason = reason
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> None:
+        parser.error(f"{self.option_strings[0]} is refused: {self.reason}")
 
 
 def _boolean(text: str) -> bool:
@@ -103,6 +122,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--wandb", action="store_true", help="log to Weights & Biases too")
     add("--zip", action="store_true", help="read ImageNet from zip files")
     add("--cache-mode", choices=("no", "full", "part"), help="full reads ImageNet's files into memory")
+    add(
+        "--on-bad-image", choices=("fail", "skip"), help="at an image file that cannot be decoded (not a released flag)"
+    )
+    for name, reason in REFUSED.items():
+        add(name, nargs="?", const="", action=_Refuse, reason=reason, help=argparse.SUPPRESS)
     add("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # torch.distributed.launch passes it
     return parser
 
@@ -115,7 +139,7 @@ def _train(settings: Settings) -> Path:
         output=settings.output,
         model=BASE_MODEL,
         model_options=settings.model_options(),
-        init_from=settings["MODEL.PRETRAINED"] or None,
+        init_from=_start(settings),
         masking_ratio=settings.masking_ratio or 0.0,
         num_levels=settings["MODEL.NUM_LEVELS"],
         dataset=settings.dataset,
@@ -125,9 +149,23 @@ def _train(settings: Settings) -> Path:
         cache_images=settings.cache_images,
         augment=settings.augment(),
         train=settings.train_config(settings["TRACKERS"]),
+        on_bad_image=settings["ON_BAD_IMAGE"],
         resume=settings.resumed is not None,
     )
     return settings.output / LAST_CHECKPOINT
+
+
+def _start(settings: Settings) -> str | None:
+    """Where training starts from; a resumed run remembers where it did."""
+    if settings.resumed is None:
+        return settings["MODEL.PRETRAINED"] or None
+    try:
+        begun = json.loads((settings.resumed / OPTIONS_FILE).read_text(encoding="utf-8"))
+        return None if begun["init_from"] is None else str(begun["init_from"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{settings.resumed} holds no run that can go on: {OPTIONS_FILE} is missing or damaged"
+        ) from error
 
 
 def _open(settings: Settings, weights: Path | None = None) -> OpenedRun:
@@ -135,9 +173,11 @@ def _open(settings: Settings, weights: Path | None = None) -> OpenedRun:
     path = weights or settings.weights
     assert path is not None
     model, info = _load(settings, path)
+    settings.check_sizes(model.config, path)
     return open_model(
         model, info, path, settings.dataset, settings.data_path, settings["DATA.BATCH_SIZE"],
-        device=settings["DEVICE"], num_workers=settings["DATA.NUM_WORKERS"], cache_images=settings.cache_images,
+        device=settings["DEVICE"], num_workers=settings["DATA.NUM_WORKERS"], on_bad_image=settings["ON_BAD_IMAGE"],
+        cache_images=settings.cache_images,
     )  # fmt: skip
 
 
@@ -191,7 +231,8 @@ def _throughput(settings: Settings) -> None:
         model, _ = _load(settings, settings.weights)
     else:
         options = settings.model_options() | {"num_classes": data.info.num_classes, "in_chans": data.info.in_chans}
-        model = create_model(BASE_MODEL, num_levels=settings["MODEL.NUM_LEVELS"], **options)
+        options |= {"num_levels": settings["MODEL.NUM_LEVELS"], "masking_ratio": settings.masking_ratio or 0.0}
+        model = create_model(BASE_MODEL, **options)
     count = settings["DATA.BATCH_SIZE"]
     images = [data.test[index % len(data.test)][0] for index in range(count)]
     rate = measure_throughput(model.to(device), torch.stack(images).to(device))

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from mst.data import AugmentConfig, dataset_info, find_image_splits, nearest_name
+from mst.models import MSTConfig
 from mst.neurons import check_masking_ratio
 from mst.train import LAST_CHECKPOINT, TrainConfig, runs_on_cpu
 
@@ -31,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "AMP_ENABLE": True,
     "DEVICE": "auto",
     "SIM_LEN": 128,
+    "ON_BAD_IMAGE": "fail",
     "MODEL.TYPE": "mst",
     "MODEL.NAME": BASE_MODEL,
     "MODEL.PRETRAINED": "",
@@ -83,9 +85,13 @@ released code crops at random with a padding of 4 instead. (With AUTO_AUGMENT ti
 
 @dataclass(frozen=True)
 class Settings:
-    """Key -> value, all sources merged."""
+    """Key -> value, all sources merged.
+
+    asked: the keys that --opts and flags gave, as against those of the YAML file and the defaults.
+    """
 
     values: dict[str, Any]
+    asked: frozenset[str] = frozenset()
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
@@ -122,7 +128,8 @@ class Settings:
 
     @property
     def output(self) -> Path:
-        return self.resumed or Path(self["OUTPUT"]) / self["MODEL.NAME"] / self["TAG"]
+        named = Path(self["OUTPUT"]) / self["MODEL.NAME"] / self["TAG"]
+        return named if self.resumed is None or {"OUTPUT", "TAG"} & self.asked else self.resumed
 
     @property
     def data_path(self) -> Path | None:
@@ -131,8 +138,11 @@ class Settings:
             if self.dataset != "imagenet":
                 raise ValueError(f"--zip is for imagenet; {self.dataset} has files of its own")
             found = find_image_splits(path) if path is not None else None
-            if found is None or found[0].suffix != ".zip":
-                raise FileNotFoundError(f"--zip needs train.zip, train_map.txt, val.zip and val_map.txt in {path}")
+            if found is None or {place.suffix for place in found} != {".zip"}:
+                raise FileNotFoundError(
+                    f"--zip needs train.zip, train_map.txt, val.zip and val_map.txt in {path}, and no train/ or val/ "
+                    "beside them"
+                )
         return path
 
     @property
@@ -158,6 +168,24 @@ class Settings:
     @property
     def crop_ratio(self) -> float:
         return dataset_info(self.dataset).crop_ratio if self["TEST.CROP"] else 1.0
+
+    def check_sizes(self, config: MSTConfig, weights: Path) -> None:
+        """See that what --opts says of the network is true of these weights.
+
+        Raises:
+            ValueError: it is not.
+        """
+        said = {**self.model_options(), "num_levels": self["MODEL.NUM_LEVELS"]}
+        for key in sorted(self.asked):
+            name = "absolute_position_embedding" if key == "MODEL.MST.APE" else key.rpartition(".")[2].lower()
+            is_size = key.startswith("MODEL.MST.") or key in (
+                "MODEL.NUM_LEVELS",
+                "MODEL.MLP_BATCH_NORM",
+                "DATA.IMG_SIZE",
+            )
+            actual = getattr(config, name, None)
+            if is_size and said[name] != actual:
+                raise ValueError(f"{key} is {said[name]}, but {weights} holds a network with {actual}")
 
     def model_options(self) -> dict[str, Any]:
         """Fields of MSTConfig."""
@@ -217,7 +245,7 @@ class Settings:
         )
 
 
-def resolve(flags: argparse.Namespace) -> dict[str, Any]:
+def resolve(flags: argparse.Namespace) -> Settings:
     """Defaults, YAML, --opts and flags, merged; unknown keys are refused."""
     path = Path(flags.cfg)
     if not path.is_file():
@@ -228,11 +256,15 @@ def resolve(flags: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold keys and values, it holds {type(content).__name__}")
-    given = {_known(key, str(path)): value for key, value in _flatten(content).items()}
+    from_file = {_known(str(key), str(path)): value for key, value in _flatten(content).items()}
+    given: dict[str, Any] = {}
     if len(flags.opts) % 2:
         raise ValueError(f"--opts takes pairs of KEY VALUE, got {' '.join(flags.opts)}")
     for key, text in zip(flags.opts[::2], flags.opts[1::2], strict=True):
-        given[_known(key, "--opts")] = yaml.safe_load(text)
+        try:
+            given[_known(key, "--opts")] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--opts {key}: {text!r} is no value that YAML understands") from error
     by_flag = {
         "DATA.BATCH_SIZE": flags.batch_size, "DATA.DATA_PATH": flags.data_path, "DATA.DATASET": flags.dataset,
         "DATA.ZIP_MODE": flags.zip or None, "DATA.CACHE_MODE": flags.cache_mode, "MODEL.PRETRAINED": flags.pretrained,
@@ -240,15 +272,19 @@ def resolve(flags: argparse.Namespace) -> dict[str, Any]:
         "TRAIN.ACCUMULATION_STEPS": flags.accumulation_steps, "TRAIN.USE_CHECKPOINT": flags.use_checkpoint or None,
         "TRAIN.BASE_LR": flags.learning_rate, "TRAIN.OPTIMIZER.NAME": flags.optim, "OUTPUT": flags.output,
         "TAG": flags.tag, "SEED": flags.seed, "SIM_LEN": flags.sim_len,
-        "AMP_ENABLE": False if flags.disable_amp else None,
+        "AMP_ENABLE": False if flags.disable_amp else None, "ON_BAD_IMAGE": flags.on_bad_image,
     }  # fmt: skip
     given |= {key: value for key, value in by_flag.items() if value is not None}
-    values = {**DEFAULTS, **{key: _typed(key, value) for key, value in given.items()}}
+    values = {**DEFAULTS, **{key: _typed(key, value) for key, value in {**from_file, **given}.items()}}
     values["TRACKERS"] = ("tensorboard", "wandb") if flags.wandb else ("tensorboard",)
     if values["MODEL.TYPE"] not in ("mst", "swin"):
         raise ValueError(f"MODEL.TYPE {values['MODEL.TYPE']!r} is not built here; mst is")
-    _refuse_what_has_no_effect(flags, Settings(values))
-    return values
+    for key in ("SIM_LEN", "DATA.BATCH_SIZE"):
+        if values[key] < 1:
+            raise ValueError(f"{key} must be at least 1, got {values[key]}")
+    settings = Settings(values, frozenset(given))
+    _refuse_what_has_no_effect(flags, settings)
+    return settings
 
 
 def _refuse_what_has_no_effect(flags: argparse.Namespace, settings: Settings) -> None:
@@ -262,15 +298,22 @@ def _refuse_what_has_no_effect(flags: argparse.Namespace, settings: Settings) ->
         raise ValueError("--sim_len is the number of steps of --snnvalidate True, which is not given")
     if flags.throughput and (validates or flags.snnvalidate):
         raise ValueError("--throughput measures and ends; leave out --eval and --snnvalidate")
-    if validates:
-        training_only = {
-            "--threshold": flags.threshold, "--optim": flags.optim, "--learning_rate": flags.learning_rate,
-            "--accumulation-steps": flags.accumulation_steps, "--use-checkpoint": flags.use_checkpoint or None,
-            "--wandb": flags.wandb or None,
-        }  # fmt: skip
+    if settings.resumed is not None and not validates and settings.output != settings.resumed:
+        raise ValueError(
+            f"--resume goes on with the run in {settings.resumed} where it is; --output and --tag say {settings.output}"
+        )
+    training_only = {
+        "--threshold": flags.threshold, "--optim": flags.optim, "--learning_rate": flags.learning_rate,
+        "--accumulation-steps": flags.accumulation_steps, "--use-checkpoint": flags.use_checkpoint or None,
+        "--wandb": flags.wandb or None,
+    }  # fmt: skip
+    if flags.throughput:
+        elsewhere = {"--output": flags.output, "--tag": flags.tag, "--cache-mode": flags.cache_mode}
+        training_only |= elsewhere | {"--disable_amp": flags.disable_amp or None}
+    if validates or flags.throughput:
         idle = [flag for flag, value in training_only.items() if value is not None]
         if idle:
-            raise ValueError(f"{', '.join(idle)} belong(s) to training and would have no effect on this validation")
+            raise ValueError(f"{', '.join(idle)} would have no effect: nothing is trained by this command")
 
 
 def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -301,6 +344,8 @@ def _typed(key: str, value: Any) -> Any:
             if isinstance(value, bool) or int(value) != float(value):
                 raise ValueError
             return int(value)
+        if isinstance(default, str):
+            return str(value)
         if isinstance(default, list):
             return tuple(int(entry) for entry in value)
         return float(value) if key in ("MODEL.MASKING_RATIO", "AUG.REPROB") and value is not None else value

@@ -20,10 +20,11 @@ from mst.train import (
     is_main_process,
     join_processes,
     num_processes,
+    one_process_first,
 )
 from mst.train import train as train_model
 
-from .common import calibrate_on, console, prepare_output, print_files, progress_bar, remark
+from .common import CALIBRATION_IMAGES, calibrate_on, console, prepare_output, print_files, progress_bar, remark
 from .parser import OPTIONS_FILE
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -34,7 +35,7 @@ def train(
     model: str = "mst_nano_patch2_window2_8",
     model_options: dict[str, Any] | None = None,
     init_from: str | None = None,
-    calibration_images: int = 256,
+    calibration_images: int | None = None,
     masking_ratio: float = 0.0,
     mask_sites: tuple[str, ...] = ("query", "key", "attention"),
     num_levels: int = 16,
@@ -62,7 +63,8 @@ def train(
         model_options: further fields of MSTConfig, for example --model-options.embed_dim 64.
         init_from: weights to start from: a checkpoint, released .pth weights, or those of a Swin Transformer (a file,
             or timm:swin_tiny_patch4_window7_224, which is downloaded). A head for other classes starts anew.
-        calibration_images: training images that set statistics and thresholds where the start is a Swin.
+        calibration_images: training images that set statistics and thresholds where the start is a Swin; 256 by
+            default.
         masking_ratio: fraction of the spikes dropped at the mask sites, in [0, 1).
         mask_sites: where to mask; any of query, key, attention, mlp.
         num_levels: L, quantisation levels of every activation.
@@ -93,10 +95,11 @@ def train(
             "options of their own, num_classes and in_chans follow from the data set"
         )
     img_size = options.pop("img_size", None)
-    splits = load_dataset(
-        dataset, data_path, img_size=img_size, interpolation=interpolation, crop_ratio=crop_ratio, augment=augment,
-        on_bad_image=on_bad_image, cache_images=cache_images,
-    )  # fmt: skip
+    with one_process_first():
+        splits = load_dataset(
+            dataset, data_path, img_size=img_size, interpolation=interpolation, crop_ratio=crop_ratio, augment=augment,
+            on_bad_image=on_bad_image, cache_images=cache_images,
+        )  # fmt: skip
     options |= {
         "img_size": splits.preprocessing.img_size,
         "in_chans": splits.preprocessing.in_chans,
@@ -107,6 +110,8 @@ def train(
     }
     torch.manual_seed(train.seed)
     network = create_model(model, **options)
+    if init_from is None and calibration_images is not None:
+        raise ValueError("calibration_images has no effect without init_from")
     if init_from is not None and not resume:
         _initialise(network, init_from, splits, calibration_images)
     provenance = {
@@ -138,15 +143,19 @@ def train(
     print_files(result.last_checkpoint, result.best_checkpoint, write_run_record(output, record))
 
 
-def _initialise(network: MaskedSpikingTransformer, source: str, splits: DataSplits, calibration_images: int) -> None:
+def _initialise(
+    network: MaskedSpikingTransformer, source: str, splits: DataSplits, calibration_images: int | None
+) -> None:
     """Fill `network` with the weights of `source`, and say what came of it."""
     start = load_initial_weights(network, source)
     said = f"starting from {source}" + (
         "" if start.head_kept else "; its head is for other classes, so a new one starts"
     )
     if start.kind == "swin":
-        count = calibrate_on(network, splits, calibration_images)
+        count = calibrate_on(network, splits, CALIBRATION_IMAGES if calibration_images is None else calibration_images)
         said += f"; a Swin: statistics and thresholds are set from {count} training images"
+    elif calibration_images is not None:
+        raise ValueError(f"calibration_images has no effect: {source} is no Swin and brings thresholds of its own")
     remark(said)
 
 

@@ -12,7 +12,7 @@ from .datasets import (
 from .fashion_mnist import find_fashion_mnist
 from .image_files import find_image_splits
 from .preprocessing import AugmentConfig, Interpolation, Preprocessing
-from .splits import BadImages, ImageDataset, UnreadableImageError, collate
+from .splits import BadImages, ImageDataset, UnreadableImageError, collate, in_order, leave_signals
 
 __all__ = [
     "DATASETS",
@@ -29,6 +29,8 @@ __all__ = [
     "dataset_info",
     "find_fashion_mnist",
     "find_image_splits",
+    "in_order",
+    "leave_signals",
     "load_dataset",
     "nearest_name",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import tarfile
 import zipfile
 from collections import Counter
 from dataclasses import dataclass
@@ -68,19 +69,28 @@ def open_image_files(root: Path, in_chans: int = 3, cache_images: bool = False) 
         return _split_one_folder(root, in_chans, cache_images)
     train, train_classes = _reader(found[0])
     test, test_classes = _reader(found[1])
-    unknown = sorted(set(test_classes) - set(train_classes))
-    if unknown:
-        shown = ", ".join(name or "images that lie in no class folder" for name in unknown[:5])
-        raise ValueError(
-            f"{found[1]} has {len(unknown)} class(es) that {found[0]} has not: {shown}. Both need one folder a class, "
-            "with the same names"
-        )
-    if test_classes != train_classes:  # a subset of the classes would be numbered anew
-        test, _ = _reader(found[1], train_classes)
+    if isinstance(train, ZipReader) and isinstance(test, ZipReader):
+        _check_labels(train, test)  # their lists of labels speak for both; folders inside may be absent
+    else:
+        unknown = sorted(set(test_classes) - set(train_classes))
+        if unknown:
+            shown = ", ".join(name or "images that lie in no class folder" for name in unknown[:5])
+            raise ValueError(
+                f"{found[1]} has {len(unknown)} class(es) that {found[0]} has not: {shown}. Both need one folder a "
+                "class, with the same names"
+            )
+        if test_classes != train_classes:  # a subset of the classes would be numbered anew
+            test, _ = _reader(found[1], train_classes)
     names = tuple(sorted(train_classes, key=train_classes.__getitem__))
     if cache_images:
         train, test = _Cached(train), _Cached(test)
     return OpenedFiles(ImageFiles(train, in_chans), ImageFiles(test, in_chans), names)
+
+
+def _check_labels(train: ZipReader, test: ZipReader) -> None:
+    unknown = {label for _, label in test.samples} - {label for _, label in train.samples}
+    if unknown:
+        raise ValueError(f"{test.archive} has labels that {train.archive} has not: {sorted(unknown)[:5]}")
 
 
 def _reader(place: Path, classes: dict[str, int] | None = None) -> tuple[ImageReader, dict[str, int]]:
@@ -90,6 +100,8 @@ def _reader(place: Path, classes: dict[str, int] | None = None) -> tuple[ImageRe
         return zipped, zipped.class_to_idx
     try:
         reader = create_reader("", root=str(place), class_map=classes)
+    except tarfile.TarError as error:
+        raise ValueError(f"{place} is no tar file, or a damaged one: {error}") from error
     except (RuntimeError, AssertionError, ValueError, OSError) as error:
         kinds = ", ".join(sorted(get_img_extensions(as_set=True)))
         raise FileNotFoundError(
@@ -266,9 +278,12 @@ class _Cached:
         self._reader = reader
         self._files: list[tuple[bytes, int]] = []
         for index in range(len(reader)):
-            file, label = reader[index]
-            with file:
-                self._files.append((file.read(), int(label)))
+            try:
+                file, label = reader[index]
+                with file:
+                    self._files.append((file.read(), int(label)))
+            except (OSError, tarfile.TarError) as error:
+                raise ValueError(f"{reader.filename(index, absolute=True)} cannot be read: {error}") from error
 
     def __len__(self) -> int:
         return len(self._files)

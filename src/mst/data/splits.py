@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import signal
 import struct
+import tarfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from typing import BinaryIO, Literal, Protocol
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from .preprocessing import Transform
 
@@ -23,7 +25,7 @@ BadImages = Literal["fail", "skip"]
 """What happens at an image that cannot be decoded."""
 
 _DECODING_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError
+    OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, tarfile.TarError, Image.DecompressionBombError
 )  # fmt: skip
 """What Pillow and the archive readers raise at damaged files."""
 
@@ -158,6 +160,22 @@ def collate(samples: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
         return torch.empty(0, *samples[0][0].shape), torch.empty(0, dtype=torch.int64)
     images, labels = default_collate(readable)
     return images, labels
+
+
+def in_order(
+    dataset: Dataset[tuple[Tensor, int]], share: range, batch_size: int, num_workers: int
+) -> DataLoader[tuple[Tensor, int]]:
+    """Batches of some of the images, in order, those that cannot be read left out."""
+    return DataLoader(
+        Subset(dataset, share), batch_size, num_workers=num_workers, collate_fn=collate, worker_init_fn=leave_signals
+    )
+
+
+def leave_signals(worker: int) -> None:
+    """For worker processes: a signal to the whole group is the main process's to answer, which still needs them."""
+    del worker
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def fingerprint(*splits: RawSplit) -> str:

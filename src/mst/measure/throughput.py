@@ -27,7 +27,7 @@ def measure_throughput(model: nn.Module, images: Tensor, seconds: float = 5.0) -
 
     def wait() -> None:
         if images.device.type != "cpu":
-            torch.accelerator.synchronize()
+            torch.accelerator.synchronize(images.device)
 
     was_training = model.training
     model.eval()

@@ -15,7 +15,7 @@ from mst.neurons.functional import qcfs
 logger = logging.getLogger(__name__)
 
 SAMPLE = 2**18
-"""Values of a site at which its threshold is fitted; more would not change it."""
+"""Values of a site, drawn at random, at which its threshold is fitted."""
 
 
 def fit_threshold(x: Tensor, num_levels: int) -> float | None:
@@ -31,7 +31,10 @@ def fit_threshold(x: Tensor, num_levels: int) -> float | None:
         λ in units of x, by search over fractions of the largest value in steps of 0.2 %; None if no value is above 0.
     """
     values = x.detach().flatten()
-    values = values[:: max(1, values.numel() // SAMPLE)].double().cpu()
+    if values.numel() > SAMPLE:  # drawn, because a fixed stride would take the same few channels of every token
+        drawn = torch.randint(values.numel(), (SAMPLE,), generator=torch.Generator().manual_seed(0))
+        values = values[drawn.to(values.device)]
+    values = values.double().cpu()
     values = values[values > 0]
     if values.numel() == 0:
         return None

@@ -72,8 +72,9 @@ class TokenBatchNorm(nn.BatchNorm1d):
         y = F.batch_norm(flat, mean, var, self.weight, self.bias, self.training, momentum, self.eps)
         return y.view(x.shape)
 
-    def _normalise_together(self, flat: Tensor, running_mean: Tensor | None, running_var: Tensor | None) -> Tensor:
-        """flat [tokens, C] -> same shape, by the mean and variance of the tokens of all processes."""
+    def _normalise_together(self, x: Tensor, running_mean: Tensor | None, running_var: Tensor | None) -> Tensor:
+        """x [tokens, C] -> same shape, by the mean and variance of the tokens of all processes."""
+        flat = x.float() if x.element_size() < 4 else x  # sums over a batch leave the range of half precision
         count = flat.new_tensor([flat.shape[0]])
         total = _sum_over_processes(torch.cat([flat.sum(dim=0), count]))
         number = total[-1].detach()
@@ -84,7 +85,7 @@ class TokenBatchNorm(nn.BatchNorm1d):
                 running_mean.lerp_((total[:-1] / number).to(running_mean.dtype), self.momentum)
                 running_var.lerp_((var * number / (number - 1)).to(running_var.dtype), self.momentum)
         y = centred * torch.rsqrt(var + self.eps)
-        return y if self.weight is None else y * self.weight + self.bias
+        return (y if self.weight is None else y * self.weight + self.bias).to(x.dtype)
 
 
 class _SumOverProcesses(torch.autograd.Function):

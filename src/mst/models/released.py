@@ -53,7 +53,10 @@ def import_released(
     """
     state = read_state_dict(Path(source)) if isinstance(source, str | Path) else _state_dict_in(source, "the source")
     state = strip_prefixes(state)
-    config = infer_config(state, img_size, num_levels, masking_ratio, mask_sites)
+    try:
+        config = infer_config(state, img_size, num_levels, masking_ratio, mask_sites)
+    except (IndexError, ZeroDivisionError, TypeError, OverflowError) as error:
+        raise ValueError(f"this is no state dict of an MST: its tensors have impossible shapes ({error})") from error
     model = MaskedSpikingTransformer(config).eval()
     model.to(state["patch_embed.proj.weight"].dtype)
     load_released(model, state)
@@ -75,7 +78,11 @@ def infer_config(
     blocks = sorted(
         {(int(m[1]), int(m[2])) for name in state if (m := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", name))}
     )
-    num_stages = 1 + max((stage for stage, _ in blocks), default=-1)
+    num_stages = len({stage for stage, _ in blocks})
+    if blocks and blocks[-1][0] != num_stages - 1:
+        raise ValueError(
+            f"this is no state dict of an MST: its stages are {sorted({stage for stage, _ in blocks})[:9]}"
+        )
     depths = tuple(sum(1 for stage, _ in blocks if stage == i) for i in range(num_stages))
     first_blocks = [f"layers.{i}.blocks.0." for i in range(num_stages)]
     needed = ["patch_embed.proj.weight", "norm.weight"]
@@ -245,16 +252,7 @@ def read_pickle(path: str | Path) -> object:
         raise ValueError(
             f"{path} is refused: only tensors and plain values may be unpickled, and {what}. Nothing was run"
         ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        TypeError,
-    ) as error:
+    except Exception as error:  # a damaged file can raise anything
         raise ValueError(f"{path} is no torch file, or a damaged one ({type(error).__name__})") from error
 
 
@@ -269,9 +267,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         try:
             tensors: dict[str, Tensor] = load_file(path)
-            return tensors
         except SafetensorError as error:
             raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from error
+        return _state_dict_in(tensors, str(path))
     return _state_dict_in(read_pickle(path), str(path))
 
 
@@ -279,8 +277,15 @@ def _state_dict_in(content: object, where: str) -> dict[str, Tensor]:
     """`content` itself, or what it holds under "model"."""
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         content = content["model"]
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise ValueError(f"{where} holds no state dict (neither itself nor under the key 'model')")
+    for name, value in content.items():
+        if value.is_complex() or value.is_meta or value.layout != torch.strided:
+            raise ValueError(f"{where}: {name} is no tensor of plain numbers ({value.dtype}, {value.layout})")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{where}: {name} holds values that are NaN or infinite")
     return dict(content)
 
 

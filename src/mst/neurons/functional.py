@@ -47,13 +47,13 @@ class _QCFSFunction(torch.autograd.Function):
         if _is_cpu_scalar(x, threshold):
             lam = max(threshold.item(), MIN_THRESHOLD)
             grad_x = torch.ops.aten.hardtanh_backward(grad_y, x, -lam * half_quantum, lam * (1 + half_quantum))
-            grad_threshold = (_dot(grad_y, y) - _dot(grad_x, x)).div_(lam).reshape(threshold.shape)
+            grad_threshold = _difference_of_dots(grad_y, y, grad_x, x).div_(lam).reshape(threshold.shape)
         else:
             lam_t = threshold.clamp_min(MIN_THRESHOLD)
             is_open = (x >= -lam_t * half_quantum) & (x < lam_t * (1 + half_quantum))
             grad_x = grad_y * is_open
             if threshold.numel() == 1:
-                grad_threshold = (_dot(grad_y, y) - _dot(grad_x, x)).reshape(threshold.shape) / lam_t
+                grad_threshold = _difference_of_dots(grad_y, y, grad_x, x).reshape(threshold.shape) / lam_t
             else:
                 grad_threshold = ((grad_y * y - grad_x * x) / lam_t).sum_to_size(threshold.shape)
         return grad_x, grad_threshold, None
@@ -63,8 +63,11 @@ def _is_cpu_scalar(x: Tensor, threshold: Tensor) -> bool:
     return threshold.numel() == 1 and x.device.type == "cpu" and threshold.device.type == "cpu"
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return torch.dot(a.reshape(-1), b.reshape(-1))
+def _difference_of_dots(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """a·b - c·d over all elements. The two nearly cancel, so in half precision they must not be rounded before."""
+    if a.element_size() < 4:
+        return (a.float() * b.float() - c.float() * d.float()).sum()
+    return torch.dot(a.reshape(-1), b.reshape(-1)) - torch.dot(c.reshape(-1), d.reshape(-1))
 
 
 def qcfs(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:

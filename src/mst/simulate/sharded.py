@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset
 
 from mst.convert import SpikingNetwork
-from mst.data import collate
+from mst.data import in_order
 from mst.train import gather_values, share_of
 
 from .operations import OperationCount
@@ -42,12 +42,9 @@ def simulate_dataset(
         ValueError: as `simulate`.
     """
     share = share_of(len(dataset))  # type: ignore[arg-type]
-    loader: DataLoader[tuple[Tensor, int]] = DataLoader(
-        Subset(dataset, share), batch_size, num_workers=num_workers, collate_fn=collate
-    )
     result = simulate(
         snn,
-        loader,
+        in_order(dataset, share, batch_size, num_workers),
         num_steps,
         steps_per_chunk=steps_per_chunk,
         record_operations=record_operations,

@@ -9,6 +9,7 @@ from .processes import (
     join_processes,
     leave_processes,
     num_processes,
+    one_process_first,
     runs_on_cpu,
     share_of,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "join_processes",
     "leave_processes",
     "num_processes",
+    "one_process_first",
     "runs_on_cpu",
     "share_of",
     "train",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset
 
-from mst.data import collate
+from mst.data import in_order
 from mst.neurons import RunState, name_sites, running
 
 from .processes import gather_values, share_of
@@ -60,7 +60,6 @@ def evaluate_dataset(
     *,
     num_workers: int = 0,
     seed: int = 0,
-    max_images: int | None = None,
 ) -> Evaluation:
     """`evaluate` over a data set, each of several processes taking its share; every process gets the whole result.
 
@@ -69,16 +68,12 @@ def evaluate_dataset(
         dataset: (image, label) pairs.
         batch_size: images at once, for each process.
         num_workers: processes that prepare images, for each process.
-        max_images: the first so many images only.
 
     Raises:
         ValueError: as `evaluate`.
     """
-    share = share_of(min(len(dataset), max_images or len(dataset)))  # type: ignore[arg-type]
-    loader: DataLoader[tuple[Tensor, int]] = DataLoader(
-        Subset(dataset, share), batch_size, num_workers=num_workers, collate_fn=collate
-    )
-    tally = _tally(model, loader, seed, share.start)
+    share = share_of(len(dataset))  # type: ignore[arg-type]
+    tally = _tally(model, in_order(dataset, share, batch_size, num_workers), seed, share.start)
     return _result([part for part in gather_values(tally) if part is not None])
 
 

@@ -24,6 +24,7 @@ from timm.utils import distribute_bn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from mst.data import leave_signals
 from mst.models import CheckpointInfo, MaskedSpikingTransformer, save_checkpoint, synchronise_batch_norm
 
 from .config import EpochRecord, TrainConfig, TrainingDivergedError, TrainingResult, TrainingStoppedError
@@ -129,6 +130,7 @@ class _Trainer:
             batch_sampler=self.batches,
             num_workers=config.num_workers,
             pin_memory=self.accelerator.device.type == "cuda",
+            worker_init_fn=leave_signals,
         )
         self.test_data = test_data
         if config.sync_batch_norm:
@@ -212,7 +214,7 @@ class _Trainer:
     def _begin(self) -> None:
         if has_training_state(self.output):
             raise FileExistsError(
-                f"{self.output} already holds a run; continue it with --resume true, or choose another output folder"
+                f"{self.output} already holds a run; continue it with --resume, or choose another output folder"
             )
         self.output.mkdir(parents=True, exist_ok=True)
         if self.accelerator.is_main_process:
@@ -232,7 +234,7 @@ class _Trainer:
         return dict(json.loads(json.dumps(settings)))  # as they come back from a file: lists for tuples
 
     def _restore(self) -> None:
-        state = load_training_state(self.output)
+        state, damaged = load_training_state(self.output)
         then, now = _flatten(state["config"]), _flatten(self._settings())
         changed = [f"{k}: {then.get(k)} -> {now.get(k)}" for k in {**then, **now} if then.get(k) != now.get(k)]
         if changed:
@@ -248,7 +250,10 @@ class _Trainer:
         self.history = [EpochRecord(**{k: v for k, v in r.items() if k in known}) for r in state["history"]]
         self.begun = _Begun(state["step"], state["loss_sum"], state["seconds"])
         logger.info("resuming %s after epoch %d, step %d", self.output, state["epoch"], state["step"])
+        self.accelerator.wait_for_everyone()  # all have read the state
         if self.accelerator.is_main_process:
+            if damaged is not None:  # so that the next write does not take it for the state to fall back to
+                damaged.unlink(missing_ok=True)
             remove_leftovers(self.output)
             if self.history and not self.begun.step and not _is_whole(self.output / LAST_CHECKPOINT):
                 self._save_checkpoint(LAST_CHECKPOINT)
@@ -356,6 +361,7 @@ class _Trainer:
             self._stop(epochs_done, 0)
 
     def _stop(self, epoch: int, step: int) -> None:
+        self.accelerator.wait_for_everyone()  # a process that ends early has the launcher end the others, who may write
         number = self.stop.signal or 15
         raise TrainingStoppedError(
             f"stopped after {epoch} epoch(s) and {step} step(s); the training state is written, and --resume goes on",
@@ -387,6 +393,8 @@ class _Trainer:
         self.last_save = time.monotonic()
         if not self.accelerator.is_main_process:
             return
+        broken = [name for name, p in self.raw_model.named_parameters() if not bool(torch.isfinite(p).all())]
+        self._check_finite(not broken, f"{', '.join(broken[:3])} became NaN or infinite", len(self.history), begun.step)
         state = {
             "epoch": len(self.history),
             "step": begun.step,

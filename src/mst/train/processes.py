@@ -7,6 +7,9 @@ unbroken share of the images, none twice, and results meet once, at the end.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -14,6 +17,9 @@ from accelerate import PartialState
 from torch import distributed
 
 Value = TypeVar("Value")
+
+PATIENCE = timedelta(days=1)
+"""How long a process waits for the others: equal shares of a long simulation do not end at the same minute."""
 
 
 def num_processes() -> int:
@@ -42,7 +48,7 @@ def join_processes(device: str = "auto") -> torch.device | None:
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return None
-    state = PartialState(cpu=runs_on_cpu(device))
+    state = PartialState(cpu=runs_on_cpu(device), timeout=PATIENCE)
     return torch.device(state.device)
 
 
@@ -50,6 +56,16 @@ def leave_processes() -> None:
     """Part from the other processes, if any were joined."""
     if num_processes() > 1:
         distributed.destroy_process_group()
+
+
+@contextmanager
+def one_process_first() -> Iterator[None]:
+    """On each machine one process does what stands in the block, then the others do: for downloads."""
+    if num_processes() == 1:
+        yield
+        return
+    with PartialState().local_main_process_first():
+        yield
 
 
 def runs_on_cpu(device: str) -> bool:

@@ -43,8 +43,11 @@ def save_training_state(folder: Path, state: dict[str, Any]) -> None:
     write_atomically(path, write, before_replacing=keep_previous)
 
 
-def load_training_state(folder: Path) -> dict[str, Any]:
+def load_training_state(folder: Path) -> tuple[dict[str, Any], Path | None]:
     """Read what `save_training_state` wrote last, or, if that is damaged, what it wrote before.
+
+    Returns:
+        The state, and the damaged file that it was read instead of, if so.
 
     Raises:
         FileNotFoundError: there is none in `folder`.
@@ -61,7 +64,7 @@ def load_training_state(folder: Path) -> dict[str, Any]:
             continue
         if problems:
             logger.warning("%s; going on from the state before it, %s", problems[0], folder / name)
-        return state
+        return state, folder / STATE_FILE if problems else None
     raise ValueError("; ".join(problems))
 
 

@@ -106,14 +106,21 @@ def test_snnvalidate_prints_the_accuracy_at_every_step(cifar_run: Path, capsys: 
     assert (result["num_steps"], result["num_images"], result["masking_ratio"]) == (3, 4, 0.5)
 
 
+def test_validation_checks_what_is_said_of_the_network(cifar_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    flags = ["--eval", "--resume", str(run_folder(cifar_run)), "--dataset", "Cifar10"]
+    line = fails(command(cifar_run, *flags, opts=("MODEL.NUM_LEVELS", "4")), capfd)
+    assert "MODEL.NUM_LEVELS is 4, but" in line
+    assert "holds a network with 16" in line
+    other = [flag for flag in flags if flag != "--eval"]
+    assert "--output and --tag say" in fails(command(cifar_run, *other, "--tag", "elsewhere"), capfd)
+
+
 def test_eval_evaluates_and_resume_names_a_run(cifar_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(run_folder(cifar_run))
     assert main(command(cifar_run, "--eval", "--resume", folder, "--dataset", "Cifar10")) == 0
     assert "ANN on cifar10: top-1" in capsys.readouterr().out
-    assert (
-        main(command(cifar_run, "--resume", folder, "--dataset", "Cifar10", "--masking_ratio", "0.75", "--seed", "3"))
-        == 0
-    )
+    same = ["--dataset", "Cifar10", "--masking_ratio", "0.75", "--seed", "3", "--tag", "a"]
+    assert main(command(cifar_run, "--resume", folder, *same)) == 0
     assert "test accuracy" in capsys.readouterr().out
 
 
@@ -135,6 +142,9 @@ def test_training_from_released_weights_with_other_classes_then_validates_what_i
     write_cifar10(tmp_path / "data", 4)
     weights = str(released_pth(tmp_path, 7))
     assert main(command(tmp_path, "--pretrained", weights, "--dataset", "Cifar10", "--tag", "f")) == 0
+    assert (
+        main(command(tmp_path, "--resume", str(run_folder(tmp_path, "f")), "--dataset", "Cifar10", "--tag", "f")) == 0
+    )
     assert "starting from" in (printed := capsys.readouterr().err)
     assert "its head is for other classes" in printed
     flags = ["--snnvalidate", "True", "--sim_len", "2", "--dataset", "cifar10", "--tag", "t"]
@@ -175,7 +185,9 @@ def test_imagenet_from_zip_and_throughput(tmp_path: Path, capsys: pytest.Capture
     model = mst.load_checkpoint(run_folder(tmp_path, "z") / "last.safetensors")
     assert (model.config.threshold, model.config.grad_checkpointing) == (1.5, True)
     capsys.readouterr()
-    assert main(command(tmp_path, "--throughput")) == 0
+    data = str(tmp_path / "data")
+    arguments = ["--cfg", CONFIG, "--batch-size", "4", "--data-path", data, "--throughput", "--opts", *SMALL]
+    assert main(arguments) == 0
     assert "batch size 4: " in capsys.readouterr().out
 
 
@@ -190,7 +202,7 @@ def test_imagenet_from_zip_and_throughput(tmp_path: Path, capsys: pytest.Capture
         (["--cache-mode", "full", "--dataset", "Cifar10"], [], "lies in memory anyway"),
         (["--eval"], [], "--eval needs weights"),
         (["--sim_len", "64"], [], "--sim_len is the number of steps of --snnvalidate True, which is not given"),
-        (["--eval", "--pretrained", "x.pth", "--optim", "sgd"], [], "--optim belong(s) to training"),
+        (["--eval", "--pretrained", "x.pth", "--optim", "sgd"], [], "--optim would have no effect: nothing is trained"),
         (["--pretrained", "a", "--resume", "b"], [], "give one of them"),
         (["--resume", "x.pth"], [], "cannot be taken over; start from its weights with --pretrained"),
         (["--resume", "nowhere"], [], "nothing to resume: nowhere does not exist"),
@@ -201,6 +213,9 @@ def test_imagenet_from_zip_and_throughput(tmp_path: Path, capsys: pytest.Capture
         ([], ["TRAIN.EPOCHS"], "--opts takes pairs"),
         ([], ["TRAIN.EPOCHS", "many"], "TRAIN.EPOCHS must be of the kind int"),
         ([], ["MODEL.TYPE", "vit"], "MODEL.TYPE 'vit' is not built here"),
+        (["--snnvalidate", "True", "--sim_len", "0"], [], "SIM_LEN must be at least 1"),
+        (["--throughput", "--optim", "sgd"], [], "--optim, --output would have no effect"),
+        ([], ["TAG", "["], "--opts TAG: '[' is no value"),
         ([], [], "imagenet is not in"),
     ],
 )  # fmt: skip
@@ -219,7 +234,8 @@ def test_what_cannot_be_done_is_refused_with_the_reason(
 def test_wrong_flags_exit_with_two(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "--cfg" in fails([], capfd, 2)
     assert "must be True or False" in fails(["--cfg", CONFIG, "--snnvalidate", "yes"], capfd, 2)
-    assert "unrecognized arguments: --fused" in fails(["--cfg", CONFIG, "--fused"], capfd, 2)
+    assert "unrecognized arguments: --fuse" in fails(["--cfg", CONFIG, "--fuse"], capfd, 2)
+    assert "--amp-opt-level is refused: apex" in fails(["--cfg", CONFIG, "--amp-opt-level", "O1"], capfd, 2)
     (tmp_path / "bad.yaml").write_text("a: [")
     assert "is no YAML" in fails(["--cfg", str(tmp_path / "bad.yaml")], capfd)
     (tmp_path / "list.yaml").write_text("[1]")
@@ -237,11 +253,11 @@ ALIVE = {
     "TRAIN.CLIP_GRAD": 1.0, "TRAIN.ACCUMULATION_STEPS": 2, "TRAIN.USE_CHECKPOINT": True, "TRAIN.OPTIMIZER.NAME": "sgd",
     "AUG.COLOR_JITTER": 0.4, "AUG.AUTO_AUGMENT": "rand-m5", "AUG.REPROB": 0.5, "AUG.MIXUP": 0.0, "AUG.CUTMIX": 0.0,
     "TEST.CROP": False, "OUTPUT": "o", "TAG": "t", "MODEL.NAME": "n", "MODEL.RESUME": ".", "MODEL.PRETRAINED": "p",
-    "DEVICE": "cpu",
+    "DEVICE": "cpu", "ON_BAD_IMAGE": "skip",
 }  # fmt: skip
 
 
-def test_every_key_of_the_yaml_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_key_of_the_yaml_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Changing a key changes what training, or validation, is called with."""
     from mst.cli import released
 
@@ -252,6 +268,8 @@ def test_every_key_of_the_yaml_is_alive(monkeypatch: pytest.MonkeyPatch) -> None
         released._train(settings)
         return seen | {"weights": settings.weights}
 
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "options.json").write_text('{"init_from": "start.pth"}')
     plain = called({})
     elsewhere = {"AMP_ENABLE", "DATA.ZIP_MODE", "SIM_LEN", "MODEL.TYPE"}  # in the tests above; AMP acts on a GPU only
     assert set(ALIVE) | elsewhere == set(DEFAULTS)
