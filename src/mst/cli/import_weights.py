@@ -12,6 +12,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from mst.data import BadImages, Preprocessing, dataset_info, load_dataset
 from mst.models import (
     CheckpointInfo,
+    MaskedSpikingTransformer,
     import_released,
     import_swin,
     is_swin,
@@ -82,14 +83,13 @@ def import_weights(
     if output.exists():
         raise FileExistsError(f"{output} exists already; choose another name")
     prepare_output(output.parent)
-    notes = ""
     if from_timm is not None or (weights is not None and is_swin(strip_prefixes(read_state_dict(weights)))):
         if dataset is None:
             raise ValueError(
                 f"{source} holds a Swin, whose statistics and thresholds are set from images; name them with --dataset"
             )
-        size = img_size or _size_of(from_timm, source)
         state = read_swin(weights, from_timm)
+        size = img_size or _size_of(from_timm, source)
         preprocessing = _preprocessing(size, state["patch_embed.proj.weight"].shape[1], dataset, mean, std)
         data = load_dataset(dataset, data_path, preprocessing=preprocessing, img_size=size, on_bad_image=on_bad_image)
         torch.manual_seed(seed)
@@ -102,33 +102,42 @@ def import_weights(
         notes = f", statistics and thresholds set from {count} training images of {dataset}; to be trained before use"
     else:
         assert weights is not None
-        idle = {
-            "--mlp-batch-norm": mlp_batch_norm,
-            "--calibration-images": calibration_images,
-            "--data-path": data_path,
-        }
-        given = [option for option, value in idle.items() if value is not None]
-        if given:
-            raise ValueError(f"{', '.join(given)} would have no effect: {source} holds an MST and no Swin")
-        model = import_released(weights, img_size, num_levels, masking_ratio, tuple(mask_sites))
+        _refuse_options_of_a_swin(
+            source, mlp_batch_norm=mlp_batch_norm, calibration_images=calibration_images, data_path=data_path
+        )
+        model, notes = import_released(weights, img_size, num_levels, masking_ratio, tuple(mask_sites)), ""
         preprocessing = _preprocessing(model.config.image_shape[0], model.config.in_chans, dataset, mean, std)
-        known = dataset_info(dataset) if dataset is not None else None
-        if known is not None and known.native_size is not None and known.num_classes != model.num_classes:
-            raise ValueError(f"{dataset} has {known.num_classes} classes, {weights} has {model.num_classes}")
+        _check_classes(model, dataset, weights)
+    save_checkpoint(
+        model, output, CheckpointInfo(dataset, _class_names(dataset), preprocessing, {"imported_from": source})
+    )
     config = model.config
-    names = dataset_info(dataset).class_names if dataset is not None else ()
-    info = CheckpointInfo(dataset, names, preprocessing, {"imported_from": source})
-    save_checkpoint(model, output, info)
-    parameters = sum(p.numel() for p in model.parameters())
     console.print(
-        f"{source}: MST with {parameters:,} parameters, {config.image_shape[0]} px, depths {config.depths}, "
-        f"{model.num_classes} classes, MLP BatchNorm {'on' if config.mlp_batch_norm else 'off'}, L = {num_levels}, "
-        f"masking ratio {masking_ratio:g}{notes}",
+        f"{source}: MST with {sum(p.numel() for p in model.parameters()):,} parameters, {config.image_shape[0]} px, "
+        f"depths {config.depths}, {model.num_classes} classes, "
+        f"MLP BatchNorm {'on' if config.mlp_batch_norm else 'off'}, L = {num_levels}, masking ratio {masking_ratio:g}{notes}",
         highlight=False,
         soft_wrap=True,
     )
     record = run_record("import", settings, {"config": asdict(config)})
     print_files(output, write_json(output.with_suffix(".run_record.json"), record))
+
+
+def _refuse_options_of_a_swin(source: str, **options: object) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ValueError(f"{', '.join(given)} would have no effect: {source} holds an MST and no Swin")
+
+
+def _check_classes(model: MaskedSpikingTransformer, dataset: str | None, weights: Path) -> None:
+    """A data set of a fixed number of classes must have as many as the weights; of ImageNet there are subsets."""
+    known = dataset_info(dataset) if dataset is not None else None
+    if known is not None and known.native_size is not None and known.num_classes != model.num_classes:
+        raise ValueError(f"{dataset} has {known.num_classes} classes, {weights} has {model.num_classes}")
+
+
+def _class_names(dataset: str | None) -> tuple[str, ...]:
+    return dataset_info(dataset).class_names if dataset is not None else ()
 
 
 def _size_of(from_timm: str | None, source: str) -> int:

@@ -148,24 +148,8 @@ class _Trainer:
         # Mixed precision belongs to `_step` alone: prepare has put it into model.forward, where evaluation and the
         # caller's own use of the model would meet it too.
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        self.scheduler = CosineLRScheduler(
-            optimizer,
-            t_initial=config.epochs * self.batches.num_steps,
-            lr_min=config.min_learning_rate,
-            warmup_t=config.warmup_epochs * self.batches.num_steps,
-            warmup_lr_init=config.warmup_learning_rate,
-            t_in_epochs=False,
-        )
-        self.mixup = (
-            Mixup(
-                config.mixup,
-                config.cutmix,
-                label_smoothing=config.label_smoothing,
-                num_classes=model.num_classes,
-            )
-            if config.mixup or config.cutmix
-            else None
-        )
+        self.scheduler = _schedule(optimizer, config, self.batches.num_steps)
+        self.mixup = _mixup(config, model.num_classes)
         self.loss: nn.Module = (
             SoftTargetCrossEntropy() if self.mixup else nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         )
@@ -433,6 +417,23 @@ class _Timed:
         batch = next(self._batches)
         self.waited += time.perf_counter() - began
         return batch
+
+
+def _schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps_per_epoch: int) -> CosineLRScheduler:
+    return CosineLRScheduler(
+        optimizer,
+        t_initial=config.epochs * steps_per_epoch,
+        lr_min=config.min_learning_rate,
+        warmup_t=config.warmup_epochs * steps_per_epoch,
+        warmup_lr_init=config.warmup_learning_rate,
+        t_in_epochs=False,
+    )
+
+
+def _mixup(config: TrainConfig, num_classes: int) -> Mixup | None:
+    if not config.mixup and not config.cutmix:
+        return None
+    return Mixup(config.mixup, config.cutmix, label_smoothing=config.label_smoothing, num_classes=num_classes)
 
 
 def _sum_dtype(device: torch.device) -> torch.dtype:
