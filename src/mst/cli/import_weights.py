@@ -114,8 +114,8 @@ def import_weights(
     config = model.config
     console.print(
         f"{source}: MST with {sum(p.numel() for p in model.parameters()):,} parameters, {config.image_shape[0]} px, "
-        f"depths {config.depths}, {model.num_classes} classes, "
-        f"MLP BatchNorm {'on' if config.mlp_batch_norm else 'off'}, L = {num_levels}, masking ratio {masking_ratio:g}{notes}",
+        f"depths {config.depths}, {model.num_classes} classes, L = {num_levels}, masking ratio {masking_ratio:g}, "
+        f"MLP BatchNorm {'on' if config.mlp_batch_norm else 'off'}{notes}",
         highlight=False,
         soft_wrap=True,
     )
