@@ -147,11 +147,13 @@ def test_import_wrong_image_size_contradicts_the_weights(golden: Golden) -> None
         mst.import_released(golden.state, img_size=56)
 
 
-def test_import_image_size_that_cannot_be_inferred_is_asked_for(golden: Golden) -> None:
+def test_import_image_size_that_cannot_be_inferred_is_the_smallest_and_said(
+    golden: Golden, caplog: pytest.LogCaptureFixture
+) -> None:
     state = {name: tensor for name, tensor in golden.state.items() if not name.endswith("attn_mask")}
-    with pytest.raises(ValueError, match="give img_size"):
-        mst.import_released(state)
-    assert mst.import_released(state, img_size=28).config.img_size == 28
+    assert mst.import_released(state).config.img_size == 28
+    assert "28 px is taken, the smallest that their windows allow" in caplog.text
+    assert mst.import_released(state, img_size=56).config.img_size == 56
 
 
 def test_import_something_else_is_refused() -> None:

@@ -58,7 +58,7 @@ def import_weights(
         weights: the file to read, .pth or .safetensors; may come first without --weights.
         output: the .safetensors file to write; -o for short. By default named after the weights, in this folder.
         from_timm: name of a Swin of timm; its published weights are downloaded unless a file is given.
-        img_size: pixels; needed where the weights hold no table that tells.
+        img_size: pixels; by default what the weights tell, or the smallest that their windows allow.
         num_levels: L: the released weights were trained with 16.
         masking_ratio: fraction dropped: what the weights were trained with, or are to be trained with; in [0, 1).
         mask_sites: where; any of query, key, attention, mlp.

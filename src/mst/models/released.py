@@ -38,7 +38,8 @@ def import_released(
     Args:
         source: a released state dict, or a `.pth` or `.safetensors` file that holds one. A dict under the key
             "model", and prefixes "module." and "model.", are looked through.
-        img_size: pixels. None infers it from the position tables, where the weights hold any that tell.
+        img_size: pixels. None infers it from what depends on it (shift masks, shrunk windows, an absolute position
+            table); where the weights hold nothing of the kind, it is the smallest that their windows allow, and logged.
         num_levels: L the weights were trained with; the released files do not store it.
         masking_ratio: p the weights were trained with; the released files do not store it.
         mask_sites: sites that are masked with p.
@@ -73,7 +74,7 @@ def infer_config(
     """The configuration of the network that a released state dict belongs to.
 
     Raises:
-        ValueError: tensors that every MST has are missing, or the image size is neither given nor inferable.
+        ValueError: tensors that every MST has are missing.
     """
     blocks = sorted(
         {(int(m[1]), int(m[2])) for name in state if (m := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", name))}
@@ -126,7 +127,7 @@ def _infer_mlp_ratio(shapes: list[tuple[int, ...]]) -> float:
 
 
 def _infer_img_size(state: Mapping[str, Tensor], patch_size: int, windows: list[int]) -> int:
-    """The side of a square image, from the tables whose length depends on it."""
+    """The side of a square image, from the tables whose length depends on it, or else the smallest that fits."""
     embedding = state.get("absolute_pos_embed")
     if embedding is not None:
         return math.isqrt(embedding.shape[1]) * patch_size
@@ -136,7 +137,13 @@ def _infer_img_size(state: Mapping[str, Tensor], patch_size: int, windows: list[
             return (math.isqrt(mask.shape[0]) * window << stage) * patch_size
         if window < max(windows):  # it has shrunk to the stage's resolution
             return (window << stage) * patch_size
-    raise ValueError("the image size cannot be read off these weights; give img_size")
+    smallest = (windows[-1] << (len(windows) - 1)) * patch_size
+    logger.warning(
+        "nothing in these weights tells the image size; %d px is taken, the smallest that their windows allow. "
+        "If it is another, give img_size",
+        smallest,
+    )
+    return smallest
 
 
 def load_released(model: MaskedSpikingTransformer, state: Mapping[str, Tensor], new_head: bool = False) -> bool:
