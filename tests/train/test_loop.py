@@ -448,3 +448,9 @@ def test_config_trackers_and_optimizer_are_checked(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="the tracker wandb needs its package: pip install wandb"):
         TrainConfig(trackers=("wandb",))
+
+
+def test_config_accumulation_of_the_launcher_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    with pytest.raises(ValueError, match="asks for 4 accumulation steps; set train.accumulation_steps instead"):
+        run(tmp_path)

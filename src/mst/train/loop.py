@@ -452,7 +452,7 @@ def _accelerator(config: TrainConfig, output: Path) -> Accelerator:
     """A fresh accelerator for this run.
 
     Raises:
-        ValueError: the device asked for is not the one that there is.
+        ValueError: the device asked for is not the one that there is, or accelerate's launcher was given accumulation.
     """
     join_processes(config.device)
     if not torch.distributed.is_initialized():
@@ -464,6 +464,11 @@ def _accelerator(config: TrainConfig, output: Path) -> Accelerator:
         log_with=list(config.trackers) or None,
         project_dir=str(output),
     )
+    if accelerator.gradient_accumulation_steps != 1:  # from the environment of accelerate launch
+        raise ValueError(
+            f"accelerate launch asks for {accelerator.gradient_accumulation_steps} accumulation steps; set "
+            "train.accumulation_steps instead"
+        )
     if config.device not in ("auto", accelerator.device.type):
         raise ValueError(
             f"device {config.device!r} is not available for training here, {accelerator.device.type!r} is; "
