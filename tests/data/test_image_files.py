@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from image_data import encoded, image_files, write_folder, write_tar, write_zip
-from mst.data import AugmentConfig, DataSplits, collate, load_dataset
+from mst.data import AugmentConfig, DataSplits, collate, in_order, load_dataset
 from mst.data.preprocessing import Preprocessing, Transform
 
 FILES = image_files(classes=3, train=4, test=2)
@@ -182,3 +185,19 @@ def test_augmentation_that_the_images_do_not_allow_is_refused() -> None:
         Transform(None, preprocessing, AugmentConfig(crop_padding=4))
     with pytest.raises(ValueError, match="no policy that timm understands"):
         Transform(None, preprocessing, AugmentConfig(auto_augment="rand-q9"))
+
+
+def test_workers_leave_signals_to_the_main_process() -> None:
+    """A launcher signals the whole group; a worker that died of it would take the main process down while it saves."""
+
+    class Slow(Dataset[tuple[torch.Tensor, int]]):
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            time.sleep(0.02)
+            return torch.zeros(1), index
+
+    batches = iter(in_order(Slow(), range(60), 1, num_workers=2))
+    next(batches)
+    for worker in batches._workers:  # type: ignore[attr-defined]
+        os.kill(worker.pid, signal.SIGTERM)
+        os.kill(worker.pid, signal.SIGINT)
+    assert [int(labels) for _, labels in batches] == list(range(1, 60))
