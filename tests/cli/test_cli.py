@@ -15,6 +15,7 @@ from timm.models.swin_transformer import SwinTransformer
 
 import mst
 from conftest import Golden
+from failing import fails
 from image_data import image_files, write_cifar10, write_cifar100, write_folder
 from mst.cli.main import main
 from mst.cli.parser import normalise
@@ -148,18 +149,6 @@ def test_help_of_every_verb_explains_each_option(verb: str, capsys: pytest.Captu
 
 
 # ----------------------------------------------------------------------------------------------- bad input
-
-
-def fails(arguments: list[str], capfd: pytest.CaptureFixture[str], code: int = 1) -> str:
-    """Run a command that must fail; returns the one line it says."""
-    capfd.readouterr()
-    assert main(arguments) == code
-    error = capfd.readouterr().err
-    assert "Traceback" not in error
-    lines = [line for line in error.splitlines() if line.startswith("mst: error:")]
-    assert len(lines) == 1
-    assert error.endswith(lines[0] + "\n")
-    return lines[0]
 
 
 @pytest.mark.parametrize(

@@ -13,19 +13,8 @@ from pathlib import Path
 import pytest
 
 import mst
+from failing import fails
 from mst.cli.main import main
-
-
-def fails(arguments: list[str], capfd: pytest.CaptureFixture[str], code: int = 1) -> str:
-    """Run a command that must fail; returns the one line it says."""
-    capfd.readouterr()
-    assert main(arguments) == code
-    error = capfd.readouterr().err
-    assert "Traceback" not in error
-    lines = [line for line in error.splitlines() if line.startswith("mst: error:")]
-    assert len(lines) == 1
-    assert error.endswith(lines[0] + "\n")
-    return lines[0]
 
 
 def start_training(output: Path, *options: str) -> subprocess.Popen[str]:

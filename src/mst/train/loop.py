@@ -141,10 +141,8 @@ class _Trainer:
         optimizer = create_optimizer_v2(groups, opt=config.optimizer, lr=config.learning_rate)
         self.raw_model = model
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        if (
-            self.accelerator.num_processes > 1
-        ):  # buffers are averaged after an epoch; sending them at each step is a waste
-            self.model.broadcast_buffers = False
+        if self.accelerator.num_processes > 1:
+            self.model.broadcast_buffers = False  # they are averaged after an epoch; at each step that would be waste
         # Mixed precision belongs to `_step` alone: prepare has put it into model.forward, where evaluation and the
         # caller's own use of the model would meet it too.
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
