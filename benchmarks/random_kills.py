@@ -52,7 +52,7 @@ def main() -> None:
             if kill == 1:  # somewhere in its first epochs
                 while not (cut / "options.json").exists():
                     time.sleep(0.05)
-            after = draw.uniform(5.0, 5.0 + duration / 6)
+            after = draw.uniform(5.0, 5.0 + duration / 8)
             try:
                 process.wait(timeout=after)
                 print(f"kill {kill}: the run had ended before it")
