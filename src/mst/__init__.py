@@ -3,16 +3,22 @@
 Importing this package registers its models with timm.
 """
 
-from .convert import SiteConversion, SpikingNetwork, convert
+from .convert import ConversionError, SiteConversion, SpikingNetwork, convert
 from .data import AugmentConfig, Preprocessing, load_dataset
 from .measure import EnergyConstants, EnergyEstimate, estimate_energy
 from .models import (
+    ActivationProduct,
+    AddConstant,
     CheckpointInfo,
     MaskedSpikingTransformer,
     MSTConfig,
+    Quantization,
+    TokenBatchNorm,
     create_model,
     import_released,
     load_checkpoint,
+    mask_spikes,
+    quantize,
     read_checkpoint_info,
     save_checkpoint,
 )
@@ -24,17 +30,22 @@ __version__ = "0.1.0"
 
 __all__ = [
     "QCFS",
+    "ActivationProduct",
+    "AddConstant",
     "AugmentConfig",
     "CheckpointInfo",
+    "ConversionError",
     "EnergyConstants",
     "EnergyEstimate",
     "IFNeuron",
     "MSTConfig",
     "MaskedSpikingTransformer",
     "Preprocessing",
+    "Quantization",
     "SimulationResult",
     "SiteConversion",
     "SpikingNetwork",
+    "TokenBatchNorm",
     "TrainConfig",
     "__version__",
     "convert",
@@ -45,6 +56,8 @@ __all__ = [
     "import_released",
     "load_checkpoint",
     "load_dataset",
+    "mask_spikes",
+    "quantize",
     "read_checkpoint_info",
     "save_checkpoint",
     "simulate",

@@ -82,7 +82,7 @@ def test_energy_of_the_papers_network_is_4_5_gmac() -> None:
     model = MaskedSpikingTransformer(mst.MSTConfig())
     from mst.simulate import trace_operations
 
-    operations = trace_operations(mst.convert(model).network, torch.zeros(1, 3, 224, 224))
+    operations = trace_operations(mst.convert(model).network, torch.zeros(1, 3, 224, 224)).operations
     matrix = sum(op.dense_macs for op in operations if op.kind in ("linear", "convolution", "product"))
     assert matrix / 1e9 == pytest.approx(4.49, abs=0.01)
     total = sum(op.dense_macs for op in operations)

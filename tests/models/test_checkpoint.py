@@ -66,7 +66,7 @@ def test_checkpoint_damaged_files_are_refused(tiny_model: MaskedSpikingTransform
     ("change", "message"),
     [
         ({"format_version": 99}, "checkpoint format 99; this mst reads format 1"),
-        ({"architecture": "resnet"}, "holds the architecture 'resnet'; this mst reads 'mst'"),
+        ({"architecture": "resnet"}, "holds the architecture 'resnet'; this mst reads mst, timm, torchvision, own"),
         ({"config": {"num_levels": 0}}, "do not fit each other: num_levels"),
         ({"config": {"surprise": 1}}, "do not fit each other.*surprise"),
         ({"masking_ratios": {"nowhere": 0.5}}, "do not fit each other"),
@@ -101,7 +101,9 @@ def test_checkpoint_foreign_files_are_explained(tmp_path: Path) -> None:
 def test_checkpoint_of_something_else_or_under_another_suffix_is_refused(
     tiny_model: MaskedSpikingTransformer, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="takes an ANN in MST form, got Linear"):
+    with pytest.raises(
+        ValueError, match="Linear is neither a Masked Spiking Transformer nor quantised by mst.quantize"
+    ):
         mst.save_checkpoint(torch.nn.Linear(1, 1), tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match=r"a checkpoint is a .safetensors file, got 'x.pth'"):
         mst.save_checkpoint(tiny_model, tmp_path / "x.pth")

@@ -113,7 +113,6 @@ def test_config_every_field_is_alive(field: str) -> None:
     ("options", "message"),
     [
         ({"masking_ratio": 1.0}, r"fraction dropped, in \[0, 1\)"),
-        ({"mask_sites": ("value",)}, "unknown mask sites"),
         ({"masking_ratio": 0.5, "mask_sites": ()}, "has no effect without mask_sites"),
         ({"num_heads": (2,)}, "one positive entry a stage"),
         ({"num_heads": (3, 2)}, "8 channels do not divide by 3 heads"),
@@ -135,6 +134,12 @@ def test_config_every_field_is_alive(field: str) -> None:
 def test_config_value_out_of_range_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny_config(**options)
+
+
+def test_mask_sites_that_match_nothing_are_refused_also_without_masks() -> None:
+    for ratio in (0.0, 0.5):
+        with pytest.raises(ValueError, match="no site matches 'valeu'; did you mean value"):
+            MaskedSpikingTransformer(tiny_config(masking_ratio=ratio, mask_sites=("valeu",)))
 
 
 def test_config_misspelt_option_is_refused() -> None:

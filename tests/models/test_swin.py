@@ -173,13 +173,23 @@ def test_fitted_threshold_sees_every_channel() -> None:
     """A stride through [images, tokens, channels] would meet the same few channels again and again."""
     x = torch.rand(64, 196, 96)
     x[..., 1::2] *= 8.0
-    fitted = fit_threshold(x, 16)
-    assert fitted is not None
-    assert fitted > 4.0
+    assert float(fit_threshold(x.flatten(), 16)) > 4.0
 
 
-def test_fit_threshold_without_a_positive_value_is_none() -> None:
-    assert fit_threshold(torch.tensor([-1.0, 0.0]), 4) is None
+def test_fit_threshold_without_a_positive_value_is_nan() -> None:
+    assert fit_threshold(torch.tensor([-1.0, 0.0]), 4).isnan()
+    with pytest.raises(ValueError, match=r"values come as \[n\] or \[n, C\], got \(1, 2, 3\)"):
+        fit_threshold(torch.zeros(1, 2, 3), 4)
+
+
+def test_fit_threshold_of_each_channel_is_that_of_the_channel_alone() -> None:
+    x = torch.randn(500, 3) * torch.tensor([0.5, 1.0, 4.0])
+    x[:, 1] = -1.0
+    fitted = fit_threshold(x, 8)
+    assert fitted[1].isnan()
+    for channel in (0, 2):
+        torch.testing.assert_close(fitted[channel], fit_threshold(x[:, channel], 8)[0])
+    assert fitted[2] > 4 * fitted[0]
 
 
 def test_calibration_sets_statistics_and_thresholds_from_the_images() -> None:
@@ -199,7 +209,7 @@ def test_calibration_sets_statistics_and_thresholds_from_the_images() -> None:
     assert len(seen) == len(name_sites(model))
     for name, (x, y) in seen.items():
         relu = x.clamp_min(0)
-        best = qcfs(x, torch.tensor([fit_threshold(x, 4)]), 4)
+        best = qcfs(x, fit_threshold(x.flatten(), 4).to(x.dtype), 4)
         assert (y - relu).square().sum() <= 1.02 * (best - relu).square().sum(), name
         assert (y - relu).square().sum() < 0.1 * relu.square().sum(), name  # four levels
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters() if name in before)

@@ -12,11 +12,11 @@ from torch import Tensor
 from mst.neurons import (
     MIN_THRESHOLD,
     count_spikes,
+    drop_spikes,
     if_run,
     if_step,
     initial_membrane_potential,
     keep_mask,
-    mask_spikes,
     qcfs,
 )
 from mst.neurons.functional import _QCFSFunction
@@ -248,9 +248,9 @@ def test_keep_mask_ratio_outside_its_range_is_refused(ratio: float) -> None:
         keep_mask(1, 1, ratio, seed=0, site="s", step=0)
 
 
-def test_mask_spikes_only_removes_and_does_not_rescale() -> None:
+def test_drop_spikes_only_removes_and_does_not_rescale() -> None:
     spikes = torch.tensor([2.0, 0.0, 2.0, 2.0])
-    assert mask_spikes(spikes, torch.tensor([True, True, False, True])).tolist() == [2.0, 0.0, 0.0, 2.0]
+    assert drop_spikes(spikes, torch.tensor([True, True, False, True])).tolist() == [2.0, 0.0, 0.0, 2.0]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -62,7 +62,7 @@ class Small(nn.Module):
 
 def test_trace_tells_spikes_from_analog_values() -> None:
     snn = mst.convert(Small())
-    found = {op.name: op for op in trace_operations(snn.network, torch.rand(1, 1, 4, 4))}
+    found = {op.name: op for op in trace_operations(snn.network, torch.rand(1, 1, 4, 4)).operations}
     assert {name: (op.kind, op.sources, op.dense_macs) for name, op in found.items()} == {
         "conv1": ("convolution", (), 2 * 16 * 9),  # the image is analog
         "conv2": ("convolution", ("site1",), 3 * 16 * 18),  # rolled spikes are spikes

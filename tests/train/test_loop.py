@@ -111,7 +111,7 @@ def test_train_resume_needs_a_run_with_the_same_settings(tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"provenance.data_fingerprint: None -> abc"):
         train(fresh(), data(), data(), tmp_path, QUICK, other_data, resume=True)  # type: ignore[arg-type]
     run(tmp_path, dataclasses.replace(QUICK, eval_batch_size=3, device="cpu"), resume=True)  # no number changes
-    with pytest.raises(ValueError, match=r"model.masking_ratio: 0.0 -> 0.5"):
+    with pytest.raises(ValueError, match=r"model.config.masking_ratio: 0.0 -> 0.5"):
         run(tmp_path, QUICK, fresh(masking_ratio=0.5), resume=True)
 
 
@@ -347,6 +347,7 @@ FIELDS = {
     "epochs": 5, "batch_size": 4, "learning_rate": 1e-3, "min_learning_rate": 4e-3, "warmup_epochs": 2,
     "warmup_learning_rate": 1e-3, "weight_decay": 2.0, "clip_grad_norm": 0.01, "label_smoothing": 0.3,
     "mixup": 0.8, "cutmix": 1.0, "seed": 7, "accumulation_steps": 2, "optimizer": "sgd",
+    "spike_penalty": 0.5,
 }  # fmt: skip
 
 

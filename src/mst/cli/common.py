@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 import sys
@@ -21,16 +22,22 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
 from mst.data import BadImages, DataSplits, load_dataset
 from mst.models import (
+    ALL_SITES,
     CheckpointInfo,
     MaskedSpikingTransformer,
     calibrate,
+    image_shape_of,
     load_checkpoint,
+    mask_spikes,
+    num_classes_of,
+    quantization_of,
     read_checkpoint_info,
+    set_thresholds,
 )
 from mst.neurons import check_masking_ratio, name_sites
 from mst.train import is_main_process, join_processes, one_process_first
@@ -84,7 +91,7 @@ def prepare_output(folder: Path) -> Path:
 class OpenedRun:
     """A checkpoint's model on its device, the test images it is to see, and what is known of both."""
 
-    model: MaskedSpikingTransformer
+    model: nn.Module
     info: CheckpointInfo
     data: DataSplits
     images: Dataset[tuple[Tensor, int]]
@@ -114,6 +121,7 @@ def open_run(
     device: str,
     num_workers: int = 0,
     on_bad_image: BadImages = "fail",
+    mask_sites: tuple[str, ...] | None = None,
 ) -> OpenedRun:
     """Load a checkpoint and the test split of its data set, or of the one named.
 
@@ -124,7 +132,9 @@ def open_run(
     join_processes(device)
     model, info = load_checkpoint(checkpoint), read_checkpoint_info(checkpoint)
     if masking_ratio is not None:
-        set_masking(model, masking_ratio, checkpoint)
+        set_masking(model, checkpoint, masking_ratio, mask_sites)
+    elif mask_sites is not None:
+        raise ValueError("mask_sites has no effect without masking_ratio")
     return open_model(
         model, info, checkpoint, dataset, data_path, batch_size, max_images, device, num_workers, on_bad_image
     )
@@ -142,7 +152,7 @@ def check_counts(**counts: int | None) -> None:
 
 
 def open_model(
-    model: MaskedSpikingTransformer,
+    model: nn.Module,
     info: CheckpointInfo,
     checkpoint: Path,
     dataset: str | None,
@@ -167,7 +177,10 @@ def open_model(
     name = dataset or info.dataset
     if name is None:
         raise ValueError(f"{checkpoint} does not say which data set it belongs to; give --dataset")
-    height, width = model.config.image_shape
+    shape = image_shape_of(model)
+    if shape is None:
+        raise ValueError(f"{checkpoint} does not say which images it takes")
+    in_chans, height, width = shape
     if height != width:
         raise ValueError(f"{checkpoint} takes {height}x{width} images; the data sets here are square")
     on = choose_device(device)
@@ -176,52 +189,81 @@ def open_model(
             name, data_path, preprocessing=info.preprocessing, img_size=height, on_bad_image=on_bad_image,
             cache_images=cache_images,
         )  # fmt: skip
-    if data.preprocessing.img_size != height or data.preprocessing.in_chans != model.config.in_chans:
+    if data.preprocessing.img_size != height or data.preprocessing.in_chans != in_chans:
         raise ValueError(
             f"{name} gives {data.preprocessing.in_chans}x{data.preprocessing.img_size} px images, "
-            f"{checkpoint} takes {model.config.in_chans}x{height} px"
+            f"{checkpoint} takes {in_chans}x{height} px"
         )
-    if data.info.num_classes != model.num_classes:
-        raise ValueError(f"{name} has {data.info.num_classes} classes, {checkpoint} has {model.num_classes}")
+    if data.info.num_classes != num_classes_of(model):
+        raise ValueError(f"{name} has {data.info.num_classes} classes, {checkpoint} has {num_classes_of(model)}")
     num_images = min(max_images or len(data.test), len(data.test))
     images = Subset(data.test, range(num_images))
     return OpenedRun(model.to(on), info, data, images, batch_size, num_workers, num_images, checkpoint)
 
 
-def set_masking(model: MaskedSpikingTransformer, masking_ratio: float, checkpoint: Path) -> None:
-    """Mask with another ratio than the checkpoint's, and say so."""
+def set_masking(
+    model: nn.Module, checkpoint: Path, masking_ratio: float, mask_sites: tuple[str, ...] | None = None
+) -> None:
+    """Mask with another ratio than the checkpoint's, or elsewhere, and say so.
+
+    Without mask_sites the masks stay where they are; where there are none, at the sites that an MST names for them,
+    or at all of another network.
+    """
     check_masking_ratio(masking_ratio)
-    sites = [site for site in name_sites(model).values() if site.role in model.config.mask_sites]
-    stored = sorted({site.masking_ratio for site in sites})
-    if not sites:
-        raise ValueError(f"{checkpoint} names no mask sites, so --masking-ratio has no effect")
-    if stored != [masking_ratio]:
-        said = ", ".join(f"{ratio:g}" for ratio in stored)
-        remark(f"{checkpoint} was made with masking ratio {said}; it is run with {masking_ratio:g}")
-    for site in sites:
-        site.masking_ratio = masking_ratio
+    before = {name: site.masking_ratio for name, site in name_sites(model).items()}
+    masked = [name for name, ratio in before.items() if ratio > 0]
+    if mask_sites is not None:
+        mask_spikes(model, 0.0)
+        mask_spikes(model, masking_ratio, mask_sites)
+    elif masked:
+        for name in masked:
+            mask_spikes(model, masking_ratio, glob.escape(name))
+    else:
+        named = model.config.mask_sites if isinstance(model, MaskedSpikingTransformer) else (ALL_SITES,)
+        if not named:
+            raise ValueError(f"{checkpoint} names no mask sites, so --masking-ratio has no effect; add --mask-sites")
+        mask_spikes(model, masking_ratio, named)
+    after = {name: site.masking_ratio for name, site in name_sites(model).items()}
+    if after != before:
+        stored = ", ".join(f"{ratio:g}" for ratio in sorted({before[name] for name in masked})) or "0"
+        count = sum(ratio > 0 for ratio in after.values())
+        remark(
+            f"{checkpoint} was made with masking ratio {stored}; it is run with {masking_ratio:g} at {count} of "
+            f"{len(after)} sites"
+        )
 
 
 CALIBRATION_IMAGES = 256
 """Training images that set statistics and thresholds where nobody says how many."""
 
+CALIBRATION_BATCH = 64
 
-def calibrate_on(model: MaskedSpikingTransformer, data: DataSplits, num_images: int) -> int:
-    """Set BatchNorm statistics and thresholds from training images, evenly taken; returns how many there were.
+
+def calibrate_on(model: nn.Module, data: DataSplits, num_images: int, **how: Any) -> int:
+    """Set thresholds from training images, evenly taken; returns how many there were. Of an MST, whose weights come
+    from a Swin, the BatchNorm statistics too.
+
+    Args:
+        how: for a network quantised by `mst.quantize`, see there: threshold_from, percentile, per_channel.
 
     Raises:
-        ValueError: fewer than one image.
+        ValueError: fewer than one image, or as `set_thresholds`.
     """
     if num_images < 1:
         raise ValueError(f"calibration_images must be at least 1, got {num_images}")
     plain = data.without_augmentation()
     count = min(num_images, len(plain))
-    images = [plain[index * len(plain) // count][0] for index in range(count)]
-    calibrate(model, [torch.stack(images)])
+    images: Tensor = torch.stack([plain[index * len(plain) // count][0] for index in range(count)])
+    noted = quantization_of(model)
+    if noted is None:
+        calibrate(model, [images])
+    else:
+        batches = [images[start : start + CALIBRATION_BATCH] for start in range(0, count, CALIBRATION_BATCH)]
+        set_thresholds(model, batches, noted.caps, how["threshold_from"], how["percentile"], how["per_channel"])
     return count
 
 
-def masking_ratio_of(model: MaskedSpikingTransformer) -> float:
+def masking_ratio_of(model: nn.Module) -> float:
     """The largest masking ratio of any site."""
     return max(site.masking_ratio for site in name_sites(model).values())
 

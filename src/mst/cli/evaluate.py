@@ -22,6 +22,7 @@ def evaluate(
     batch_size: int = 256,
     max_images: int | None = None,
     masking_ratio: float | None = None,
+    mask_sites: tuple[str, ...] | None = None,
     seed: int = 0,
     device: str = "auto",
     num_workers: int = 0,
@@ -40,7 +41,9 @@ def evaluate(
         output: folder for the results.
         batch_size: images at once.
         max_images: use the first so many test images only.
-        masking_ratio: other than the checkpoint's, at its mask sites.
+        masking_ratio: other than the checkpoint's.
+        mask_sites: where that ratio acts, and nowhere else: all, attention, mlp, a role or a glob of site names; by
+            default where the checkpoint masks.
         seed: of the masks.
         device: auto, cpu, cuda, cuda:1, mps, ...
         num_workers: processes that prepare images.
@@ -49,7 +52,16 @@ def evaluate(
     settings = dict(locals())
     prepare_output(output)
     opened = open_run(
-        checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device, num_workers, on_bad_image
+        checkpoint,
+        dataset,
+        data_path,
+        batch_size,
+        max_images,
+        masking_ratio,
+        device,
+        num_workers,
+        on_bad_image,
+        mask_sites,
     )
     report_evaluation(opened, output, settings, seed)
 
@@ -66,12 +78,15 @@ def report_evaluation(opened: OpenedRun, output: Path, settings: Mapping[str, An
         "ann_accuracy": result.accuracy,
         "ann_top5_accuracy": result.top5_accuracy,
         "num_images": result.num_images,
+        "quanta_per_neuron": result.quanta_per_neuron,
+        "quanta_per_image": result.quanta_per_image,
         "images_per_second": result.num_images / seconds,
     }
     top1, top5 = 100 * result.accuracy, 100 * result.top5_accuracy
     console.print(
         f"ANN on {opened.data.info.name}: top-1 {top1:.2f} %, top-5 {top5:.2f} %, {result.num_images} images, "
-        f"{result.num_images / seconds:,.0f} images/s",
+        f"{result.num_images / seconds:,.0f} images/s; its activations are {result.quanta_per_image:,.0f} quanta per "
+        f"image, {result.quanta_per_neuron:.2f} per neuron",
         highlight=False,
     )
     record = run_record("evaluate", settings, figures, seed=seed, **opened.facts())

@@ -33,7 +33,7 @@ def import_weights(
     img_size: int | None = None,
     num_levels: int = 16,
     masking_ratio: float = 0.0,
-    mask_sites: tuple[str, ...] = ("query", "key", "attention"),
+    mask_sites: tuple[str, ...] = ("attention",),
     mlp_batch_norm: bool | None = None,
     dataset: str | None = None,
     data_path: Path | None = None,
@@ -61,7 +61,7 @@ def import_weights(
         img_size: pixels; by default what the weights tell, or the smallest that their windows allow.
         num_levels: L: the released weights were trained with 16.
         masking_ratio: fraction dropped: what the weights were trained with, or are to be trained with; in [0, 1).
-        mask_sites: where; any of query, key, attention, mlp.
+        mask_sites: where: attention, mlp, all, a role or a glob of site names.
         mlp_batch_norm: for a Swin: give the MLP BatchNorms of its own; it has none by default.
         dataset: name of the data set they were trained on, or are to be trained on.
         data_path: for a Swin: folder with the data set's files.

@@ -36,6 +36,7 @@ def measure(
     steps_per_chunk: int | None = None,
     max_images: int | None = None,
     masking_ratio: float | None = None,
+    mask_sites: tuple[str, ...] | None = None,
     seed: int = 0,
     device: str = "auto",
     num_workers: int = 0,
@@ -60,7 +61,9 @@ def measure(
         batch_size: images at once; more may pay on a GPU, fewer need less memory.
         steps_per_chunk: time steps computed at once; changes the speed, and the result by float32 rounding only.
         max_images: use the first so many test images only.
-        masking_ratio: other than the checkpoint's, at its mask sites.
+        masking_ratio: other than the checkpoint's.
+        mask_sites: where that ratio acts, and nowhere else: all, attention, mlp, a role or a glob of site names; by
+            default where the checkpoint masks.
         seed: of the masks.
         device: auto, cpu, cuda, cuda:1, mps, ...
         num_workers: processes that prepare images.
@@ -70,7 +73,16 @@ def measure(
     prepare_output(output)
     constants = EnergyConstants(mac_pj, ac_pj, _source(mac_pj, ac_pj))
     opened = open_run(
-        checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device, num_workers, on_bad_image
+        checkpoint,
+        dataset,
+        data_path,
+        batch_size,
+        max_images,
+        masking_ratio,
+        device,
+        num_workers,
+        on_bad_image,
+        mask_sites,
     )
     simulated = run_both(opened, time_steps, coding, steps_per_chunk, seed)
     if not is_main_process():

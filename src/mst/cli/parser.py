@@ -14,8 +14,10 @@ from jsonargparse import CLI, ArgumentParser
 from mst.data import nearest_name
 from mst.recipes import recipe_names, recipe_path
 
-LIST_OPTIONS = ("model_options.depths", "model_options.num_heads")
-"""Options that take a list and whose type the signature does not show."""
+FREE_OPTIONS = "model_kwargs."
+"""Options whose types the signature does not show: what has a comma is a list, and so are these."""
+
+LIST_KWARGS = ("model_kwargs.depths", "model_kwargs.num_heads")
 
 OPTIONS_FILE = "options.json"
 """What `mst train` was called with, in its output folder; `--resume` reads it."""
@@ -102,9 +104,12 @@ def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
         name = name.replace("-", "_")
         if types.get(name) == "bool" and not equals and (not rest or rest[0].lower() not in ("true", "false")):
             rest.insert(0, "true")
-        if (types.get(name, "").startswith("tuple[") or name in LIST_OPTIONS) and (equals or rest):
-            value = value if equals else rest.pop(0)
-            value, equals = value if value.startswith("[") else f"[{value}]", "="
+        is_free = name.startswith(FREE_OPTIONS)
+        if (types.get(name, "").startswith("tuple[") or is_free) and (equals or rest):
+            value, equals = value if equals else rest.pop(0), "="
+            is_list = not is_free or "," in value or name in LIST_KWARGS
+            if is_list and not value.startswith("["):
+                value = f"[{value}]"
         if name == "config" and (equals or rest):
             value = _config(value if equals else rest.pop(0))
             equals = "="

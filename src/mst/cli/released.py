@@ -138,7 +138,7 @@ def _train(settings: Settings) -> Path:
     train(
         output=settings.output,
         model=BASE_MODEL,
-        model_options=settings.model_options(),
+        model_kwargs=settings.model_kwargs(),
         init_from=_start(settings),
         masking_ratio=settings.masking_ratio or 0.0,
         num_levels=settings["MODEL.NUM_LEVELS"],
@@ -189,8 +189,10 @@ def _load(settings: Settings, path: Path) -> tuple[MaskedSpikingTransformer, Che
         if path.suffix == ".safetensors" and _describes_itself(path):
             raise
     else:
+        if not isinstance(model, MaskedSpikingTransformer):
+            raise ValueError(f"{path} holds {type(model).__name__}; this command runs the Masked Spiking Transformer")
         if ratio is not None:
-            set_masking(model, ratio, path)
+            set_masking(model, path, ratio)
         return model, info
     if ratio is None:
         remark(f"{path} stores no masking ratio and none is given: 0 is assumed (--masking_ratio)")
@@ -230,9 +232,11 @@ def _throughput(settings: Settings) -> None:
     if settings.weights is not None:
         model, _ = _load(settings, settings.weights)
     else:
-        options = settings.model_options() | {"num_classes": data.info.num_classes, "in_chans": data.info.in_chans}
+        options = settings.model_kwargs() | {"num_classes": data.info.num_classes, "in_chans": data.info.in_chans}
         options |= {"num_levels": settings["MODEL.NUM_LEVELS"], "masking_ratio": settings.masking_ratio or 0.0}
-        model = create_model(BASE_MODEL, **options)
+        built = create_model(BASE_MODEL, **options)
+        assert isinstance(built, MaskedSpikingTransformer)
+        model = built
     count = settings["DATA.BATCH_SIZE"]
     images = [data.test[index % len(data.test)][0] for index in range(count)]
     rate = measure_throughput(model.to(device), torch.stack(images).to(device))

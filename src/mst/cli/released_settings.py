@@ -175,7 +175,7 @@ class Settings:
         Raises:
             ValueError: it is not.
         """
-        said = {**self.model_options(), "num_levels": self["MODEL.NUM_LEVELS"]}
+        said = {**self.model_kwargs(), "num_levels": self["MODEL.NUM_LEVELS"]}
         for key in sorted(self.asked):
             name = "absolute_position_embedding" if key == "MODEL.MST.APE" else key.rpartition(".")[2].lower()
             is_size = key.startswith("MODEL.MST.") or key in (
@@ -187,7 +187,7 @@ class Settings:
             if is_size and said[name] != actual:
                 raise ValueError(f"{key} is {said[name]}, but {weights} holds a network with {actual}")
 
-    def model_options(self) -> dict[str, Any]:
+    def model_kwargs(self) -> dict[str, Any]:
         """Fields of MSTConfig."""
         sizes = {
             name: self[f"MODEL.MST.{name.upper()}"]

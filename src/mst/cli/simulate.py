@@ -20,9 +20,9 @@ from mst.report import (
     write_run_record,
 )
 from mst.simulate import SimulationResult, simulate_dataset
-from mst.train import evaluate_dataset, is_main_process, share_of
+from mst.train import Evaluation, evaluate_dataset, is_main_process, share_of
 
-from .common import OpenedRun, console, masking_ratio_of, open_run, prepare_output, print_files, progress_bar
+from .common import OpenedRun, console, masking_ratio_of, open_run, prepare_output, print_files, progress_bar, remark
 
 
 def simulate(
@@ -36,6 +36,7 @@ def simulate(
     steps_per_chunk: int | None = None,
     max_images: int | None = None,
     masking_ratio: float | None = None,
+    mask_sites: tuple[str, ...] | None = None,
     seed: int = 0,
     device: str = "auto",
     num_workers: int = 0,
@@ -60,7 +61,9 @@ def simulate(
         batch_size: images at once; more may pay on a GPU, fewer need less memory.
         steps_per_chunk: time steps computed at once; changes the speed, and the result by float32 rounding only.
         max_images: use the first so many test images only.
-        masking_ratio: other than the checkpoint's, at its mask sites.
+        masking_ratio: other than the checkpoint's.
+        mask_sites: where that ratio acts, and nowhere else: all, attention, mlp, a role or a glob of site names; by
+            default where the checkpoint masks.
         seed: of the masks.
         device: auto, cpu, cuda, cuda:1, mps, ...
         num_workers: processes that prepare images.
@@ -69,7 +72,16 @@ def simulate(
     settings = dict(locals())
     prepare_output(output)
     opened = open_run(
-        checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device, num_workers, on_bad_image
+        checkpoint,
+        dataset,
+        data_path,
+        batch_size,
+        max_images,
+        masking_ratio,
+        device,
+        num_workers,
+        on_bad_image,
+        mask_sites,
     )
     report_simulation(opened, output, settings, time_steps, coding, steps_per_chunk, seed)
 
@@ -116,22 +128,29 @@ def report_simulation(
 
 @dataclass(frozen=True)
 class Simulated:
-    """An SNN's run, and the accuracy of its ANN (a fraction) on the same images with masks of the same seed."""
+    """An SNN's run, and its ANN's on the same images with masks of the same seed."""
 
     result: SimulationResult
-    ann_accuracy: float
+    evaluation: Evaluation
+
+    @property
+    def ann_accuracy(self) -> float:
+        """A fraction."""
+        return self.evaluation.accuracy
 
 
 def run_both(opened: OpenedRun, time_steps: int, coding: Coding, steps_per_chunk: int | None, seed: int) -> Simulated:
     """Evaluate the ANN, convert it, simulate the SNN on the same images."""
     if time_steps < 1:
         raise ValueError(f"time_steps (T) must be at least 1, got {time_steps}")
-    snn = convert(opened.model, coding)
+    snn = convert(opened.model, coding, opened.images[0][0][None])
+    for said in snn.remarks:
+        remark(said)
     batches: dict[str, Any] = {"batch_size": opened.batch_size, "num_workers": opened.num_workers}
-    ann_accuracy = evaluate_dataset(opened.model, opened.images, seed=seed, **batches).accuracy
+    evaluation = evaluate_dataset(opened.model, opened.images, seed=seed, **batches)
     own_image_steps = len(share_of(opened.num_images)) * time_steps
     with progress_bar(f"simulating {time_steps} steps", own_image_steps, "image-steps") as advance:
         result = simulate_dataset(
             snn, opened.images, time_steps, steps_per_chunk=steps_per_chunk, seed=seed, progress=advance, **batches
         )
-    return Simulated(result, ann_accuracy)
+    return Simulated(result, evaluation)

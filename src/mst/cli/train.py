@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from mst.data import AugmentConfig, BadImages, DataSplits, Interpolation, load_dataset
-from mst.models import CheckpointInfo, MaskedSpikingTransformer, create_model, load_initial_weights
+from mst.models import CheckpointInfo
 from mst.report import run_record, write_json, write_run_record
 from mst.train import (
     EpochRecord,
@@ -24,7 +25,8 @@ from mst.train import (
 )
 from mst.train import train as train_model
 
-from .common import CALIBRATION_IMAGES, calibrate_on, console, prepare_output, print_files, progress_bar, remark
+from .common import console, prepare_output, print_files, progress_bar, remark
+from .network import QuantizeConfig, build_network, image_size_option, start_from
 from .parser import OPTIONS_FILE
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -33,14 +35,17 @@ SECONDS_BETWEEN_LINES = 5.0
 def train(
     output: Path = Path("runs/train"),
     model: str = "mst_nano_patch2_window2_8",
-    model_options: dict[str, Any] | None = None,
+    model_kwargs: dict[str, Any] | None = None,
+    pretrained: bool = False,
     init_from: str | None = None,
     calibration_images: int | None = None,
     masking_ratio: float = 0.0,
-    mask_sites: tuple[str, ...] = ("query", "key", "attention"),
+    mask_sites: tuple[str, ...] | None = None,
     num_levels: int = 16,
+    quantize: QuantizeConfig = QuantizeConfig(),  # noqa: B008 (frozen)
     dataset: str = "digits",
     data_path: Path | None = None,
+    train_images: int | None = None,
     interpolation: Interpolation = "bicubic",
     crop_ratio: float | None = None,
     cache_images: bool = False,
@@ -49,27 +54,32 @@ def train(
     on_bad_image: BadImages = "fail",
     resume: bool = False,
 ) -> None:
-    """Train an ANN with quantised activations and, if asked, random spike masking.
+    """Train an ANN with quantised activations and, if asked, random spike masking: an MST, or any network of timm or
+    torchvision with activations like ReLU.
 
     Writes last.safetensors and best.safetensors (best on the test split), the training state for --resume,
     TensorBoard logs and run_record.json. SIGTERM and Ctrl-C write the training state before they end the command.
     On several devices: torchrun --nproc_per_node 8 -m mst train ...
 
     Example: mst train --config digits-mst-masked --output runs/masked
+    Example: mst train --model resnet18.a1_in1k --pretrained --dataset cifar10 --output runs/resnet
 
     Args:
         output: folder for everything this run writes.
-        model: registered name.
-        model_options: further fields of MSTConfig, for example --model-options.embed_dim 64.
-        init_from: weights to start from: a checkpoint, released .pth weights, or those of a Swin Transformer (a file,
-            or timm:swin_tiny_patch4_window7_224, which is downloaded). A head for other classes starts anew.
-        calibration_images: training images that set statistics and thresholds where the start is a Swin; 256 by
-            default.
+        model: an MST by its registered name, any name of timm, or torchvision:NAME.
+        model_kwargs: how to build it, for example --model-kwargs.depths 2,2 or --model-kwargs.width 16.
+        pretrained: start from the weights that timm or torchvision publish under this name, which are downloaded.
+        init_from: weights to start from: a checkpoint, released .pth weights, those of a Swin Transformer (a file,
+            or timm:swin_tiny_patch4_window7_224, which is downloaded), or of the same network. A head for other classes
+            starts anew.
+        calibration_images: training images that set thresholds where the start brings none; 256 by default.
         masking_ratio: fraction of the spikes dropped at the mask sites, in [0, 1).
-        mask_sites: where to mask; any of query, key, attention, mlp.
+        mask_sites: where to mask: all, attention (the default for an MST), mlp, a role, or a glob of site names.
         num_levels: L, quantisation levels of every activation.
+        quantize: how to quantise a network that is no MST.
         dataset: name; `mst datasets` lists them.
         data_path: folder with the data set's files; without it the usual places are looked through.
+        train_images: use so many training images only, evenly taken.
         interpolation: where images are resized: bicubic, bilinear or nearest.
         crop_ratio: test images are resized to the network's size / crop_ratio, then their centre is cut out; by default
             7/8 for photographs of many sizes and 1 for others.
@@ -87,36 +97,24 @@ def train(
         resume = False
     if not resume and not has_training_state(output) and is_main_process():
         write_json(output / OPTIONS_FILE, {**settings, "resume": False})
-    options = dict(model_options or {})
-    taken = {"masking_ratio", "mask_sites", "num_levels", "num_classes", "in_chans"} & options.keys()
-    if taken:
-        raise ValueError(
-            f"model_options may not hold {', '.join(sorted(taken))}: masking_ratio, mask_sites and num_levels are "
-            "options of their own, num_classes and in_chans follow from the data set"
-        )
-    img_size = options.pop("img_size", None)
     with one_process_first():
         splits = load_dataset(
-            dataset, data_path, img_size=img_size, interpolation=interpolation, crop_ratio=crop_ratio, augment=augment,
-            on_bad_image=on_bad_image, cache_images=cache_images,
+            dataset, data_path, img_size=image_size_option(model, model_kwargs), interpolation=interpolation,
+            crop_ratio=crop_ratio, augment=augment, on_bad_image=on_bad_image, cache_images=cache_images,
         )  # fmt: skip
-    options |= {
-        "img_size": splits.preprocessing.img_size,
-        "in_chans": splits.preprocessing.in_chans,
-        "num_classes": splits.info.num_classes,
-        "masking_ratio": masking_ratio,
-        "mask_sites": tuple(mask_sites),
-        "num_levels": num_levels,
-    }
+    if train_images is not None:
+        splits = splits.with_train_images(train_images)
     torch.manual_seed(train.seed)
-    network = create_model(model, **options)
-    if init_from is None and calibration_images is not None:
-        raise ValueError("calibration_images has no effect without init_from")
-    if init_from is not None and not resume:
-        _initialise(network, init_from, splits, calibration_images)
+    network = build_network(
+        model, model_kwargs, splits, num_levels=num_levels, masking_ratio=masking_ratio, mask_sites=mask_sites,
+        quantize=quantize, pretrained=pretrained and not resume,
+    )  # fmt: skip
+    if not resume:
+        start_from(network, init_from, pretrained, splits, calibration_images, quantize)
     provenance = {
         "model": model,
         "init_from": init_from,
+        "pretrained": pretrained,
         "augment": asdict(augment),
         "data_fingerprint": splits.fingerprint,
     }
@@ -143,25 +141,9 @@ def train(
     print_files(result.last_checkpoint, result.best_checkpoint, write_run_record(output, record))
 
 
-def _initialise(
-    network: MaskedSpikingTransformer, source: str, splits: DataSplits, calibration_images: int | None
-) -> None:
-    """Fill `network` with the weights of `source`, and say what came of it."""
-    start = load_initial_weights(network, source)
-    said = f"starting from {source}" + (
-        "" if start.head_kept else "; its head is for other classes, so a new one starts"
-    )
-    if start.kind == "swin":
-        count = calibrate_on(network, splits, CALIBRATION_IMAGES if calibration_images is None else calibration_images)
-        said += f"; a Swin: statistics and thresholds are set from {count} training images"
-    elif calibration_images is not None:
-        raise ValueError(f"calibration_images has no effect: {source} is no Swin and brings thresholds of its own")
-    remark(said)
-
-
 def _train_with_progress(
     title: str,
-    network: MaskedSpikingTransformer,
+    network: nn.Module,
     splits: DataSplits,
     output: Path,
     config: TrainConfig,

@@ -7,6 +7,7 @@ from .measure import measure
 from .parser import Verbs
 from .quickstart import quickstart
 from .simulate import simulate
+from .sweep import sweep
 from .train import train
 
 VERBS: Verbs = {
@@ -14,6 +15,7 @@ VERBS: Verbs = {
     "evaluate": evaluate,
     "simulate": simulate,
     "measure": measure,
+    "sweep": sweep,
     "import": import_weights,
     "datasets": datasets,
     "quickstart": quickstart,

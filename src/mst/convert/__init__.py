@@ -1,5 +1,18 @@
 """An ANN with quantised activations comes in; a spiking network and the account of its conversion go out."""
 
-from .conversion import CODINGS, Coding, SiteConversion, SpikingNetwork, convert
+from .conversion import CODINGS, Coding, ConversionError, SiteConversion, SpikingNetwork, convert
+from .dataflow import Call, Dataflow, Flow, Obstacle, watch
 
-__all__ = ["CODINGS", "Coding", "SiteConversion", "SpikingNetwork", "convert"]
+__all__ = [
+    "CODINGS",
+    "Call",
+    "Coding",
+    "ConversionError",
+    "Dataflow",
+    "Flow",
+    "Obstacle",
+    "SiteConversion",
+    "SpikingNetwork",
+    "convert",
+    "watch",
+]

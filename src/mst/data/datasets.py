@@ -17,7 +17,7 @@ from .cifar import CIFAR10_FORMAT, CIFAR100_FORMAT, CifarFormat, find_cifar, loa
 from .fashion_mnist import DEFAULT_DATA_PATH, find_fashion_mnist, load_fashion_mnist
 from .image_files import HUGGING_FACE, find_image_splits, open_image_files
 from .preprocessing import AugmentConfig, Interpolation, Preprocessing, Transform
-from .splits import BadImages, ImageDataset, RawSplit, StoredImages, fingerprint
+from .splits import BadImages, ImageDataset, PartOfSplit, RawSplit, StoredImages, fingerprint
 
 FOLDER = "folder:"
 """Prefix of a data set that is a user's own folder of images."""
@@ -60,6 +60,19 @@ class DataSplits:
     train: ImageDataset
     test: ImageDataset
     fingerprint: str
+
+    def with_train_images(self, count: int) -> DataSplits:
+        """The same data set with so many training images, evenly taken, always the same ones.
+
+        Raises:
+            ValueError: fewer than 1, or more than there are.
+        """
+        whole = self.train.raw
+        if not 1 <= count <= len(whole):
+            raise ValueError(f"train_images must be from 1 to the {len(whole)} that {self.info.name} has, got {count}")
+        part = PartOfSplit(whole, [index * len(whole) // count for index in range(count)])
+        train = ImageDataset(part, self.train.transform, self.train.on_bad_image, replace_bad=True)
+        return replace(self, train=train, fingerprint=fingerprint(part, self.test.raw))
 
     def without_augmentation(self) -> ImageDataset:
         """The training split as the test split is read."""

@@ -121,6 +121,24 @@ class ImageFiles:
             digest.update(f"{self.reader.filename(at)}\n".encode())
 
 
+@dataclass(frozen=True)
+class PartOfSplit:
+    """Some images of a split."""
+
+    whole: RawSplit
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, index: int) -> tuple[Tensor | Image.Image, int]:
+        return self.whole.read(self.indices[index])
+
+    def update_fingerprint(self, digest: hashlib._Hash) -> None:
+        self.whole.update_fingerprint(digest)
+        digest.update(f"{list(self.indices)}".encode())
+
+
 class ImageDataset(Dataset[tuple[Tensor, int]]):
     """One split with its transform: index -> (image float32 [C, height, width], label).
 

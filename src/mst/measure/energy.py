@@ -33,6 +33,7 @@ HOROWITZ_45NM_FP32 = EnergyConstants(4.6, 0.9, "45 nm CMOS, 32-bit floating poin
 ASSUMPTIONS = (
     "An operation whose input is spikes costs one AC per recorded spike and output that the spike reaches.",
     "A masked (dropped) spike reaches nothing.",
+    "Average pooling costs nothing: each spike that it passes on is counted at the map behind it.",
     "In q·kᵀ each query spike is added against every key of its window; in softmax·v each value spike is added "
     "for every query of its window.",
     "Operations on analog values cost their dense MACs at every step: patch embedding (the image is presented at "
@@ -123,10 +124,15 @@ def estimate_energy(result: SimulationResult, constants: EnergyConstants = HOROW
         constants: energy per operation.
 
     Raises:
-        ValueError: the simulation recorded no operations.
+        ValueError: the simulation recorded no operations, or there are some whose cost is not known.
 
     Source: Horowitz, "Computing's energy problem", ISSCC 2014, for the constants.
     """
+    if result.uncounted:
+        raise ValueError(
+            f"the cost of these is not known: {', '.join(result.uncounted)}; make each an nn.Linear, nn.Conv2d, "
+            "nn.Softmax or mst.ActivationProduct, so that its operations are counted"
+        )
     if not result.operations:
         raise ValueError("the simulation recorded no operations; run mst.simulate with record_operations=True")
     rows = tuple(_row(count, result, constants) for count in result.operations)

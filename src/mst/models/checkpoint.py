@@ -16,12 +16,19 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mst.data import Preprocessing
-from mst.neurons import name_sites
+from mst.neurons import check_masking_ratio, name_sites
 
+from .foreign import TORCHVISION, architecture
 from .mst import MaskedSpikingTransformer, MSTConfig
+from .quantization import note_quantization, quantization_of, shape_thresholds
+from .registry import quantize_named
 
 FORMAT_VERSION = 1
-ARCHITECTURE = "mst"
+OWN = "own"
+"""Architecture of a network that only its user can build."""
+
+ARCHITECTURES = ("mst", "timm", "torchvision", OWN)
+
 _HEADER_KEY = "mst"
 
 
@@ -43,7 +50,7 @@ def save_checkpoint(model: nn.Module, path: str | Path, info: CheckpointInfo | N
     """Write `model` and its description. The file appears whole or not at all.
 
     Args:
-        model: a `MaskedSpikingTransformer`.
+        model: a `MaskedSpikingTransformer`, or what `quantize` returned.
         path: ends in .safetensors; its folder is made if need be.
         info: data set, preprocessing, provenance.
 
@@ -54,17 +61,35 @@ def save_checkpoint(model: nn.Module, path: str | Path, info: CheckpointInfo | N
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"a checkpoint is a .safetensors file, got {path.name!r}")
-    if not isinstance(model, MaskedSpikingTransformer):
-        raise ValueError(f"save_checkpoint takes an ANN in MST form, got {type(model).__name__}")
     header = {
         "format_version": FORMAT_VERSION,
-        "architecture": ARCHITECTURE,
-        "config": asdict(model.config),
+        **describe_model(model),
         "masking_ratios": {name: site.masking_ratio for name, site in name_sites(model).items()},
         **asdict(info or CheckpointInfo()),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, {_HEADER_KEY: json.dumps(header)}))
+
+
+def describe_model(model: nn.Module) -> dict[str, Any]:
+    """All that is needed to build `model` again but its weights, as plain values.
+
+    Raises:
+        ValueError: it is neither an MST nor quantised by `quantize`.
+    """
+    if isinstance(model, MaskedSpikingTransformer):
+        return {"architecture": "mst", "config": asdict(model.config)}
+    noted = quantization_of(model)
+    if noted is None:
+        raise ValueError(
+            f"{type(model).__name__} is neither a Masked Spiking Transformer nor quantised by mst.quantize, so it "
+            "cannot be described"
+        )
+    config = asdict(noted)
+    network = config.pop("architecture")
+    if network is None:
+        return {"architecture": OWN, "config": {**config, "class": type(model).__name__}}
+    return {"architecture": network.pop("library"), "config": {**config, "network": network}}
 
 
 def write_atomically(
@@ -110,25 +135,52 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def load_checkpoint(path: str | Path) -> MaskedSpikingTransformer:
+def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     """Rebuild the model of a checkpoint, masking included, in evaluation mode.
+
+    Args:
+        path: of a .safetensors file that `save_checkpoint` wrote.
+        model: for a network of your own, the same network as it was when saved, quantised; it is filled and returned.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged, is no checkpoint of ours, or was written by a newer version.
+        ValueError: the file is damaged, is no checkpoint of ours, was written by a newer version, or needs `model`.
     """
     header = _read_header(Path(path))
+    if header["architecture"] == OWN and model is None:
+        kind = header.get("config", {}).get("class")
+        raise ValueError(
+            f"{path} holds a network of the user's own ({kind}); build and quantise it, then "
+            "mst.load_checkpoint(path, model=...)"
+        )
     try:
-        model = MaskedSpikingTransformer(MSTConfig(**header["config"])).eval()
-        sites = name_sites(model)
-        for name, ratio in header["masking_ratios"].items():
-            sites[name].masking_ratio = float(ratio)
         with safe_open(str(path), "pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+        if model is None:
+            model = _build(header, state)
+        else:
+            shape_thresholds(model, state)
+        sites = name_sites(model.eval())
+        for name, ratio in header["masking_ratios"].items():
+            sites[name].masking_ratio = check_masking_ratio(ratio)
         floating = [tensor.dtype for tensor in state.values() if tensor.is_floating_point()]
         model.to(floating[0] if floating else torch.float32).load_state_dict(state)
     except (SafetensorError, RuntimeError, TypeError, KeyError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: the weights and the description do not fit each other: {error}") from error
+    return model
+
+
+def _build(header: dict[str, Any], state: dict[str, torch.Tensor]) -> nn.Module:
+    """The network that the header describes, its weights still to be loaded."""
+    config = dict(header["config"])
+    if header["architecture"] == "mst":
+        return MaskedSpikingTransformer(MSTConfig(**config))
+    network = config["network"]
+    prefix = TORCHVISION if header["architecture"] == "torchvision" else ""
+    of = architecture(prefix + str(network["name"]), network["options"], bool(network["small_stem"]))
+    model = quantize_named(of, config["num_levels"], config["max_pool"], tuple(config["also"]), state=state)
+    shape = config["image_shape"]
+    note_quantization(model, image_shape=None if shape is None else tuple(shape), num_classes=config["num_classes"])
     return model
 
 
@@ -167,9 +219,9 @@ def _read_header(path: Path) -> dict[str, Any]:
         version = header["format_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: its description is damaged: {error}") from error
-    if header.get("architecture") != ARCHITECTURE:
+    if header.get("architecture") not in ARCHITECTURES:
         raise ValueError(
-            f"{path} holds the architecture {header.get('architecture')!r}; this mst reads {ARCHITECTURE!r}"
+            f"{path} holds the architecture {header.get('architecture')!r}; this mst reads {', '.join(ARCHITECTURES)}"
         )
     if version != FORMAT_VERSION:
         raise ValueError(f"{path} has checkpoint format {version}; this mst reads format {FORMAT_VERSION}")

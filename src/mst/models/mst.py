@@ -21,11 +21,10 @@ from mst.neurons import QCFS, check_masking_ratio, name_sites
 
 from .geometry import StageGeometry, stage_geometries
 from .layers import ActivationProduct, AddConstant, TokenBatchNorm, checkpoint_forward
+from .masking import mask_spikes
 
-MASK_SITES = ("query", "key", "attention", "mlp")
-"""Where random spike masking can act: q, k, the attention scores (released code) and the MLP input (paper)."""
-
-RELEASED_MASK_SITES = ("query", "key", "attention")
+RELEASED_MASK_SITES = ("attention",)
+"""Where the released code masks: the queries, the keys and the attention scores."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class MSTConfig:
         num_levels: L of every QCFS.
         threshold: initial λ of every QCFS.
         masking_ratio: p at the mask sites, in [0, 1).
-        mask_sites: subset of `MASK_SITES`.
+        mask_sites: where; groups, roles or globs of site names, see `select_sites`.
         drop_path_rate: stochastic depth of the last block; earlier ones rise linearly to it.
         grad_checkpointing: recompute blocks in the backward pass; saves memory, costs about a third more time.
         weight_init: "fan_in" draws linear weights with variance 1/fan-in, which a network with quantised
@@ -81,9 +80,6 @@ class MSTConfig:
     def __post_init__(self) -> None:
         self._check_types()
         check_masking_ratio(self.masking_ratio)
-        unknown = [site for site in self.mask_sites if site not in MASK_SITES]
-        if unknown:
-            raise ValueError(f"unknown mask sites {unknown}; choose from {list(MASK_SITES)}")
         if self.masking_ratio > 0 and not self.mask_sites:
             raise ValueError(f"masking_ratio {self.masking_ratio} has no effect without mask_sites")
         if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
@@ -138,9 +134,8 @@ class MSTConfig:
         return stage_geometries(self.image_shape, self.patch_size, self.window_size, len(self.depths))
 
     def site(self, role: str) -> QCFS:
-        """A new site for `role`, masked if the configuration masks that role."""
-        ratio = self.masking_ratio if role in self.mask_sites else 0.0
-        return QCFS(self.num_levels, self.threshold, ratio, role)
+        """A new site for `role`; masks come once all sites are there."""
+        return QCFS(self.num_levels, self.threshold, role=role)
 
 
 # ------------------------------------------------------------------------------------ tensor functions
@@ -222,7 +217,7 @@ class WindowAttention(nn.Module):
         self.k_if = config.site("key")
         self.v_if = config.site("value")
         self.query_key = ActivationProduct(transpose_right=True, scale=(dim // num_heads) ** -0.5)
-        self.attn_if = config.site("attention")
+        self.attn_if = config.site("scores")
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, num_heads))
         self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
         self.add_position_bias = AddConstant()
@@ -401,6 +396,8 @@ class MaskedSpikingTransformer(nn.Module):
         self.head = nn.Linear(self.num_features, config.num_classes) if config.num_classes else nn.Identity()
         self.init_weights()
         name_sites(self)
+        if config.mask_sites:  # also without masks: a selection that means nothing is refused at once
+            mask_spikes(self, config.masking_ratio, config.mask_sites)
 
     def init_weights(self) -> None:
         """Draw the weights anew, as `config.weight_init` says; biases 0, position tables std 0.02."""

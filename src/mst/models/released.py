@@ -186,6 +186,7 @@ def copy_weights(
     may_lack: Collection[str] = (),
     new_head: bool = True,
     problems: Sequence[str] = (),
+    head: Collection[str] = ("head.weight", "head.bias"),
 ) -> bool:
     """Copy `state` into the tensors `ours` of the same names; nothing is copied unless everything fits.
 
@@ -196,6 +197,7 @@ def copy_weights(
         may_lack: names that `state` need not have.
         new_head: leave the head alone where the numbers of classes differ, or `state` has none.
         problems: others that were found already.
+        head: names of the head's tensors.
 
     Returns:
         Whether the head was copied too.
@@ -203,11 +205,11 @@ def copy_weights(
     Raises:
         ValueError: missing, unexpected or misshapen tensors; all listed.
     """
-    head = {name for name in {*ours, *state} if name in ("head.weight", "head.bias")}
+    heads = {name for name in {*ours, *state} if name in head}
     keep_head = new_head and any(
-        name not in state or name not in ours or state[name].shape != ours[name].shape for name in head
+        name not in state or name not in ours or state[name].shape != ours[name].shape for name in heads
     )
-    skipped = head if keep_head else set()
+    skipped = heads if keep_head else set()
     found = list(problems)
     found += [f"missing {name}" for name in ours if name not in state and name not in may_lack and name not in skipped]
     found += [f"unexpected {name}" for name in state if name not in ours and name not in skipped]

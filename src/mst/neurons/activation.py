@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .functional import check_masking_ratio, mask_spikes, qcfs
+from .functional import check_masking_ratio, drop_spikes, qcfs
 from .run_state import current_run
 
 
@@ -19,7 +19,8 @@ class QCFS(nn.Module):
 
     Args:
         num_levels: L >= 1.
-        threshold: initial λ > 0, in units of the input.
+        threshold: initial λ > 0, in units of the input: a number, or a tensor that broadcasts to the input (one value
+            per channel: [C, 1, 1] before [B, C, height, width], [C] before [B, ..., C]).
         masking_ratio: p, fraction dropped, in [0, 1).
         role: what the site is in its network ("query", "key", ...), for choosing sites by kind.
 
@@ -30,18 +31,20 @@ class QCFS(nn.Module):
     """
 
     def __init__(
-        self, num_levels: int = 16, threshold: float = 2.0, masking_ratio: float = 0.0, role: str = ""
+        self, num_levels: int = 16, threshold: float | Tensor = 2.0, masking_ratio: float = 0.0, role: str = ""
     ) -> None:
         super().__init__()
         if num_levels < 1:
             raise ValueError(f"num_levels must be at least 1, got {num_levels}")
-        if not threshold > 0:
+        is_positive = bool((threshold > 0).all()) if isinstance(threshold, Tensor) else threshold > 0
+        if not is_positive:
             raise ValueError(f"threshold must be above 0, got {threshold}")
         self.num_levels = num_levels
         self.masking_ratio = check_masking_ratio(masking_ratio)
         self.role = role
         self.site = ""
-        self.threshold = nn.Parameter(torch.full((1,), float(threshold)))
+        initial = threshold.detach().clone() if isinstance(threshold, Tensor) else torch.full((1,), float(threshold))
+        self.threshold = nn.Parameter(initial)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: any shape [B, ...] -> same shape, values in {0, λ/L, ..., λ}."""
@@ -53,7 +56,7 @@ class QCFS(nn.Module):
             keep = torch.empty_like(y, dtype=torch.bool).bernoulli_(1.0 - self.masking_ratio)
         else:
             keep = run.keep_mask(y, self.masking_ratio, self.site, run.step)
-        return mask_spikes(y, keep)
+        return drop_spikes(y, keep)
 
     def extra_repr(self) -> str:
         return f"num_levels={self.num_levels}, masking_ratio={self.masking_ratio}, role={self.role!r}"

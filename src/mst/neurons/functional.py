@@ -183,7 +183,7 @@ def count_spikes(spikes: Tensor) -> Tensor:
 # ----------------------------------------------------------------------------- random spike masking
 
 
-def mask_spikes(spikes: Tensor, keep: Tensor) -> Tensor:
+def drop_spikes(spikes: Tensor, keep: Tensor) -> Tensor:
     """Random spike masking: spikes · keep, without rescaling by 1/(1 - p).
 
     Args:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .activation import QCFS
-from .functional import MIN_THRESHOLD, count_spikes, if_run_, initial_membrane_potential, mask_spikes
+from .functional import MIN_THRESHOLD, count_spikes, drop_spikes, if_run_, initial_membrane_potential
 from .run_state import SiteCounts, current_run
 
 
@@ -72,7 +72,7 @@ class IFNeuron(nn.Module):
         if self.masking_ratio > 0.0:
             for t, spikes in enumerate(spikes_TB):
                 keep = run.keep_mask(spikes, self.masking_ratio, self.site, run.step + t)
-                spikes_TB[t] = mask_spikes(spikes, keep)
+                spikes_TB[t] = drop_spikes(spikes, keep)
         sent = count_spikes(spikes_TB) if self.masking_ratio > 0.0 else fired
         counts.sent.append(sent)
         counts.dropped.append(fired - sent)

@@ -1,10 +1,24 @@
 """Results come in; tables, figures and records go out."""
 
 from .figures import accuracy_vs_time, energy_bars, firing_rates
-from .records import measurement_record, run_record, simulation_record, write_json, write_run_record
+from .records import measurement_record, run_record, simulation_record, write_json, write_run_record, write_text
+from .sweeps import (
+    SeedRun,
+    SweepCell,
+    SweepResult,
+    sweep_against_ratio,
+    sweep_against_time,
+    sweep_markdown,
+    sweep_pareto,
+    sweep_rows,
+    write_sweep_csv,
+)
 from .tables import accuracy_table, energy_table, operation_table, site_table, steps_shown
 
 __all__ = [
+    "SeedRun",
+    "SweepCell",
+    "SweepResult",
     "accuracy_table",
     "accuracy_vs_time",
     "energy_bars",
@@ -16,6 +30,13 @@ __all__ = [
     "simulation_record",
     "site_table",
     "steps_shown",
+    "sweep_against_ratio",
+    "sweep_against_time",
+    "sweep_markdown",
+    "sweep_pareto",
+    "sweep_rows",
     "write_json",
     "write_run_record",
+    "write_sweep_csv",
+    "write_text",
 ]

@@ -15,7 +15,7 @@ from mst.models import write_atomically
 ANN_COLOUR, SNN_COLOUR, AC_COLOUR = "#444444", "#c1440e", "#2a6f97"
 CURVE_COLOURS = ("#c1440e", "#2a6f97", "#2d7d46", "#7b4fa3", "#b8860b")
 
-_STYLE: Any = {
+FIGURE_STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -37,7 +37,7 @@ def accuracy_vs_time(
         path: of the .png.
         title: above the figure.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(FIGURE_STYLE):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = figure.subplots()
         lowest = 1.0
@@ -50,24 +50,29 @@ def accuracy_vs_time(
                 ann = 100 * ann_accuracies[label]
                 axes.axhline(ann, color=colour, linestyle="--", linewidth=1, label=f"ANN of {label}, {ann:.2f} %")
         longest = max(len(accuracy) for accuracy in curves.values())
-        if longest > 1:
-            axes.set_xscale("log", base=2)
-            ticks = [2**k for k in range(longest.bit_length()) if 2**k <= longest]
-            axes.set_xticks(ticks, [str(t) for t in ticks])
-            axes.minorticks_off()
-            axes.set_xlim(1, longest)
-        axes.set_xlabel("time steps T")
+        label_time_axis(axes, longest)
         axes.set_ylabel("test accuracy (%)")
         axes.set_ylim(max(0.0, 100 * lowest - 3), 101)
         if title:
             axes.set_title(title)
         axes.legend(loc="lower right")
-        return _save(figure, path)
+        return save_figure(figure, path)
+
+
+def label_time_axis(axes: Any, longest: int) -> None:
+    """Steps 1...T as powers of two."""
+    if longest > 1:
+        axes.set_xscale("log", base=2)
+        ticks = [2**k for k in range(longest.bit_length()) if 2**k <= longest]
+        axes.set_xticks(ticks, [str(t) for t in ticks])
+        axes.minorticks_off()
+        axes.set_xlim(1, longest)
+    axes.set_xlabel("time steps T")
 
 
 def firing_rates(rates: Mapping[str, float], mean: float, path: Path, title: str = "") -> Path:
     """Firing rate of every site, in spikes per neuron per step, sites in the order in which they fire."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(FIGURE_STYLE):
         figure = Figure(figsize=(7.2, 1.4 + 0.2 * len(rates)), layout="constrained")
         axes = figure.subplots()
         names = list(rates)
@@ -79,12 +84,12 @@ def firing_rates(rates: Mapping[str, float], mean: float, path: Path, title: str
         axes.grid(visible=False, axis="y")
         axes.set_title(title or "Firing rate by site")
         axes.legend(loc="lower right")
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def energy_bars(estimates: Mapping[str, EnergyEstimate], path: Path, title: str = "") -> Path:
     """Energy per image of SNN and ANN, split into MACs and ACs."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(FIGURE_STYLE):
         figure = Figure(figsize=(6.4, 1.6 + 0.75 * len(estimates)), layout="constrained")
         axes = figure.subplots()
         rows = [(f"SNN, {label}" if label else "SNN", e.snn, e) for label, e in estimates.items()]
@@ -105,7 +110,7 @@ def energy_bars(estimates: Mapping[str, EnergyEstimate], path: Path, title: str 
         axes.grid(visible=False, axis="y")
         axes.set_title(title or f"Energy at T = {next(iter(estimates.values())).num_steps}")
         axes.legend(loc="lower right")
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def _energy_unit(energy_pj: float) -> tuple[str, float]:
@@ -116,6 +121,7 @@ def _energy_unit(energy_pj: float) -> tuple[str, float]:
     return "pJ", 1.0
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a .png, whole or not at all."""
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
     return path

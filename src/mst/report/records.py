@@ -37,6 +37,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
         ValueError: a value that JSON has no word for.
     """
     text = json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
+    return write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write `text`, whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
     write_atomically(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
     return path
 

@@ -1,6 +1,6 @@
 """A spiking network and images come in; accuracy at every step, spikes and operations go out."""
 
-from .operations import Operation, OperationCount, conv_fan_out, trace_operations
+from .operations import Operation, OperationCount, Trace, conv_fan_out, trace_operations
 from .sharded import merge_results, simulate_dataset
 from .simulation import SimulationResult, SiteRecord, simulate
 
@@ -9,6 +9,7 @@ __all__ = [
     "OperationCount",
     "SimulationResult",
     "SiteRecord",
+    "Trace",
     "conv_fan_out",
     "merge_results",
     "simulate",

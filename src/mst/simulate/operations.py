@@ -7,19 +7,17 @@ comes from, not from what its values look like.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from mst.convert import Call, ConversionError, watch
 from mst.models.layers import ActivationProduct
-from mst.neurons import IFNeuron, RunState, count_spikes, current_run, running
+from mst.neurons import IFNeuron, RunState, count_spikes, current_run
 
 SOFTMAX_MACS_PER_ELEMENT = 3
 """exp (a table with linear interpolation), running sum, multiplication by the reciprocal: one MAC each."""
@@ -30,14 +28,6 @@ LAYER_NORM_MACS_PER_ELEMENT = 3
 BATCH_NORM_MACS_PER_ELEMENT = 1
 """One multiply-add in evaluation; none where it follows a linear map, into whose weights it folds."""
 
-_LAYOUT_ONLY = frozenset({
-    "view", "reshape", "permute", "transpose", "contiguous", "flatten", "unflatten", "roll", "unbind", "split",
-    "chunk", "squeeze", "unsqueeze", "view_as", "reshape_as", "expand", "expand_as", "cat", "concat", "stack",
-    "pad", "__getitem__", "to", "clone", "detach", "narrow", "select", "movedim", "swapaxes", "index_select",
-    "flip", "dropout", "max_pool2d", "float", "double", "half", "bfloat16", "type_as",
-})  # fmt: skip
-"""Functions that move values without computing new ones: spikes stay spikes through them."""
-
 
 @dataclass(frozen=True)
 class Operation:
@@ -47,6 +37,7 @@ class Operation:
     sources: sites whose spikes drive it; empty if its input is analog.
     dense_macs: MACs per image and step if every input counts; also what the ANN spends on an image.
     driving_input: which operand the spikes come in by; 1 for the right operand of a product.
+    pooled: how many inputs an average pool before it has put into one; their spikes add up.
     """
 
     name: str
@@ -54,6 +45,7 @@ class Operation:
     sources: tuple[str, ...]
     dense_macs: int
     driving_input: int = 0
+    pooled: int = 1
 
     @property
     def is_spike_driven(self) -> bool:
@@ -71,55 +63,21 @@ class OperationCount:
     acs_per_step: Tensor
 
 
+@dataclass(frozen=True)
+class Trace:
+    """The operations of a network, in the order in which they run.
+
+    uncounted: places where a linear map or a softmax is a function rather than a module; their cost is not known.
+    """
+
+    operations: tuple[Operation, ...]
+    uncounted: tuple[str, ...]
+
+
 # ------------------------------------------------------------------------------------------------ trace
 
 
-class _OriginMode(TorchFunctionMode):
-    """While active, remembers which tensors are spikes (of which sites) and which are outputs of a linear map."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._origins: dict[int, frozenset[str]] = {}
-        self._keep: list[Tensor] = []  # an id is unique only while its tensor lives
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if getattr(func, "__name__", "") in _LAYOUT_ONLY:
-            inputs = [a for a in _flat(args) if isinstance(a, Tensor) and a.is_floating_point()]
-            origins = [self.of(a) for a in inputs]
-            linear = [origin == _LINEAR_OUTPUT for origin in origins]
-            if origins and all(origins) and all(linear) == any(linear):
-                for out in _flat((result,)):
-                    if isinstance(out, Tensor):
-                        self.mark(out, frozenset().union(*origins))
-        return result
-
-    def of(self, tensor: Tensor) -> frozenset[str]:
-        return self._origins.get(id(tensor), frozenset())
-
-    def mark(self, tensor: Tensor, origin: frozenset[str]) -> None:
-        self._origins[id(tensor)] = origin
-        self._keep.append(tensor)
-
-
-def _flat(values: Any) -> Iterator[Any]:
-    for value in values:
-        if isinstance(value, tuple | list):
-            yield from _flat(value)
-        else:
-            yield value
-
-
-_LINEAR_OUTPUT = frozenset({"<linear output>"})
-
-
-def trace_operations(network: nn.Module, image: Tensor) -> tuple[Operation, ...]:
+def trace_operations(network: nn.Module, image: Tensor) -> Trace:
     """Run one image for one step and note each operation, its size and what drives it.
 
     Args:
@@ -127,69 +85,59 @@ def trace_operations(network: nn.Module, image: Tensor) -> tuple[Operation, ...]
         image: [1, ...], any image of the right shape.
 
     Returns:
-        The operations in the order in which they run. A BatchNorm that folds into a linear map before it is not
-        listed.
+        The operations. A BatchNorm that folds into a linear map before it is not listed.
+
+    Raises:
+        ConversionError: something on the image's way that spikes cannot carry.
     """
+    flow = watch(network, image, _OPERATIONS)
+    if flow.obstacles:
+        raise ConversionError(tuple(flow.obstacles))
+    thresholds = {m.site: m.threshold for m in network.modules() if isinstance(m, IFNeuron)}
     found: dict[str, Operation] = {}
-    mode = _OriginMode()
-    run = RunState(seed=0, batch_size=1)
-
-    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if current_run() is not run:  # another thread runs the same network
-                return
-            if isinstance(module, IFNeuron):
-                mode.mark(output, frozenset({module.site}))
-                return
-            origins = [mode.of(x) for x in inputs]
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                mode.mark(output, _LINEAR_OUTPUT)
-            operation = _describe(name, module, inputs, output, origins)
-            if operation is not None:
-                before = found.get(name)
-                macs = operation.dense_macs + (before.dense_macs if before else 0)
-                found[name] = replace(operation, dense_macs=macs)
-
-        return hook
-
-    handles = [m.register_forward_hook(note(n)) for n, m in network.named_modules() if _is_traced(m)]
-    try:
-        with torch.no_grad(), running(run), mode:
-            network(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return tuple(found.values())
+    for call in flow.calls:
+        operation = _describe(call)
+        if operation is not None and operation.pooled > 1 and not _can_be_counted(operation, call, thresholds):
+            operation = replace(operation, sources=(), pooled=1)
+        if operation is not None:
+            before = found.get(operation.name)
+            macs = operation.dense_macs + (before.dense_macs if before else 0)
+            found[operation.name] = replace(operation, dense_macs=macs)
+    return Trace(tuple(found.values()), tuple(dict.fromkeys(flow.uncounted)))
 
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-_OPERATIONS = (nn.Linear, nn.Conv2d, ActivationProduct, nn.LayerNorm, nn.Softmax, *_NORMS)
+def _can_be_counted(operation: Operation, call: Call, thresholds: dict[str, Tensor]) -> bool:
+    """Whether an averaged value tells how many spikes went into it: they must all have had one known size."""
+    if len(operation.sources) != 1:
+        return False
+    threshold = thresholds[operation.sources[0]]
+    return threshold.numel() == 1 or threshold.numel() == call.inputs[0].shape[1]
 
 
-def _is_traced(module: nn.Module) -> bool:
-    return isinstance(module, (*_OPERATIONS, IFNeuron))
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_OPERATIONS = (nn.Linear, *_CONVOLUTIONS, ActivationProduct, nn.LayerNorm, nn.Softmax, *_NORMS)
 
 
-def _describe(
-    name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, origins: list[frozenset[str]]
-) -> Operation | None:
-    """The operation that `module` performs on one image, or None if it costs nothing of its own."""
-    spikes = [tuple(sorted(o)) if o != _LINEAR_OUTPUT else () for o in origins]
+def _describe(call: Call) -> Operation | None:
+    """The operation that a module performs on one image, or None if it costs nothing of its own."""
+    name, module, numel = call.path, call.module, call.output.numel()
+    spikes = [tuple(sorted(flow.spikes_of)) if flow is not None else () for flow in call.flows]
+    pooled = call.flows[0].pooled if call.flows[0] is not None else 1
     if isinstance(module, nn.Linear):
-        return Operation(name, "linear", spikes[0], output.numel() * module.in_features)
-    if isinstance(module, nn.Conv2d):
-        fan_in = module.weight[0].numel()
-        return Operation(name, "convolution", spikes[0], output.numel() * fan_in)
+        return Operation(name, "linear", spikes[0], numel * module.in_features, pooled=pooled)
+    if isinstance(module, _CONVOLUTIONS):
+        return Operation(name, "convolution", spikes[0], numel * module.weight[0].numel(), pooled=pooled)
     if isinstance(module, ActivationProduct):
-        macs = output.numel() * inputs[0].shape[-1]
+        macs = numel * call.inputs[0].shape[-1]
         return Operation(name, "product", spikes[0] or spikes[1], macs, driving_input=0 if spikes[0] else 1)
     if isinstance(module, nn.Softmax):
-        return Operation(name, "softmax", (), output.numel() * SOFTMAX_MACS_PER_ELEMENT)
+        return Operation(name, "softmax", (), numel * SOFTMAX_MACS_PER_ELEMENT)
     if isinstance(module, nn.LayerNorm):
-        return Operation(name, "layer_norm", (), output.numel() * LAYER_NORM_MACS_PER_ELEMENT)
-    if origins[0] == _LINEAR_OUTPUT:
+        return Operation(name, "layer_norm", (), numel * LAYER_NORM_MACS_PER_ELEMENT)
+    if call.flows[0] is not None and call.flows[0].is_linear_output:
         return None
-    return Operation(name, "batch_norm", (), output.numel() * BATCH_NORM_MACS_PER_ELEMENT)
+    return Operation(name, "batch_norm", (), numel * BATCH_NORM_MACS_PER_ELEMENT)
 
 
 # ----------------------------------------------------------------------------------------------- recorder
@@ -211,6 +159,7 @@ class OperationRecorder:
         self._acs: dict[str, Tensor] = {}  # on the device of the spikes, so that counting never waits for it
         self._run: RunState | None = None
         self._fan_out: dict[tuple[str, tuple[int, ...]], Tensor | int] = {}
+        self._thresholds = {m.site: m.threshold for m in network.modules() if isinstance(m, IFNeuron)}
 
     @contextmanager
     def recording(self, run: RunState) -> Iterator[None]:
@@ -249,18 +198,36 @@ class OperationRecorder:
                 reached = right.shape[-2] if module.transpose_right else right.shape[-1]
                 return _spikes_per_step(left, run) * reached
             return _spikes_per_step(right, run) * left.shape[-2]
-        x = inputs[0]
+        spikes = self._arriving(inputs[0], self._operations[name])
         if isinstance(module, nn.Linear):
-            return _spikes_per_step(x, run) * module.out_features
-        assert isinstance(module, nn.Conv2d)
-        key = (name, tuple(x.shape[1:]))
+            return _sum_per_step(spikes, run) * module.out_features
+        assert isinstance(module, _CONVOLUTIONS)
+        places = spikes.shape[2:]
+        key = (name, tuple(places))
         if key not in self._fan_out:
-            self._fan_out[key] = conv_fan_out(module, x.shape[-2], x.shape[-1])
+            self._fan_out[key] = conv_fan_out(module, *places)
         fan_out = self._fan_out[key]
         if isinstance(fan_out, int):
-            return _spikes_per_step(x, run) * fan_out
-        by_place = (x != 0).view(run.steps_in_chunk, -1, *x.shape[-2:]).sum(dim=1)  # int64 [T, height, width]
-        return (by_place * fan_out.to(x.device)).sum(dim=(1, 2))
+            return _sum_per_step(spikes, run) * fan_out
+        by_place = spikes.reshape(run.steps_in_chunk, -1, *places).sum(dim=1, dtype=torch.int64)
+        return (by_place * fan_out.to(spikes.device)).flatten(1).sum(dim=1)
+
+    def _arriving(self, x: Tensor, operation: Operation) -> Tensor:
+        """How many spikes each value of x stands for: 0 or 1, or a count where an average has added them up."""
+        if operation.pooled == 1:
+            return x != 0
+        (site,) = operation.sources
+        threshold = self._thresholds[site]
+        if threshold.numel() > 1:
+            threshold = threshold.reshape(-1, *[1] * (x.dim() - 2))  # of one channel each, on axis 1
+        return (x * (operation.pooled / threshold)).round_()
+
+
+def _sum_per_step(spikes: Tensor, run: RunState) -> Tensor:
+    """int64 [T]: spikes of each step, given as flags or counts [T*B*k, ...]."""
+    if spikes.dtype == torch.bool:
+        return _spikes_per_step(spikes, run)
+    return spikes.reshape(run.steps_in_chunk, -1).sum(dim=1, dtype=torch.float64).round().to(torch.int64)
 
 
 def _spikes_per_step(x: Tensor, run: RunState) -> Tensor:
@@ -268,19 +235,19 @@ def _spikes_per_step(x: Tensor, run: RunState) -> Tensor:
     return count_spikes(x.reshape(run.steps_in_chunk, run.batch_size, -1))
 
 
-def conv_fan_out(conv: nn.Conv2d, height: int, width: int) -> Tensor | int:
-    """Outputs that a spike at each place reaches: int64 [height, width], or one number if all are equal.
+def conv_fan_out(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, *places: int) -> Tensor | int:
+    """Outputs that a spike at each place reaches: int64 [length], [height, width] or [depth, height, width], or one
+    number if all are equal.
 
     At a border a kernel reaches fewer outputs; a stride above the kernel leaves places that reach none.
     """
     weight = torch.ones(1, 1, *conv.kernel_size, dtype=torch.float64)
-    image = torch.zeros(1, 1, height, width, dtype=torch.float64, requires_grad=True)
+    image = torch.zeros(1, 1, *places, dtype=torch.float64, requires_grad=True)
     padding = conv.padding if isinstance(conv.padding, str) else tuple(conv.padding)
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[len(places) - 1]
     with torch.enable_grad():
-        reached = F.conv2d(image, weight, stride=conv.stride, padding=padding, dilation=conv.dilation).sum()
+        reached = convolve(image, weight, stride=conv.stride, padding=padding, dilation=conv.dilation).sum()
         (windows,) = torch.autograd.grad(reached, image)  # d(sum of outputs)/d(place) = windows that see it
     fan_out = (windows[0, 0] * (conv.out_channels // conv.groups)).round().to(torch.int64)
     first = int(fan_out.flatten()[0])
-    return (
-        first if math.prod(fan_out.shape) * first == int(fan_out.sum()) and bool((fan_out == first).all()) else fan_out
-    )
+    return first if bool((fan_out == first).all()) else fan_out

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mst.convert import SpikingNetwork
+from mst.convert import ConversionError, SpikingNetwork, watch
 from mst.neurons import RunState, running
 from mst.train import check_labels, count_hits
 
@@ -48,6 +48,7 @@ class SimulationResult:
     step_logits: [T, N, classes], logits of each step, if they were kept.
     accuracy, top5_accuracy: float64 [T]; entry t-1 is the accuracy of a run stopped after t steps. None without
         labels.  sites: by name, in the order in which they fire.  operations: in the order in which they run.
+    uncounted: operations whose cost is not known, see `Trace`.
     """
 
     coding: str
@@ -61,6 +62,7 @@ class SimulationResult:
     sites: dict[str, SiteRecord]
     operations: tuple[OperationCount, ...]
     seconds: float
+    uncounted: tuple[str, ...] = ()
 
     @property
     def spike_counts(self) -> dict[str, int]:
@@ -71,6 +73,11 @@ class SimulationResult:
     def dropped_counts(self) -> dict[str, int]:
         """Site -> spikes that random masking took, summed over steps and images."""
         return {name: int(site.dropped_per_step.sum()) for name, site in self.sites.items()}
+
+    @property
+    def sent_per_step(self) -> Tensor:
+        """int64 [T]: spikes that left any site, summed over images."""
+        return torch.stack([site.sent_per_step for site in self.sites.values()]).sum(dim=0)
 
     @property
     def firing_rates(self) -> dict[str, float]:
@@ -129,6 +136,7 @@ def simulate(
     Raises:
         ValueError: snn is not converted, T or steps_per_chunk below 1, no data, batches of another form, labels
             outside the classes, or images of a shape that the network does not take.
+        ConversionError: the network does what spikes cannot carry, which `mst.convert` could not see without an image.
 
     Source: Masked Spiking Transformer (ICCV 2023), inference; released code (logits summed over steps).
     """
@@ -204,6 +212,7 @@ class _Simulation:
         self.step_logits: list[Tensor] = []
         self.sites: dict[str, SiteRecord] = {}
         self.recorder: OperationRecorder | None = None
+        self.uncounted: tuple[str, ...] = ()
         like = next((t for t in [*snn.parameters(), *snn.buffers()] if t.is_floating_point()), None)
         self.device = like.device if like is not None else torch.device("cpu")
         self.dtype = like.dtype if like is not None else torch.get_default_dtype()
@@ -214,9 +223,8 @@ class _Simulation:
         batch = images.shape[0]
         if batch == 0:
             return
-        if self.recorder is None and self.record_operations:
-            operations = trace_operations(self.snn.network, images[:1])
-            self.recorder = OperationRecorder(self.snn.network, operations, self.num_steps)
+        if self.num_images == 0:
+            self._look_at(images[:1])
         run = RunState(self.seed, batch, first_image=self.first_image + self.num_images)
         if self.recorder is None:
             self._run(run, images, labels)
@@ -225,6 +233,17 @@ class _Simulation:
                 self._run(run, images, labels)
         self.num_images += batch
         self._add_spikes(run)
+
+    def _look_at(self, image: Tensor) -> None:
+        """Before the first image: is there anything that spikes cannot carry, and what is there to count?"""
+        if self.record_operations:
+            trace = trace_operations(self.snn.network, image)
+            self.uncounted = trace.uncounted
+            self.recorder = OperationRecorder(self.snn.network, trace.operations, self.num_steps)
+        elif not self.snn.examined:
+            obstacles = watch(self.snn.network, image).obstacles
+            if obstacles:
+                raise ConversionError(tuple(obstacles))
 
     def _run(self, run: RunState, images: Tensor, labels: Tensor | None) -> None:
         batch, total = run.batch_size, None
@@ -287,4 +306,5 @@ class _Simulation:
             sites=self.sites,
             operations=self.recorder.counts() if self.recorder is not None else (),
             seconds=seconds,
+            uncounted=self.uncounted,
         )

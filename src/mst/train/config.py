@@ -33,6 +33,8 @@ class TrainConfig:
         label_smoothing: in [0, 1).
         mixup: alpha of mixup; 0 turns it off.
         cutmix: alpha of cutmix; 0 turns it off.
+        spike_penalty: weight in the loss of a quantum sent, per neuron; 0 turns it off. Networks trained with it send
+            fewer spikes: every quantum is a spike that the spiking network has to send.
         seed: of weights, order, augmentation and masks.
         eval_batch_size: images per batch of the evaluation after each epoch.
         num_workers: processes that prepare images, for each training process.
@@ -59,6 +61,7 @@ class TrainConfig:
     label_smoothing: float = 0.1
     mixup: float = 0.0
     cutmix: float = 0.0
+    spike_penalty: float = 0.0
     seed: int = 0
     eval_batch_size: int = 256
     num_workers: int = 0
@@ -74,7 +77,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in (
             "min_learning_rate", "warmup_learning_rate", "warmup_epochs", "weight_decay", "clip_grad_norm",
-            "mixup", "cutmix", "num_workers", "seed", "checkpoint_minutes",
+            "mixup", "cutmix", "spike_penalty", "num_workers", "seed", "checkpoint_minutes",
         ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
@@ -102,7 +105,8 @@ class EpochRecord:
 
     loss: mean over the steps.  accuracy: on the test split, a fraction.  seconds: of the whole epoch, pauses left out.
     images_per_second: trained on, by all processes together, loading included.  data_wait: share of the training time
-    spent waiting for images.
+    spent waiting for images.  quanta_per_neuron: mean over the neurons and test images, 0...L; what a spiking network
+    has to send at the least.
     """
 
     epoch: int
@@ -112,6 +116,7 @@ class EpochRecord:
     seconds: float
     images_per_second: float
     data_wait: float
+    quanta_per_neuron: float
 
 
 @dataclass(frozen=True)

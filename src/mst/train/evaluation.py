@@ -13,16 +13,23 @@ from mst.data import in_order
 from mst.neurons import RunState, name_sites, running
 
 from .processes import gather_values, share_of
+from .quanta import QuantaCounter
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """accuracy, top5_accuracy: fractions of num_images.  logits: [N, classes] on the CPU."""
+    """accuracy, top5_accuracy: fractions of num_images.  logits: [N, classes] on the CPU.
+
+    quanta_per_neuron: quanta that the sites send, mean over neurons and images.  quanta_per_image: of all neurons; the
+    fewest spikes that can carry these activations. 0 for a network without sites.
+    """
 
     accuracy: float
     top5_accuracy: float
     num_images: int
     logits: Tensor
+    quanta_per_neuron: float
+    quanta_per_image: float
 
 
 def count_hits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,6 +109,8 @@ class _Tally:
     hits: int
     top5_hits: int
     logits: Tensor
+    quanta: float
+    neurons: int
 
 
 def _tally(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], seed: int, first_image: int) -> _Tally | None:
@@ -110,23 +119,27 @@ def _tally(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], seed: int, f
     name_sites(model)  # a mask belongs to its site
     was_training = model.training
     model.eval()
-    hits = top5_hits = num_images = 0
+    hits = top5_hits = num_images = neurons = 0
+    quanta = 0.0
+    counter = QuantaCounter(model)
     logits: list[Tensor] = []
     try:
         with torch.no_grad():
             for images, labels in data:
                 if len(images) == 0:
                     continue
-                with running(RunState(seed, images.shape[0], first_image=first_image + num_images)):
+                run = RunState(seed, images.shape[0], first_image=first_image + num_images)
+                with running(run), counter.counting():
                     batch_logits = model(images.to(like.device, like.dtype)).cpu()
                 check_labels(labels, *batch_logits.shape)
                 top1, top5 = count_hits(batch_logits, labels)
                 hits, top5_hits = hits + int(top1), top5_hits + int(top5)
                 num_images += len(labels)
+                quanta, neurons = quanta + float(counter.total), neurons + counter.neurons
                 logits.append(batch_logits)
     finally:
         model.train(was_training)
-    return _Tally(hits, top5_hits, torch.cat(logits)) if num_images else None
+    return _Tally(hits, top5_hits, torch.cat(logits), quanta, neurons) if num_images else None
 
 
 def _result(parts: list[_Tally]) -> Evaluation:
@@ -135,4 +148,12 @@ def _result(parts: list[_Tally]) -> Evaluation:
     logits = torch.cat([part.logits for part in parts])
     num_images = len(logits)
     hits, top5_hits = sum(part.hits for part in parts), sum(part.top5_hits for part in parts)
-    return Evaluation(hits / num_images, top5_hits / num_images, num_images, logits)
+    quanta, neurons = sum(part.quanta for part in parts), sum(part.neurons for part in parts)
+    return Evaluation(
+        accuracy=hits / num_images,
+        top5_accuracy=top5_hits / num_images,
+        num_images=num_images,
+        logits=logits,
+        quanta_per_neuron=quanta / max(1, neurons),
+        quanta_per_image=quanta / num_images,
+    )

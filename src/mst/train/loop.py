@@ -25,12 +25,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mst.data import leave_signals
-from mst.models import CheckpointInfo, MaskedSpikingTransformer, save_checkpoint, synchronise_batch_norm
+from mst.models import CheckpointInfo, describe_model, num_classes_of, save_checkpoint, synchronise_batch_norm
+from mst.neurons import name_sites
 
 from .config import EpochRecord, TrainConfig, TrainingDivergedError, TrainingResult, TrainingStoppedError
 from .evaluation import evaluate_dataset
 from .order import EpochBatches, SeededImages, seed_step
 from .processes import gather_values, join_processes, largest_of, runs_on_cpu
+from .quanta import QuantaCounter
 from .signals import StopRequest
 from .state import has_training_state, load_training_state, remove_leftovers, save_training_state
 
@@ -54,7 +56,7 @@ Progress = Callable[[int, float], None]
 
 
 def train(
-    model: MaskedSpikingTransformer,
+    model: nn.Module,
     train_data: Dataset[tuple[Tensor, int]],
     test_data: Dataset[tuple[Tensor, int]],
     output: Path,
@@ -73,7 +75,7 @@ def train(
     state and stop.
 
     Args:
-        model: starts from the weights it has.
+        model: a `MaskedSpikingTransformer` or what `mst.quantize` returned; starts from the weights it has.
         train_data, test_data: (image, label) pairs.
         output: folder for checkpoints, training state and logs; one that all processes see.
         config: how to train.
@@ -84,7 +86,8 @@ def train(
     Raises:
         FileExistsError: `output` holds a run already and resume is off.
         FileNotFoundError: resume is on and there is nothing to resume.
-        ValueError: the state in `output` belongs to other settings; too few images for one step.
+        ValueError: the state in `output` belongs to other settings; too few images for one step; a model that a
+            checkpoint could not describe.
         TrainingDivergedError: the loss became NaN or infinite; the last checkpoint stays.
         TrainingStoppedError: a signal asked for it; resume goes on from there.
         OSError: `output` cannot be written.
@@ -99,7 +102,7 @@ class _Trainer:
 
     def __init__(
         self,
-        model: MaskedSpikingTransformer,
+        model: nn.Module,
         train_data: Dataset[tuple[Tensor, int]],
         test_data: Dataset[tuple[Tensor, int]],
         output: Path,
@@ -135,11 +138,10 @@ class _Trainer:
         self.test_data = test_data
         if config.sync_batch_norm:
             synchronise_batch_norm(model)
-        groups = param_groups_weight_decay(
-            model, config.weight_decay, no_weight_decay_list=tuple(model.no_weight_decay())
-        )
+        groups = param_groups_weight_decay(model, config.weight_decay, no_weight_decay_list=_without_decay(model))
         optimizer = create_optimizer_v2(groups, opt=config.optimizer, lr=config.learning_rate)
         self.raw_model = model
+        self.quanta = QuantaCounter(model)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         if self.accelerator.num_processes > 1:
             self.model.broadcast_buffers = False  # they are averaged after an epoch; at each step that would be waste
@@ -147,7 +149,7 @@ class _Trainer:
         # caller's own use of the model would meet it too.
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.scheduler = _schedule(optimizer, config, self.batches.num_steps)
-        self.mixup = _mixup(config, model.num_classes)
+        self.mixup = _mixup(config, model)
         self.loss: nn.Module = (
             SoftTargetCrossEntropy() if self.mixup else nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         )
@@ -208,7 +210,7 @@ class _Trainer:
         settings = {
             "train": train,
             "num_processes": self.accelerator.num_processes,
-            "model": asdict(self.raw_model.config),
+            "model": describe_model(self.raw_model),
             "dataset": self.info.dataset,
             "preprocessing": None if self.info.preprocessing is None else asdict(self.info.preprocessing),
             "provenance": self.info.provenance,
@@ -289,6 +291,7 @@ class _Trainer:
             seconds=self.begun.seconds + time.perf_counter() - began,
             images_per_second=images / trained,
             data_wait=batches.waited / trained,
+            quanta_per_neuron=evaluation.quanta_per_neuron,
         )
 
     def _check_finite(self, finite: bool, what: str, epoch: int, step: int) -> None:
@@ -310,8 +313,7 @@ class _Trainer:
                 images, targets = self.mixup(images, targets)
             is_last = batch == count - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                with self.accelerator.autocast():
-                    loss: Tensor = self.loss(self.model(images), targets)
+                loss = self._loss(images, targets)
                 self.accelerator.backward(loss / count)
             total += loss.detach() / count
         if self.config.clip_grad_norm:
@@ -319,6 +321,15 @@ class _Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         return total
+
+    def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        with self.accelerator.autocast():
+            if not self.config.spike_penalty:
+                loss: Tensor = self.loss(self.model(images), targets)
+                return loss
+            with self.quanta.counting():
+                loss = self.loss(self.model(images), targets)
+            return loss + self.config.spike_penalty * self.quanta.per_neuron
 
     def _save_if_due(
         self, epoch: int, steps_done: int, total: Tensor, began: float, after_seconds: float | None = None
@@ -428,9 +439,18 @@ def _schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps_per_e
     )
 
 
-def _mixup(config: TrainConfig, num_classes: int) -> Mixup | None:
+def _without_decay(model: nn.Module) -> tuple[str, ...]:
+    """Parameters that weight decay leaves alone besides biases and scales: thresholds, and what the model names."""
+    own = getattr(model, "no_weight_decay", None)
+    return (*(f"{name}.threshold" for name in name_sites(model)), *(own() if callable(own) else ()))
+
+
+def _mixup(config: TrainConfig, model: nn.Module) -> Mixup | None:
     if not config.mixup and not config.cutmix:
         return None
+    num_classes = num_classes_of(model)
+    if num_classes is None:
+        raise ValueError("mixup and cutmix need the number of classes; give the model an attribute num_classes")
     return Mixup(config.mixup, config.cutmix, label_smoothing=config.label_smoothing, num_classes=num_classes)
 
 

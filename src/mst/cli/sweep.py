@@ -1,0 +1,259 @@
+"""`mst sweep`: the cross product of settings, each trained, converted and simulated; one table, and figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from mst.data import AugmentConfig, BadImages
+from mst.measure import estimate_energy
+from mst.report import (
+    SeedRun,
+    SweepCell,
+    SweepResult,
+    run_record,
+    sweep_against_ratio,
+    sweep_against_time,
+    sweep_markdown,
+    sweep_pareto,
+    sweep_rows,
+    write_json,
+    write_run_record,
+    write_sweep_csv,
+    write_text,
+)
+from mst.train import LAST_CHECKPOINT, TrainConfig, gather_values, has_training_state, is_main_process
+
+from .common import check_counts, console, open_run, prepare_output, print_files
+from .network import QuantizeConfig
+from .simulate import run_both
+from .train import train as train_verb
+
+SETTINGS_FILE = "sweep.json"
+"""What all cells of a sweep have in common, in its output folder."""
+
+Method = Literal["train", "fine-tune", "evaluate"]
+
+
+def sweep(
+    output: Path = Path("runs/sweep"),
+    method: Method = "train",
+    checkpoint: Path | None = None,
+    masking_ratios: tuple[float, ...] = (0.0, 0.5, 0.75),
+    mask_sites: tuple[str, ...] | None = None,
+    num_levels: tuple[int, ...] = (16,),
+    spike_penalties: tuple[float, ...] = (0.0,),
+    time_steps: tuple[int, ...] = (16, 32, 64, 128),
+    mask_seeds: tuple[int, ...] = (0, 1, 2),
+    model: str = "mst_nano_patch2_window2_8",
+    model_kwargs: dict[str, Any] | None = None,
+    quantize: QuantizeConfig = QuantizeConfig(),  # noqa: B008 (frozen)
+    dataset: str | None = None,
+    data_path: Path | None = None,
+    train_images: int | None = None,
+    augment: AugmentConfig = AugmentConfig(),  # noqa: B008 (frozen)
+    train: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
+    batch_size: int = 32,
+    max_images: int | None = None,
+    on_bad_image: BadImages = "fail",
+) -> None:
+    """Train and simulate every combination of masking ratios, levels, mask sites and spike penalties.
+
+    Writes a folder for each, sweep.csv and sweep.md with mean and standard deviation over mask seeds, and figures:
+    accuracy and spikes against the ratio, accuracy against T, accuracy against spikes. The same command again goes on
+    where it was cut, and what is finished is kept; ratios, levels, sites, seeds and time steps may be added then.
+
+    Example: mst sweep --config sweep-digits-mst --output runs/sweep
+    Example: mst sweep --method evaluate --checkpoint runs/mst/last.safetensors --masking-ratios 0,0.25,0.5
+
+    Args:
+        output: folder for everything.
+        method: train each combination from scratch; fine-tune each from the checkpoint; or evaluate the checkpoint as
+            it is, masks acting at inference only.
+        checkpoint: to fine-tune or evaluate.
+        masking_ratios: fractions dropped, in [0, 1).
+        mask_sites: where; each entry is a setting of its own, several selections in one are joined by +, as in
+            query+key. By default attention for an MST, all for others.
+        num_levels: L.
+        spike_penalties: weights of a quantum in the loss, see train.spike_penalty.
+        time_steps: T of the rows; one simulation to the largest gives them all.
+        mask_seeds: seeds of the masks in evaluation and simulation.
+        model: as for mst train.
+        model_kwargs: as for mst train.
+        quantize: as for mst train.
+        dataset: name; by default digits, or the one the checkpoint was trained on.
+        data_path: folder with the data set's files.
+        train_images: use so many training images only, evenly taken.
+        augment: random changes of the training images.
+        train: how to train each; its spike_penalty is given by spike_penalties.
+        batch_size: images simulated at once.
+        max_images: simulate the first so many test images only.
+        on_bad_image: at an image file that cannot be decoded: fail, or skip it and say so.
+    """
+    settings = dict(locals())
+    check_counts(batch_size=batch_size, max_images=max_images)
+    steps = sorted(set(time_steps))
+    if not (steps and masking_ratios and num_levels and spike_penalties and mask_seeds) or steps[0] < 1:
+        raise ValueError(
+            "a sweep needs at least one entry of each: ratios, levels, penalties, seeds, and time steps from 1"
+        )
+    if (method == "train") != (checkpoint is None):
+        raise ValueError("give a checkpoint to fine-tune or to evaluate, and none to train from scratch")
+    if method == "evaluate" and (len(set(num_levels)) > 1 or len(set(spike_penalties)) > 1):
+        raise ValueError("num_levels and spike_penalties belong to training; --method evaluate takes them as they are")
+    if train.spike_penalty:
+        raise ValueError("train.spike_penalty has no effect in a sweep; give --spike-penalties")
+    prepare_output(output)
+    axes = ("masking_ratios", "mask_sites", "num_levels", "spike_penalties", "time_steps", "mask_seeds", "output")
+    _keep_settings(output / SETTINGS_FILE, {k: v for k, v in settings.items() if k not in axes})
+    cells = list(_cells(masking_ratios, mask_sites, num_levels, spike_penalties))
+    opening = {
+        "dataset": dataset, "data_path": data_path, "batch_size": batch_size, "max_images": max_images,
+        "device": train.device, "on_bad_image": on_bad_image,
+    }  # fmt: skip
+    results = []
+    for number, cell in enumerate(cells, start=1):
+        console.rule(f"{number} of {len(cells)}: {cell.label}")
+        folder = output / cell.name
+        if method == "evaluate":
+            assert checkpoint is not None
+            weights = checkpoint
+        else:
+            weights = folder / LAST_CHECKPOINT
+            if not gather_values((folder / "run_record.json").is_file())[0]:
+                train_verb(
+                    output=folder, model=model, model_kwargs=model_kwargs, dataset=dataset or "digits",
+                    data_path=data_path,
+                    init_from=None if checkpoint is None else str(checkpoint), masking_ratio=cell.masking_ratio,
+                    mask_sites=_selections(cell), num_levels=cell.num_levels, quantize=quantize,
+                    train_images=train_images, augment=augment, train=replace(train, spike_penalty=cell.spike_penalty),
+                    on_bad_image=on_bad_image, resume=has_training_state(folder),
+                )  # fmt: skip
+        runs = []
+        for seed in mask_seeds if cell.masking_ratio else mask_seeds[:1]:
+            runs.append(_seed_run(folder / f"seed{seed}.json", weights, cell, seed, steps[-1], opening))
+        results.append(SweepResult(cell, tuple(runs)))
+    if is_main_process():
+        _report(output, settings, results, steps)
+
+
+def _cells(
+    masking_ratios: tuple[float, ...],
+    mask_sites: tuple[str, ...] | None,
+    num_levels: tuple[int, ...],
+    spike_penalties: tuple[float, ...],
+) -> Iterator[SweepCell]:
+    """Every combination once; where nothing is masked it does not matter where."""
+    seen = set()
+    for levels, penalty, where, ratio in product(num_levels, spike_penalties, mask_sites or ("",), masking_ratios):
+        cell = SweepCell(levels, ratio, (where or "default") if ratio else "", penalty)
+        if cell not in seen:
+            seen.add(cell)
+            yield cell
+
+
+def _selections(cell: SweepCell) -> tuple[str, ...] | None:
+    return None if cell.mask_sites in ("", "default") else tuple(cell.mask_sites.split("+"))
+
+
+def _keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Note what all cells have in common, or see that it is the same as before.
+
+    Raises:
+        ValueError: the folder holds a sweep with other settings.
+    """
+    free = ("train.device", "train.num_workers", "train.trackers", "train.eval_batch_size", "batch_size", "data_path")
+    now = _flat(json.loads(json.dumps(_plain(settings))))
+    if not gather_values(path.is_file())[0]:
+        if is_main_process():
+            write_json(path, now)
+        return
+    try:
+        then = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}); choose another output folder") from error
+    changed = [
+        f"{k}: {then.get(k)} -> {now.get(k)}" for k in {**then, **now} if then.get(k) != now.get(k) and k not in free
+    ]
+    if changed:
+        raise ValueError(
+            f"{path.parent} holds a sweep with other settings: {'; '.join(changed)}; choose another output"
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if hasattr(value, "__dataclass_fields__"):
+        return asdict(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _seed_run(
+    path: Path, weights: Path, cell: SweepCell, seed: int, num_steps: int, opening: Mapping[str, Any]
+) -> SeedRun:
+    """Simulate one cell with masks of one seed, or read what an earlier run has found."""
+    found = gather_values(_read_run(path, num_steps))[0]
+    if found is not None:
+        return found
+    opened = open_run(weights, masking_ratio=cell.masking_ratio, mask_sites=_selections(cell), **opening)
+    simulated = run_both(opened, num_steps, "rate", None, seed)
+    result, evaluation = simulated.result, simulated.evaluation
+    energy = estimate_energy(result)
+    assert result.accuracy is not None
+    run = SeedRun(
+        seed=seed,
+        num_images=result.num_images,
+        num_neurons=sum(site.num_neurons for site in result.sites.values()),
+        accuracy=tuple(result.accuracy.tolist()),
+        spikes_per_image=tuple((result.sent_per_step.cumsum(0).double() / result.num_images).tolist()),
+        energy_pj=energy.snn_energy_pj_per_step,
+        ann_accuracy=evaluation.accuracy,
+        ann_energy_pj=energy.ann.energy_pj,
+        ann_quanta_per_neuron=evaluation.quanta_per_neuron,
+    )
+    if is_main_process():
+        prepare_output(path.parent)
+        write_json(path, asdict(run) | {"checkpoint": weights, "cell": cell, **opened.facts()})
+    return run
+
+
+def _read_run(path: Path, num_steps: int) -> SeedRun | None:
+    """What an earlier run has written, cut to T steps; None if there is nothing, or not as many steps."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        values = {name: stored[name] for name in SeedRun.__dataclass_fields__}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if len(values["accuracy"]) < num_steps:
+        return None
+    whole: dict[str, Any] = {k: tuple(v[:num_steps]) if isinstance(v, list) else v for k, v in values.items()}
+    return SeedRun(**whole)
+
+
+def _report(output: Path, settings: Mapping[str, Any], results: list[SweepResult], steps: list[int]) -> None:
+    rows = sweep_rows(results, steps)
+    what, where = settings["checkpoint"] or settings["model"], settings["dataset"]
+    title = f"{what} on {where}" if where else str(what)
+    markdown = sweep_markdown(rows, title)
+    console.print(markdown, highlight=False, soft_wrap=True)
+    written = [
+        write_sweep_csv(output / "sweep.csv", rows),
+        write_text(output / "sweep.md", markdown),
+        sweep_against_time(results, output / "accuracy_vs_time.png", title),
+        sweep_pareto(results, output / "accuracy_vs_spikes.png", title),
+    ]
+    if len({result.cell.masking_ratio for result in results}) > 1:
+        written.append(sweep_against_ratio(results, output / "accuracy_and_spikes_vs_ratio.png", title))
+    print_files(*written, write_run_record(output, run_record("sweep", settings, {"rows": rows})))

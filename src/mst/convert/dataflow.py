@@ -1,0 +1,374 @@
+"""One image through a network, function by function: what comes from which neuron, and what no neuron can follow.
+
+A function mode sees every torch function, also those inside modules that it knows nothing of. What moves values (views,
+concatenations) keeps spikes spikes; linear maps, averages and constants keep the mean over time; everything else does
+not, and is an obstacle to rate coding unless it is known to be none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mst.models.layers import ActivationProduct, TokenBatchNorm
+from mst.neurons import IFNeuron, RunState, current_run, running
+
+LAYOUT = frozenset({
+    "view", "reshape", "permute", "transpose", "contiguous", "flatten", "unflatten", "roll", "unbind", "split",
+    "chunk", "squeeze", "unsqueeze", "view_as", "reshape_as", "expand", "expand_as", "cat", "concat", "stack",
+    "pad", "getitem", "to", "clone", "detach", "narrow", "select", "movedim", "swapaxes", "index_select", "gather",
+    "flip", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout", "float", "double",
+    "half", "bfloat16", "type_as", "get", "repeat", "repeat_interleave", "tile", "moveaxis", "swapdims",
+    "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "t", "adjoint", "unfold", "hsplit", "vsplit", "tensor_split",
+    "rot90", "take_along_dim", "constant_pad_nd", "type", "as_subclass", "requires_grad", "alias", "cpu", "cuda",
+})  # fmt: skip
+"""Functions that move values without computing new ones: spikes stay spikes through them."""
+
+LINEAR_MAPS = frozenset({
+    "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul", "mm",
+    "bmm", "baddbmm", "addmm", "einsum", "rmatmul", "bilinear", "mv", "tensordot",
+})  # fmt: skip
+"""Linear as long as one operand only depends on the image."""
+
+_ELEMENTWISE = frozenset({
+    "add", "sub", "rsub", "neg", "mul", "div", "true_divide", "multiply", "radd", "rmul", "lerp", "addcmul", "sum",
+    "mean", "cumsum", "batch_norm", "interpolate", "upsample", "fold", "iadd", "isub", "imul", "itruediv", "truediv",
+})  # fmt: skip
+_POOLS = frozenset(f"{kind}avg_pool{dims}d" for kind in ("", "adaptive_") for dims in (1, 2, 3))
+_SUMS = frozenset({"add", "sub", "rsub", "radd", "iadd", "isub", "neg"})
+_MAX_POOLS = frozenset({"max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d"})
+_NORMS = frozenset({"layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm", "normalize"})
+_CONSTANTS = frozenset({
+    "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "new_zeros", "new_ones", "new_empty", "new_full",
+    "new_tensor",
+})  # fmt: skip
+_ATTENTION = frozenset({"scaled_dot_product_attention", "multi_head_attention_forward", "_native_multi_head_attention"})
+
+OPAQUE = (IFNeuron, ActivationProduct, TokenBatchNorm)
+"""Modules of ours whose inside is no concern of the watcher."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What is known of a tensor that depends on the image.
+
+    spikes_of: the sites whose spikes it holds; empty if it holds anything else.
+    pooled: how many inputs were averaged into one since they were spikes.
+    is_linear_output: whether a linear map made it, and nothing but its layout changed since.
+    made_by: path of the module whose very output it is.
+    is_static: whether it is the same at every step, no neuron having had a part in it.
+    awaiting: what on its way since the last neuron does not keep the mean over time, as (path, function).
+    """
+
+    spikes_of: frozenset[str] = frozenset()
+    pooled: int = 1
+    is_linear_output: bool = False
+    made_by: str = ""
+    is_static: bool = True
+    awaiting: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """A place that rate coding cannot carry. where: module path.  remedy: what to do about it."""
+
+    where: str
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.where or '(the network itself)'}: {self.what}; {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A module that ran. flows: one for each tensor among its inputs, None where it does not depend on the image."""
+
+    path: str
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+    flows: tuple[Flow | None, ...]
+
+
+@dataclass
+class Dataflow:
+    """What `watch` saw.
+
+    obstacles: all places that rate coding cannot carry.  max_pools: paths of max-pools over spikes.
+    uncounted: linear maps and softmaxes that are functions rather than modules, as "path (function)".
+    foldable: BatchNorm -> the linear map whose output it alone reads.  calls: in the order in which they ended.
+    """
+
+    obstacles: list[Obstacle] = field(default_factory=list)
+    max_pools: list[str] = field(default_factory=list)
+    uncounted: list[str] = field(default_factory=list)
+    foldable: dict[str, str] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+
+
+def watch(network: nn.Module, image: Tensor, counted: tuple[type[nn.Module], ...] = ()) -> Dataflow:
+    """Run one image for one step through a converted network and note what happens to it.
+
+    Args:
+        network: of `IFNeuron`s.
+        image: [1, ...].
+        counted: module classes whose calls are wanted.
+    """
+    watcher = _Watcher(network, counted)
+    return watcher.run(image)
+
+
+class _Watcher(TorchFunctionMode):
+    """While active, knows the flow of every tensor that depends on the image."""
+
+    def __init__(self, network: nn.Module, counted: tuple[type[nn.Module], ...]) -> None:
+        super().__init__()
+        self._network, self._counted = network, counted
+        self.seen = Dataflow()
+        self._flows: dict[int, Flow] = {}
+        self._keep: list[Tensor] = []  # an id is unique only while its tensor lives
+        self._readers: Counter[int] = Counter()
+        self._calls: Counter[str] = Counter()
+        self._normalised: dict[str, tuple[str, int]] = {}
+        self._stack: list[tuple[str, nn.Module]] = []
+        self._inside_opaque = 0
+        self._state = RunState(seed=0, batch_size=1)
+
+    def run(self, image: Tensor) -> Dataflow:
+        """See `watch`."""
+        handles = []
+        for path, module in self._network.named_modules():
+            handles.append(module.register_forward_pre_hook(self._before(path)))
+            handles.append(module.register_forward_hook(self._after(path)))
+        image = image.detach().clone()
+        self._mark(image, Flow())
+        try:
+            with torch.no_grad(), running(self._state), self:
+                self._network(image)
+        finally:
+            for handle in handles:
+                handle.remove()
+        for norm, (linear, tensor) in self._normalised.items():
+            if self._readers[tensor] == 1 and self._calls[norm] == 1 == self._calls[linear]:
+                self.seen.foldable[norm] = linear
+        return self.seen
+
+    # ------------------------------------------------------------------------------------ modules
+
+    def _before(self, path: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            if current_run() is not self._state:  # another thread runs the same network
+                return
+            self._stack.append((path, module))
+            self._calls[path] += 1
+            if isinstance(module, OPAQUE):
+                for tensor in _tensors(inputs):
+                    self._readers[id(tensor)] += 1
+                self._inside_opaque += 1
+            if isinstance(module, IFNeuron):
+                self._enter_neuron(path, module, inputs)
+            elif isinstance(module, nn.modules.batchnorm._BatchNorm) and inputs:
+                flow = self._flows.get(id(inputs[0]))
+                if flow is not None and flow.made_by:
+                    self._normalised[path] = (flow.made_by, id(inputs[0]))
+
+        return hook
+
+    def _enter_neuron(self, path: str, neuron: IFNeuron, inputs: tuple[Any, ...]) -> None:
+        for tensor in _tensors(inputs):
+            flow = self._flows.get(id(tensor), Flow())
+            for where, what in sorted(flow.awaiting):
+                self._refuse(
+                    where, f"{what} before the neuron {neuron.site}",
+                    "put a BatchNorm there, whose statistics are constants, or train without it",
+                )  # fmt: skip
+        if neuron.site in self._state.fired:
+            self._refuse(path, "used several times in one pass", "give each use a QCFS of its own")
+            self._state.fired.discard(neuron.site)
+            self._state.membrane_potential.pop(neuron.site, None)
+
+    def _after(self, path: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if current_run() is not self._state:
+                return
+            self._stack.pop()
+            flows = tuple(self._flows.get(id(x)) for x in _tensors(inputs))
+            if isinstance(module, OPAQUE):
+                self._inside_opaque -= 1
+                self._mark(output, self._from_opaque(module, [flow for flow in flows if flow is not None]))
+            if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+                flow = self._flows.get(id(output))
+                if flow is not None:
+                    self._mark(output, replace(flow, made_by=path))
+            if isinstance(module, self._counted):
+                self.seen.calls.append(Call(path, module, tuple(_tensors(inputs)), output, flows))
+
+        return hook
+
+    def _from_opaque(self, module: nn.Module, flows: list[Flow]) -> Flow:
+        if isinstance(module, IFNeuron):
+            return Flow(spikes_of=frozenset({module.site}), is_static=False)
+        made_linear = isinstance(module, TokenBatchNorm) and all(flow.is_linear_output for flow in flows)
+        return _computed(flows, is_linear_output=made_linear)
+
+    # ---------------------------------------------------------------------------------- functions
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        inputs = [] if self._inside_opaque else list(_tensors((*args, *kwargs.values())))
+        flows = [flow for flow in (self._flows.get(id(x)) for x in inputs) if flow is not None]
+        result = func(*args, **kwargs)
+        outputs = list(_tensors((result,)))
+        if current_run() is not self._state or not flows or not outputs:
+            return result
+        for tensor in inputs:
+            self._readers[id(tensor)] += 1
+        name = getattr(func, "__name__", str(func)).strip("_").removesuffix("_")
+        flow = self._through(name, flows, args, kwargs, outputs[0])
+        if flow is not None:
+            for out in outputs:
+                self._mark(out, flow)
+        return result
+
+    def _through(
+        self, name: str, flows: list[Flow], args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
+    ) -> Flow | None:
+        """The flow of what function `name` makes of `flows`."""
+        where, module = self._stack[-1] if self._stack else ("", self._network)
+        if name in _CONSTANTS:
+            return None
+        if name in LAYOUT:
+            return _moved(flows)
+        if name in _POOLS or (name == "mean" and flows[0].spikes_of):
+            source = next(_tensors((*args, *kwargs.values())))
+            return _averaged(name, flows[0], source, output, args, kwargs)
+        if name in LINEAR_MAPS or name in _ELEMENTWISE:
+            if len(flows) > 1 and name not in _SUMS:
+                self._refuse(
+                    where, f"{name} of two activations",
+                    "leave a gate (squeeze-and-excitation) out; make a matrix product an mst.ActivationProduct",
+                )  # fmt: skip
+            elif name in ("div", "true_divide", "truediv") and id(args[0]) not in self._flows:
+                self._refuse(where, "division by an activation", "leave it out")
+            if name in LINEAR_MAPS and not isinstance(module, self._counted or (nn.Module,)):
+                self.seen.uncounted.append(f"{where or '(the network itself)'} ({name})")
+            is_map = name in LINEAR_MAPS or (name == "batch_norm" and flows[0].is_linear_output)
+            return _computed(flows, is_linear_output=is_map)
+        if name in _MAX_POOLS:
+            if not all(flow.is_static for flow in flows):
+                self.seen.max_pools.append(where)
+            return replace(_moved(flows), made_by="")
+        if name in ("softmax", "_softmax"):
+            if self._counted and not isinstance(module, self._counted):
+                self.seen.uncounted.append(f"{where or '(the network itself)'} (softmax)")
+            return _computed(flows)
+        if name in _NORMS:
+            if self._counted and not isinstance(module, self._counted):
+                self.seen.uncounted.append(f"{where or '(the network itself)'} ({name})")
+            flow = _computed(flows)
+            return flow if flow.is_static else replace(flow, awaiting=flow.awaiting | {(where, name)})
+        self._refuse(where, *_explain(name, module))
+        return _computed(flows)
+
+    def _refuse(self, where: str, what: str, remedy: str) -> None:
+        obstacle = Obstacle(where, what, remedy)
+        if obstacle not in self.seen.obstacles:
+            self.seen.obstacles.append(obstacle)
+
+    def _mark(self, tensor: Tensor, flow: Flow) -> None:
+        self._flows[id(tensor)] = flow
+        self._keep.append(tensor)
+
+
+def _explain(name: str, module: nn.Module) -> tuple[str, str]:
+    kind = type(module).__name__
+    if name in _ATTENTION:
+        return (
+            f"{name} hides products of activations and a softmax in one function",
+            "build it from nn.Softmax and mst.ActivationProduct, with mst.QCFS on the queries, keys and values",
+        )
+    if name in ("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"):
+        return f"{name} hides its activations in one function", "there is no remedy but another network"
+    if name in ("sigmoid", "hardsigmoid"):
+        return f"{name} has no spiking counterpart", "leave the gate out that it belongs to, and train"
+    if kind.lower() == name or not list(module.children()):
+        inside = "" if kind.lower() == name else f" in {kind}"
+        remedy = f"replace it by QCFS, for example with mst.quantize(..., also=({kind},)), and train"
+        return f"{name}{inside} has no spiking counterpart", remedy
+    return (
+        f"{name} in the forward of {kind} has no spiking counterpart",
+        "make it a module of its own, so that mst.quantize can put a QCFS in its place, or leave it out",
+    )
+
+
+def _moved(flows: list[Flow]) -> Flow:
+    """Values put in other places."""
+    sites = [flow.spikes_of for flow in flows]
+    factors = {flow.pooled for flow in flows}
+    are_spikes = all(sites) and len(factors) == 1
+    return Flow(
+        spikes_of=frozenset().union(*sites) if are_spikes else frozenset(),
+        pooled=factors.pop() if are_spikes else 1,
+        is_linear_output=all(flow.is_linear_output for flow in flows),
+        is_static=all(flow.is_static for flow in flows),
+        awaiting=frozenset().union(*(flow.awaiting for flow in flows)),
+    )
+
+
+def _computed(flows: list[Flow], is_linear_output: bool = False) -> Flow:
+    return Flow(
+        is_linear_output=is_linear_output,
+        is_static=all(flow.is_static for flow in flows),
+        awaiting=frozenset().union(*(flow.awaiting for flow in flows)),
+    )
+
+
+def _averaged(
+    name: str, flow: Flow, source: Tensor, output: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Flow:
+    """Averages add spikes up; how many inputs went into one, where that is the same everywhere."""
+    factor = source.numel() // output.numel() if output.numel() else 0
+    if name.startswith("avg_pool"):
+        names = ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+        given = dict(zip(names, args, strict=False)) | kwargs
+        sizes = given["kernel_size"]
+        dims = int(name[-2])
+        factor = math.prod(sizes) if isinstance(sizes, tuple | list) else sizes**dims
+        padded = given.get("padding", 0) not in (0, (0,) * dims, [0] * dims)
+        if (
+            given.get("divisor_override")
+            or given.get("ceil_mode")
+            or (padded and not given.get("count_include_pad", True))
+        ):
+            factor = 0
+    elif name.startswith("adaptive"):
+        dims = int(name[-2])
+        if any(a % b for a, b in zip(source.shape[-dims:], output.shape[-dims:], strict=True)):
+            factor = 0
+    if not factor or not flow.spikes_of:
+        return _computed([flow], is_linear_output=flow.is_linear_output)
+    return replace(flow, pooled=flow.pooled * factor, made_by="")
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _tensors(value)
+        elif isinstance(value, dict):
+            yield from _tensors(value.values())

@@ -1,0 +1,100 @@
+"""The two CNNs that the paper masks besides its own network, made for small images: ResNet-18 and VGG-16.
+
+Both are ordinary ReLU networks out of timm's parts, registered with timm, to be quantised like any other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timm.layers import ClassifierHead
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.resnet import BasicBlock, ResNet
+from timm.models.vgg import VGG
+from torch import Tensor, nn
+
+_CFG = {"input_size": (3, 32, 32), "num_classes": 10, "mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
+default_cfgs = generate_default_cfgs(
+    {
+        "resnet18_small": {**_CFG, "first_conv": "conv1", "classifier": "fc"},
+        "vgg16_small": {**_CFG, "first_conv": "features.0", "classifier": "head.fc"},
+    }
+)
+SMALL_CNN_NAMES: tuple[str, ...] = tuple(default_cfgs)
+
+
+class SmallResNet(ResNet):  # type: ignore[misc]
+    """ResNet-18 whose stem is one 3x3 convolution without pooling.
+
+    Args:
+        width: channels of the first stage; each later stage has twice its predecessor's. 64 is the full network.
+        in_chans, num_classes: as everywhere.
+        options: further options of timm's ResNet.
+
+    Source: He et al., "Deep Residual Learning", CVPR 2016, for the blocks; its CIFAR networks for the stem.
+    """
+
+    def __init__(self, width: int = 64, in_chans: int = 3, num_classes: int = 10, **options: Any) -> None:
+        if width < 2 or width % 2:
+            raise ValueError(f"width must be even and at least 2, got {width}")
+        super().__init__(
+            BasicBlock, (2, 2, 2, 2), in_chans=in_chans, num_classes=num_classes,
+            channels=tuple(width << stage for stage in range(4)), stem_type="deep", stem_width=width // 2, **options,
+        )  # fmt: skip
+        self.conv1 = nn.Conv2d(in_chans, width, 3, padding=1, bias=False)
+        self.maxpool = nn.Identity()
+        self.init_weights()
+
+
+class SmallVGG(VGG):  # type: ignore[misc]
+    """VGG-16 with BatchNorm whose head is a mean over places and one linear map.
+
+    It has thirteen convolutions and a pool after every group of them, but none that would leave less than one pixel.
+
+    Args:
+        width: channels of the first two convolutions; 64 is the full network.
+        in_chans, num_classes: as everywhere.
+        img_size: side of the images in pixels.
+
+    Source: Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015, configuration D.
+    """
+
+    def __init__(self, width: int = 64, in_chans: int = 3, num_classes: int = 10, img_size: int = 32) -> None:
+        if width < 1:
+            raise ValueError(f"width must be at least 1, got {width}")
+        layers: list[int | str] = []
+        side = img_size
+        for factor, convolutions in ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3)):
+            layers += [factor * width] * convolutions
+            if side >= 2:
+                layers.append("M")
+                side //= 2
+        super().__init__(layers, num_classes=num_classes, in_chans=in_chans, norm_layer=nn.BatchNorm2d)
+        self.pre_logits = nn.Identity()
+        self.num_features = self.head_hidden_size = 8 * width
+        self.head = ClassifierHead(8 * width, num_classes)
+        self.init_weights() if hasattr(self, "init_weights") else None
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """[B, C, height, width] -> logits [B, num_classes], or the pooled features [B, C]."""
+        y: Tensor = self.head(x, pre_logits=pre_logits)
+        return y
+
+
+def _create(kind: type[nn.Module], variant: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+    if pretrained:
+        raise ValueError(f"no weights are published for {variant}")
+    model: nn.Module = build_model_with_cfg(kind, variant, False, **options)
+    return model
+
+
+@register_model
+def resnet18_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """ResNet-18 for images of 28 or 32 px; `width` 64 gives 11.2 M parameters."""
+    return _create(SmallResNet, "resnet18_small", pretrained, kwargs)
+
+
+@register_model
+def vgg16_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """VGG-16 for images of 28 or 32 px; `width` 64 gives 14.7 M parameters."""
+    return _create(SmallVGG, "vgg16_small", pretrained, kwargs)

@@ -1,0 +1,292 @@
+"""Many runs side by side: one table with mean and spread, and pictures of what each setting costs and gains."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from mst.models import write_atomically
+
+from .figures import ANN_COLOUR, CURVE_COLOURS, FIGURE_STYLE, label_time_axis, save_figure
+
+Values = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SweepCell:
+    """One setting of a sweep. mask_sites: as given, entries joined by "+"; empty where nothing is masked."""
+
+    num_levels: int
+    masking_ratio: float
+    mask_sites: str
+    spike_penalty: float
+
+    @property
+    def name(self) -> str:
+        """A folder's name."""
+        where = (
+            "_" + "".join(c if c.isalnum() or c in "+-." else "-" for c in self.mask_sites) if self.mask_sites else ""
+        )
+        penalty = f"_w{self.spike_penalty:g}" if self.spike_penalty else ""
+        return f"L{self.num_levels}_p{self.masking_ratio:g}{where}{penalty}"
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        where = f" at {self.mask_sites}" if self.mask_sites else ""
+        penalty = f", spike penalty {self.spike_penalty:g}" if self.spike_penalty else ""
+        return f"L = {self.num_levels}, p = {self.masking_ratio:g}{where}{penalty}"
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """One simulation of a cell, masks drawn from one seed. Lists have an entry for each t = 1...T.
+
+    accuracy: fractions.  spikes_per_image, energy_pj: cumulative, per image.  ann_*: of the ANN with masks of that
+    seed.  ann_quanta_per_neuron: fewest spikes per neuron that can carry the ANN's activations.
+    """
+
+    seed: int
+    num_images: int
+    num_neurons: int
+    accuracy: Values
+    spikes_per_image: Values
+    energy_pj: Values
+    ann_accuracy: float
+    ann_energy_pj: float
+    ann_quanta_per_neuron: float
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A cell and its runs, one for each mask seed."""
+
+    cell: SweepCell
+    runs: tuple[SeedRun, ...]
+
+    def number(self, name: str, factor: float = 1.0) -> tuple[float, float]:
+        """Mean and standard deviation over the seeds (0 for one) of a field of `SeedRun`, times `factor`."""
+        return _mean_and_spread([factor * getattr(run, name) for run in self.runs])
+
+    def series(self, name: str, factor: float = 1.0) -> list[tuple[float, float]]:
+        """`number` for each t = 1...T."""
+        series = zip(*(getattr(run, name) for run in self.runs), strict=True)
+        return [_mean_and_spread([factor * value for value in at_t]) for at_t in series]
+
+    @property
+    def num_steps(self) -> int:
+        """T."""
+        return len(self.runs[0].accuracy)
+
+
+def _mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+COLUMNS = (
+    "num_levels", "masking_ratio", "mask_sites", "spike_penalty", "time_steps", "num_seeds", "num_images",
+    "ann_accuracy_percent", "ann_accuracy_spread", "snn_accuracy_percent", "snn_accuracy_spread", "spikes_per_image",
+    "spikes_per_image_spread", "spikes_relative_to_unmasked", "spikes_per_neuron", "firing_rate", "energy_uj",
+    "energy_relative_to_ann", "ann_quanta_per_neuron",
+)  # fmt: skip
+
+
+def sweep_rows(results: Sequence[SweepResult], time_steps: Sequence[int]) -> list[dict[str, Any]]:
+    """One row for each cell and T, with the columns of `COLUMNS`.
+
+    Spikes relative to the unmasked: to those of the cell that differs in its masks alone, at the same T; None if there
+    is no such cell.
+    """
+    unmasked = {
+        (r.cell.num_levels, r.cell.spike_penalty): r for r in results if r.cell.masking_ratio == 0
+    }  # fmt: skip
+    rows = []
+    for result in results:
+        cell, first = result.cell, result.runs[0]
+        reference = unmasked.get((cell.num_levels, cell.spike_penalty))
+        ann, ann_spread = result.number("ann_accuracy", 100)
+        quanta, _ = result.number("ann_quanta_per_neuron")
+        accuracies, energies = result.series("accuracy", 100), result.series("energy_pj")
+        spike_series = result.series("spikes_per_image")
+        base_series = None if reference is None else reference.series("spikes_per_image")
+        for t in time_steps:
+            accuracy, accuracy_spread = accuracies[t - 1]
+            spikes, spikes_spread = spike_series[t - 1]
+            energy, _ = energies[t - 1]
+            base = 0.0 if base_series is None else base_series[t - 1][0]
+            values = (
+                cell.num_levels, cell.masking_ratio, cell.mask_sites, cell.spike_penalty, t, len(result.runs),
+                first.num_images, ann, ann_spread, accuracy, accuracy_spread, spikes, spikes_spread,
+                spikes / base if base else None, spikes / first.num_neurons, spikes / first.num_neurons / t,
+                energy * 1e-6, energy / first.ann_energy_pj, quanta,
+            )  # fmt: skip
+            rows.append(dict(zip(COLUMNS, values, strict=True)))
+    return rows
+
+
+def write_sweep_csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """All columns, unrounded."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, lambda temporary: Path(temporary).write_text(text.getvalue(), encoding="utf-8"))
+    return path
+
+
+def sweep_markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
+    """A table to read, with units; ± is the standard deviation over mask seeds."""
+    headings = (
+        "L", "p", "masked sites", "spike penalty", "T", "ANN (%)", "SNN (%)", "spikes per image", "relative to p = 0",
+        "spikes per neuron", "firing rate", "energy (µJ)", "relative to its ANN",
+    )  # fmt: skip
+    lines = [f"# {title}", "", f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
+    for row in rows:
+        relative = row["spikes_relative_to_unmasked"]
+        cells = (
+            f"{row['num_levels']}", f"{row['masking_ratio']:g}", row["mask_sites"] or "none",
+            f"{row['spike_penalty']:g}", f"{row['time_steps']}",
+            _spread(row["ann_accuracy_percent"], row["ann_accuracy_spread"], row["num_seeds"], ".2f"),
+            _spread(row["snn_accuracy_percent"], row["snn_accuracy_spread"], row["num_seeds"], ".2f"),
+            _spread(row["spikes_per_image"], row["spikes_per_image_spread"], row["num_seeds"], ",.0f"),
+            "" if relative is None else f"x{relative:.3f}", f"{row['spikes_per_neuron']:.2f}",
+            f"{row['firing_rate']:.4f}", f"{row['energy_uj']:.3g}", f"{row['energy_relative_to_ann']:.2f}x",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    first = rows[0]
+    lines += [
+        "",
+        f"{first['num_images']} test images. ±: standard deviation over mask seeds. A spike is one that left its site, "
+        "after masking; firing rate in spikes per neuron per step; energy of operations only.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _spread(mean: float, spread: float, num_seeds: int, form: str) -> str:
+    return f"{mean:{form}}" + (f" ± {spread:{form}}" if num_seeds > 1 else "")
+
+
+# --------------------------------------------------------------------------------------------- pictures
+
+
+def sweep_against_ratio(results: Sequence[SweepResult], path: Path, title: str = "") -> Path:
+    """Accuracy and spikes at the last step against the masking ratio, a line for each of the other settings."""
+    with mpl.rc_context(FIGURE_STYLE):
+        figure = Figure(figsize=(9.6, 4.0), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for number, (label, line) in enumerate(_lines_over_ratio(results).items()):
+            colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
+            ratios = [result.cell.masking_ratio for result in line]
+            snn = [result.series("accuracy", 100)[-1] for result in line]
+            ann = [result.number("ann_accuracy", 100) for result in line]
+            spikes = [result.series("spikes_per_image")[-1] for result in line]
+            base = spikes[0][0]
+            style: dict[str, Any] = {"color": colour, "marker": "o", "capsize": 3, "markersize": 4}
+            left.errorbar(ratios, *_columns(snn), label=f"SNN {label}".strip(), **style)
+            left.errorbar(
+                ratios, *_columns(ann), label=f"ANN {label}".strip(), linestyle="--", **{**style, "alpha": 0.6}
+            )
+            right.errorbar(ratios, *_columns([(m / base, s / base) for m, s in spikes]), label=label or "SNN", **style)
+        steps = results[0].num_steps
+        left.set_ylabel(f"test accuracy (%), SNN at T = {steps}")
+        right.set_ylabel(f"spikes per image at T = {steps}, relative to p = {_lowest(results):g}")
+        right.set_ylim(bottom=0)
+        for axes in (left, right):
+            axes.set_xlabel("masking ratio p (fraction dropped)")
+            axes.legend(fontsize=8)
+        if title:
+            figure.suptitle(title)
+        return save_figure(figure, path)
+
+
+def _lowest(results: Sequence[SweepResult]) -> float:
+    return min(result.cell.masking_ratio for result in results)
+
+
+def _lines_over_ratio(results: Sequence[SweepResult]) -> dict[str, list[SweepResult]]:
+    """Label -> cells that differ in their ratio alone, by ratio; an unmasked cell belongs to every line of its kind."""
+    lines: dict[str, list[SweepResult]] = {}
+    sites = sorted({r.cell.mask_sites for r in results if r.cell.mask_sites}) or [""]
+    for levels, penalty in sorted({(r.cell.num_levels, r.cell.spike_penalty) for r in results}):
+        for where in sites:
+            line = [
+                r
+                for r in results
+                if (r.cell.num_levels, r.cell.spike_penalty) == (levels, penalty) and r.cell.mask_sites in ("", where)
+            ]
+            if line:
+                label = ", ".join(
+                    part
+                    for part, varies in (
+                        (f"L = {levels}", len({r.cell.num_levels for r in results}) > 1),
+                        (f"masked at {where}", len(sites) > 1),
+                        (f"penalty {penalty:g}", len({r.cell.spike_penalty for r in results}) > 1),
+                    )
+                    if varies
+                )
+                lines[label] = sorted(line, key=lambda r: r.cell.masking_ratio)
+    return lines
+
+
+def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [mean for mean, _ in pairs], [spread for _, spread in pairs]
+
+
+def sweep_against_time(results: Sequence[SweepResult], path: Path, title: str = "") -> Path:
+    """Accuracy against T, a curve for each cell, its spread over mask seeds as a band."""
+    with mpl.rc_context(FIGURE_STYLE):
+        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+        axes = figure.subplots()
+        lowest = 100.0
+        for number, result in enumerate(results):
+            colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
+            steps = range(1, result.num_steps + 1)
+            points = result.series("accuracy", 100)
+            mean = [m for m, _ in points]
+            axes.plot(steps, mean, color=colour, linewidth=1.6, label=result.cell.label)
+            low, high = ([m + sign * s for m, s in points] for sign in (-1, 1))
+            axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.axhline(result.number("ann_accuracy", 100)[0], color=colour, linestyle="--", linewidth=0.8)
+            lowest = min(lowest, *mean)
+        label_time_axis(axes, results[0].num_steps)
+        axes.set_ylabel("test accuracy (%); dashed: ANN")
+        axes.set_ylim(max(0.0, lowest - 3), 101)
+        axes.set_title(title)
+        axes.legend(loc="lower right", fontsize=8)
+        return save_figure(figure, path)
+
+
+def sweep_pareto(results: Sequence[SweepResult], path: Path, title: str = "") -> Path:
+    """Accuracy against spikes: each network's way over the time steps, and where its ANN's quanta would put it."""
+    with mpl.rc_context(FIGURE_STYLE):
+        figure = Figure(figsize=(7.6, 5.0), layout="constrained")
+        axes = figure.subplots()
+        levels = sorted({result.cell.num_levels for result in results})
+        penalties = sorted({result.cell.spike_penalty for result in results})
+        shades = mpl.colormaps["viridis"]
+        for result in results:
+            cell = result.cell
+            colour = shades(0.9 * levels.index(cell.num_levels) / max(1, len(levels) - 1))
+            dash = ("-", "--", ":", "-.")[penalties.index(cell.spike_penalty) % 4]
+            spikes = [mean / result.runs[0].num_neurons for mean, _ in result.series("spikes_per_image")]
+            accuracy = [mean for mean, _ in result.series("accuracy", 100)]
+            axes.plot(spikes, accuracy, color=colour, linestyle=dash, linewidth=1.4, label=cell.label)
+            quanta, ann = result.number("ann_quanta_per_neuron")[0], result.number("ann_accuracy", 100)[0]
+            axes.plot([quanta], [ann], "*", color=colour, markersize=9, markeredgecolor=ANN_COLOUR, markeredgewidth=0.5)
+        axes.plot([], [], "*", color=ANN_COLOUR, label="ANN, at the quanta its activations are")
+        axes.set_xscale("log")
+        best = max(100 * run.ann_accuracy for result in results for run in result.runs)
+        axes.set_ylim(best - 22, best + 2)
+        axes.set_xlabel("spikes per neuron per image, up to step t")
+        axes.set_ylabel("test accuracy (%)")
+        axes.set_title(title)
+        axes.legend(fontsize=7, loc="lower right", ncols=1 + (len(results) > 8))
+        return save_figure(figure, path)
