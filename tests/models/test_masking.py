@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_config
 from torch import nn
 
 import mst
+from conftest import tiny_config
 from mst.models import MaskedSpikingTransformer, select_sites
 from mst.neurons import name_sites
 

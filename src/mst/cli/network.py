@@ -135,8 +135,6 @@ def start_from(
     Raises:
         ValueError: weights that do not fit, or options without effect.
     """
-    if init_from is not None and pretrained:
-        raise ValueError("pretrained and init_from are two starts; choose one")
     needs_calibration = pretrained
     said = "starting from the published weights"
     if init_from is not None:

@@ -90,6 +90,8 @@ def train(
         resume: continue the run in the output folder exactly where it was; its options need not be repeated.
     """
     settings = dict(locals())
+    if pretrained and init_from is not None:
+        raise ValueError("pretrained and init_from are two starts; choose one")
     prepare_output(output)
     join_processes(train.device)
     if resume and not has_training_state(output) and (output / OPTIONS_FILE).exists():

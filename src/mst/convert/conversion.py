@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mst.models import image_shape_of, set_submodule
-from mst.neurons import QCFS, IFNeuron
+from mst.neurons import MAX_POOLS, QCFS, IFNeuron, SpikingMaxPool
 
 from .dataflow import Obstacle, watch
 from .folding import fold_batch_norms
@@ -108,7 +108,7 @@ def convert(model: nn.Module, coding: Coding = "rate", example: Tensor | None = 
 
     Rate coding: each QCFS becomes an integrate-and-fire neuron with the same threshold; for a constant input
     and T = L steps its mean output equals the QCFS output. See docs/maths.md. BatchNorm folds into the linear map whose
-    output it alone reads.
+    output it alone reads. A max-pool becomes one of running sums (`SpikingMaxPool`), which is exact.
 
     One image is run through the network to see every function on its way: what is neither linear nor a neuron is
     refused. Its shape is known of an MST and of what `mst.quantize` calibrated; for others give an example. Without
@@ -133,6 +133,8 @@ def convert(model: nn.Module, coding: Coding = "rate", example: Tensor | None = 
     network = copy.deepcopy(model).eval().requires_grad_(False)
     account: list[SiteConversion] = []
     for name, module in list(network.named_modules(remove_duplicate=False)):
+        if isinstance(module, MAX_POOLS) and name:
+            set_submodule(network, name, SpikingMaxPool(module, name))
         swap = RATE_SWAPS.get(type(module))
         if swap is None:
             continue
@@ -153,7 +155,7 @@ def convert(model: nn.Module, coding: Coding = "rate", example: Tensor | None = 
         raise ValueError("nothing was converted: the model has no QCFS activation")
     if image is None:
         return SpikingNetwork(network, coding, tuple(account))
-    flow = watch(network, image)
+    flow = watch(network, image, activations=LEFTOVER_ACTIVATIONS)
     if flow.obstacles:
         raise ConversionError(tuple(flow.obstacles))
     folded = fold_batch_norms(network, flow.foldable)
@@ -185,8 +187,8 @@ def _refuse_left_over(network: nn.Module) -> None:
 
 def _about_max_pool(where: str) -> str:
     return (
-        f"{where}: a max-pool over spikes passes one on whenever any of its inputs spikes, so its rate may exceed the "
-        "largest of theirs; mst.quantize(..., max_pool='average') avoids that, but has to be trained"
+        f"{where or '(the network itself)'}: a max-pool that is a function passes a spike on whenever any of its "
+        "inputs spikes, so its rate may exceed the largest of theirs; as an nn.MaxPool2d it would be exact"
     )
 
 

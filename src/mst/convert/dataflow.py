@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mst.models.layers import ActivationProduct, TokenBatchNorm
-from mst.neurons import IFNeuron, RunState, current_run, running
+from mst.neurons import IFNeuron, RunState, SpikingMaxPool, current_run, running
 
 LAYOUT = frozenset({
     "view", "reshape", "permute", "transpose", "contiguous", "flatten", "unflatten", "roll", "unbind", "split",
@@ -49,9 +49,10 @@ _CONSTANTS = frozenset({
     "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "new_zeros", "new_ones", "new_empty", "new_full",
     "new_tensor",
 })  # fmt: skip
+_DIVISION = ("division by an activation", "leave it out, or divide by a constant")
 _ATTENTION = frozenset({"scaled_dot_product_attention", "multi_head_attention_forward", "_native_multi_head_attention"})
 
-OPAQUE = (IFNeuron, ActivationProduct, TokenBatchNorm)
+OPAQUE = (IFNeuron, SpikingMaxPool, ActivationProduct, TokenBatchNorm)
 """Modules of ours whose inside is no concern of the watcher."""
 
 
@@ -102,7 +103,7 @@ class Call:
 class Dataflow:
     """What `watch` saw.
 
-    obstacles: all places that rate coding cannot carry.  max_pools: paths of max-pools over spikes.
+    obstacles: all places that rate coding cannot carry.  max_pools: where a max-pool over spikes is a function.
     uncounted: linear maps and softmaxes that are functions rather than modules, as "path (function)".
     foldable: BatchNorm -> the linear map whose output it alone reads.  calls: in the order in which they ended.
     """
@@ -114,24 +115,33 @@ class Dataflow:
     calls: list[Call] = field(default_factory=list)
 
 
-def watch(network: nn.Module, image: Tensor, counted: tuple[type[nn.Module], ...] = ()) -> Dataflow:
+def watch(
+    network: nn.Module,
+    image: Tensor,
+    counted: tuple[type[nn.Module], ...] = (),
+    activations: tuple[type[nn.Module], ...] = (),
+) -> Dataflow:
     """Run one image for one step through a converted network and note what happens to it.
 
     Args:
         network: of `IFNeuron`s.
         image: [1, ...].
         counted: module classes whose calls are wanted.
+        activations: module classes that are obstacles wherever they act. Other functions are none before the first
+            neuron, where all is the same at every step.
     """
-    watcher = _Watcher(network, counted)
+    watcher = _Watcher(network, counted, activations)
     return watcher.run(image)
 
 
 class _Watcher(TorchFunctionMode):
     """While active, knows the flow of every tensor that depends on the image."""
 
-    def __init__(self, network: nn.Module, counted: tuple[type[nn.Module], ...]) -> None:
+    def __init__(
+        self, network: nn.Module, counted: tuple[type[nn.Module], ...], activations: tuple[type[nn.Module], ...]
+    ) -> None:
         super().__init__()
-        self._network, self._counted = network, counted
+        self._network, self._counted, self._activations = network, counted, activations
         self.seen = Dataflow()
         self._flows: dict[int, Flow] = {}
         self._keep: list[Tensor] = []  # an id is unique only while its tensor lives
@@ -173,8 +183,8 @@ class _Watcher(TorchFunctionMode):
                 for tensor in _tensors(inputs):
                     self._readers[id(tensor)] += 1
                 self._inside_opaque += 1
-            if isinstance(module, IFNeuron):
-                self._enter_neuron(path, module, inputs)
+            if isinstance(module, IFNeuron | SpikingMaxPool):
+                self._enter_with_state(path, module, inputs)
             elif isinstance(module, nn.modules.batchnorm._BatchNorm) and inputs:
                 flow = self._flows.get(id(inputs[0]))
                 if flow is not None and flow.made_by:
@@ -182,8 +192,8 @@ class _Watcher(TorchFunctionMode):
 
         return hook
 
-    def _enter_neuron(self, path: str, neuron: IFNeuron, inputs: tuple[Any, ...]) -> None:
-        for tensor in _tensors(inputs):
+    def _enter_with_state(self, path: str, neuron: IFNeuron | SpikingMaxPool, inputs: tuple[Any, ...]) -> None:
+        for tensor in _tensors(inputs) if isinstance(neuron, IFNeuron) else ():
             flow = self._flows.get(id(tensor), Flow())
             for where, what in sorted(flow.awaiting):
                 self._refuse(
@@ -194,6 +204,7 @@ class _Watcher(TorchFunctionMode):
             self._refuse(path, "used several times in one pass", "give each use a QCFS of its own")
             self._state.fired.discard(neuron.site)
             self._state.membrane_potential.pop(neuron.site, None)
+            self._state.sums.pop(neuron.site, None)
 
     def _after(self, path: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -216,6 +227,8 @@ class _Watcher(TorchFunctionMode):
     def _from_opaque(self, module: nn.Module, flows: list[Flow]) -> Flow:
         if isinstance(module, IFNeuron):
             return Flow(spikes_of=frozenset({module.site}), is_static=False)
+        if isinstance(module, SpikingMaxPool):
+            return replace(_moved(flows), is_linear_output=False)
         made_linear = isinstance(module, TokenBatchNorm) and all(flow.is_linear_output for flow in flows)
         return _computed(flows, is_linear_output=made_linear)
 
@@ -256,22 +269,25 @@ class _Watcher(TorchFunctionMode):
         if name in _POOLS or (name == "mean" and flows[0].spikes_of):
             source = next(_tensors((*args, *kwargs.values())))
             return _averaged(name, flows[0], source, output, args, kwargs)
+        is_static = all(flow.is_static for flow in flows)  # what is the same at every step may be anything
         if name in LINEAR_MAPS or name in _ELEMENTWISE:
-            if len(flows) > 1 and name not in _SUMS:
+            if is_static:
+                pass
+            elif len(flows) > 1 and name not in _SUMS:
                 self._refuse(
                     where, f"{name} of two activations",
                     "leave a gate (squeeze-and-excitation) out; make a matrix product an mst.ActivationProduct",
                 )  # fmt: skip
             elif name in ("div", "true_divide", "truediv") and id(args[0]) not in self._flows:
-                self._refuse(where, "division by an activation", "leave it out")
+                self._refuse(where, *_DIVISION)
             if name in LINEAR_MAPS and not isinstance(module, self._counted or (nn.Module,)):
                 self.seen.uncounted.append(f"{where or '(the network itself)'} ({name})")
             is_map = name in LINEAR_MAPS or (name == "batch_norm" and flows[0].is_linear_output)
             return _computed(flows, is_linear_output=is_map)
         if name in _MAX_POOLS:
-            if not all(flow.is_static for flow in flows):
+            if not is_static:
                 self.seen.max_pools.append(where)
-            return replace(_moved(flows), made_by="")
+            return replace(_moved(flows), is_linear_output=False)
         if name in ("softmax", "_softmax"):
             if self._counted and not isinstance(module, self._counted):
                 self.seen.uncounted.append(f"{where or '(the network itself)'} (softmax)")
@@ -280,8 +296,9 @@ class _Watcher(TorchFunctionMode):
             if self._counted and not isinstance(module, self._counted):
                 self.seen.uncounted.append(f"{where or '(the network itself)'} ({name})")
             flow = _computed(flows)
-            return flow if flow.is_static else replace(flow, awaiting=flow.awaiting | {(where, name)})
-        self._refuse(where, *_explain(name, module))
+            return flow if is_static else replace(flow, awaiting=flow.awaiting | {(where, name)})
+        if not is_static or isinstance(module, self._activations):
+            self._refuse(where, *(_DIVISION if name in ("rdiv", "rtruediv", "reciprocal") else _explain(name, module)))
         return _computed(flows)
 
     def _refuse(self, where: str, what: str, remedy: str) -> None:

@@ -33,7 +33,7 @@ HOROWITZ_45NM_FP32 = EnergyConstants(4.6, 0.9, "45 nm CMOS, 32-bit floating poin
 ASSUMPTIONS = (
     "An operation whose input is spikes costs one AC per recorded spike and output that the spike reaches.",
     "A masked (dropped) spike reaches nothing.",
-    "Average pooling costs nothing: each spike that it passes on is counted at the map behind it.",
+    "Pooling costs nothing itself: each spike that passes an average pool is counted at the map behind it.",
     "In q·kᵀ each query spike is added against every key of its window; in softmax·v each value spike is added "
     "for every query of its window.",
     "Operations on analog values cost their dense MACs at every step: patch embedding (the image is presented at "

@@ -70,7 +70,7 @@ def build(architecture: Architecture, pretrained: bool = False) -> nn.Module:
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in architecture.options.items()}
     try:
         network = _BUILDERS[architecture.library](architecture.name, options, pretrained)
-    except (TypeError, AssertionError, RuntimeError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # foreign code, which may fail in any way
         what = "with its published weights" if pretrained else f"with the options {options}"
         raise ValueError(f"{architecture.name} of {architecture.library} cannot be built {what}: {error}") from error
     if architecture.small_stem:

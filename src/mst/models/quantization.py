@@ -74,9 +74,9 @@ def quantize(
     are found; one that is used several times becomes one site for each use. The network keeps its class, its methods
     and the names of its weights. BatchNorm stays until `mst.convert` folds it.
 
-    Max-pooling: under rate coding a pooled neuron passes a spike on whenever any of its inputs spikes, so its rate may
-    exceed the largest of their rates. "average" replaces it by average pooling, which spikes add up through exactly;
-    the network then has to be trained with it.
+    Max-pools stay, and `mst.convert` makes them exact for spikes, at the price of a counter for each of their inputs.
+    "average" replaces them by average pools, which need none; the network then has to be trained with them. (A max-pool
+    that is a function stays as it is, and sends more spikes than it should; `mst.convert` says so.)
 
     Args:
         model: any network; left as it was.

@@ -14,14 +14,17 @@ from .functional import (
     qcfs,
 )
 from .integrate_and_fire import IFNeuron
+from .max_pool import MAX_POOLS, SpikingMaxPool
 from .run_state import RunState, SiteCounts, current_run, running
 
 __all__ = [
+    "MAX_POOLS",
     "MIN_THRESHOLD",
     "QCFS",
     "IFNeuron",
     "RunState",
     "SiteCounts",
+    "SpikingMaxPool",
     "check_masking_ratio",
     "count_spikes",
     "current_run",

@@ -35,7 +35,7 @@ class RunState:
 
     seed: of the masks.  first_image: index of the batch's first image in the data.  batch_size: images.
     step: first step of the chunk now computed.  steps_in_chunk: steps folded into the batch axis.
-    fired: sites that have had their turn in this pass.
+    sums: what a module over time has received so far, by its path.  fired: sites that have had their turn in this pass.
     """
 
     seed: int
@@ -44,6 +44,7 @@ class RunState:
     step: int = 0
     steps_in_chunk: int = 1
     membrane_potential: dict[str, Tensor] = field(default_factory=dict)
+    sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, SiteCounts] = field(default_factory=dict)
     fired: set[str] = field(default_factory=set)
 
@@ -70,7 +71,7 @@ class RunState:
                 f"{self.steps_in_chunk} steps x {self.batch_size} images = {rows}"
             )
         x_TB = x.reshape(self.steps_in_chunk, -1, *x.shape[1:])
-        known = self.membrane_potential.get(site)
+        known = self.membrane_potential.get(site, self.sums.get(site))
         if known is not None and known.shape != x_TB.shape[1:]:
             raise ValueError(
                 f"site {site!r}: a step has shape {tuple(x_TB.shape[1:])}, "

@@ -3,6 +3,7 @@
 from .figures import accuracy_vs_time, energy_bars, firing_rates
 from .records import measurement_record, run_record, simulation_record, write_json, write_run_record, write_text
 from .sweeps import (
+    COLUMNS,
     SeedRun,
     SweepCell,
     SweepResult,
@@ -16,6 +17,7 @@ from .sweeps import (
 from .tables import accuracy_table, energy_table, operation_table, site_table, steps_shown
 
 __all__ = [
+    "COLUMNS",
     "SeedRun",
     "SweepCell",
     "SweepResult",

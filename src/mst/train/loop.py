@@ -312,7 +312,11 @@ class _Trainer:
             if self.mixup is not None:
                 images, targets = self.mixup(images, targets)
             is_last = batch == count - 1
-            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+            with (
+                nullcontext() if is_last else self.accelerator.no_sync(self.model),
+                # To the end of the backward pass: gradient checkpointing runs the forward, and the counting, again.
+                self.quanta.counting() if self.config.spike_penalty else nullcontext(),
+            ):
                 loss = self._loss(images, targets)
                 self.accelerator.backward(loss / count)
             total += loss.detach() / count
@@ -324,12 +328,10 @@ class _Trainer:
 
     def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
         with self.accelerator.autocast():
-            if not self.config.spike_penalty:
-                loss: Tensor = self.loss(self.model(images), targets)
-                return loss
-            with self.quanta.counting():
-                loss = self.loss(self.model(images), targets)
-            return loss + self.config.spike_penalty * self.quanta.per_neuron
+            loss: Tensor = self.loss(self.model(images), targets)
+            if self.config.spike_penalty:
+                loss = loss + self.config.spike_penalty * self.quanta.per_neuron
+            return loss
 
     def _save_if_due(
         self, epoch: int, steps_done: int, total: Tensor, began: float, after_seconds: float | None = None

@@ -1,0 +1,61 @@
+"""Max-pooling of spike trains whose running sum is exactly the max-pool of the running sums."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .run_state import current_run
+
+MAX_POOLS = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d,
+)  # fmt: skip
+
+
+class SpikingMaxPool(nn.Module):
+    """A max-pool over time-varying input: each step sends what the largest running sum of a window has grown by.
+
+    S(t) = S(t-1) + x(t) ;  y(t) = pool(S(t)) - pool(S(t-1)) ;  so  Σ y = pool(Σ x)  at every t
+
+    A running sum of spikes grows by one spike at a time, and so does the largest of a window: what comes out of spikes
+    are spikes. (To pool each step by itself passes a spike on whenever any input spikes, and so sends too many.) A chip
+    needs a counter for each input. The sums live in the run (`RunState`).
+
+    Args:
+        pool: what pools one step; it returns values only.
+        site: module path in the network.
+
+    Raises:
+        ValueError: the pool returns indices too.
+    """
+
+    def __init__(self, pool: nn.Module, site: str) -> None:
+        super().__init__()
+        if getattr(pool, "return_indices", False):
+            raise ValueError(f"{site}: a max-pool that returns indices has no meaning over time steps")
+        self.pool = pool
+        self.site = site
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [T*B*k, ...], time outermost -> pooled, [T*B*k, ...].
+
+        Raises:
+            RuntimeError: called outside a run.
+            ValueError: the shape does not fit the run (see `RunState.unfold`).
+        """
+        run = current_run()
+        if run is None:
+            raise RuntimeError(f"{self.site!r} pools over time and works only inside a run; call mst.simulate")
+        x_TB = run.unfold(x, self.site)
+        sums_TB = x_TB.cumsum(dim=0)
+        before = run.sums.get(self.site)
+        if before is not None:
+            sums_TB += before
+        run.sums[self.site] = sums_TB[-1].clone()
+        pooled: Tensor = self.pool(sums_TB.flatten(0, 1))
+        pooled_TB = pooled.view(x_TB.shape[0], -1, *pooled.shape[1:])
+        last = torch.zeros_like(pooled_TB[0]) if before is None else self.pool(before)
+        return torch.diff(pooled_TB, dim=0, prepend=last[None]).flatten(0, 1)
+
+    def extra_repr(self) -> str:
+        return f"site={self.site!r}"

@@ -1,0 +1,212 @@
+"""`mst sweep`, and the other verbs with networks that are no MST."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import mst
+from failing import fails
+from mst.cli.main import main
+from mst.models import quantization_of
+from mst.neurons import name_sites
+from mst.report import COLUMNS
+
+TRAIN = [
+    "--model", "resnet18_small", "--model-kwargs.width", "4", "--train-images", "128", "--train.epochs", "1",
+    "--train.warmup-epochs", "0", "--train.batch-size", "32", "--train.learning-rate", "0.01",
+]  # fmt: skip
+SWEEP = ["sweep", *TRAIN, "--masking-ratios", "0,0.5", "--time-steps", "2,4", "--max-images", "40"]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "sweep.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_sweep_writes_one_table_and_goes_on_where_it_was_cut(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    command = [
+        *SWEEP,
+        "--output",
+        str(out),
+        "--num-levels",
+        "4,8",
+        "--mask-sites",
+        "all,layer1.*",
+        "--mask-seeds",
+        "0,1",
+    ]
+    calls: list[str] = []
+    from mst.cli import sweep as module
+
+    real = module.train_verb
+
+    def cut(**options: Any) -> None:
+        calls.append(options["output"].name)
+        if len(calls) == 3:
+            raise RuntimeError("the lights went out")
+        real(**options)
+
+    monkeypatch.setattr(module, "train_verb", cut)
+    assert main(command) == 1
+    assert not (out / "sweep.csv").exists()
+    assert main(command) == 0
+    cells = ["L4_p0", "L4_p0.5_all", "L4_p0.5_layer1.-", "L8_p0", "L8_p0.5_all", "L8_p0.5_layer1.-"]
+    assert calls == [*cells[:3], *cells[2:]]
+    capfd.readouterr()
+
+    table = rows(out)
+    assert tuple(table[0]) == COLUMNS
+    assert len(table) == 6 * 2
+    by_cell = {(r["num_levels"], r["masking_ratio"], r["mask_sites"], r["time_steps"]): r for r in table}
+    plain, masked = by_cell["4", "0.0", "", "4"], by_cell["4", "0.5", "all", "4"]
+    assert (plain["num_seeds"], masked["num_seeds"]) == ("1", "2")
+    runs = [json.loads((out / "L4_p0.5_all" / f"seed{seed}.json").read_text()) for seed in (0, 1)]
+    spikes = [run["spikes_per_image"][3] for run in runs]
+    assert float(masked["spikes_per_image"]) == pytest.approx(sum(spikes) / 2)
+    assert float(masked["spikes_per_image_spread"]) == pytest.approx(abs(spikes[0] - spikes[1]) / 2**0.5)
+    relative = float(masked["spikes_per_image"]) / float(plain["spikes_per_image"])
+    assert float(masked["spikes_relative_to_unmasked"]) == pytest.approx(relative)
+    assert float(masked["firing_rate"]) == pytest.approx(float(masked["spikes_per_neuron"]) / 4)
+    assert runs[0]["accuracy"] != runs[1]["accuracy"] or spikes[0] != spikes[1]
+    for name in ("accuracy_vs_time", "accuracy_vs_spikes", "accuracy_and_spikes_vs_ratio"):
+        assert (out / f"{name}.png").stat().st_size > 5000
+    assert "| 4 | 0.5 | all | 0 | 4 |" in (out / "sweep.md").read_text()
+
+    # more of what is asked for uses what is there
+    calls.clear()
+    assert main([*command, "--mask-seeds", "0,1,2", "--time-steps", "2,8"]) == 0
+    assert calls == []
+    assert {r["time_steps"] for r in rows(out)} == {"2", "8"}
+    capfd.readouterr()
+    line = fails([*command, "--train.learning-rate", "0.02"], capfd)
+    assert "holds a sweep with other settings: train.learning_rate: 0.01 -> 0.02" in line
+
+
+def test_sweep_fine_tunes_and_evaluates_a_checkpoint(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *TRAIN, "--masking-ratio", "0.25", "--output", str(tmp_path / "run")]) == 0
+    checkpoint = str(tmp_path / "run" / "last.safetensors")
+    common = ["sweep", "--masking-ratios", "0,0.5", "--time-steps", "2", "--mask-seeds", "0", "--max-images", "20"]
+    evaluate = [*common, "--method", "evaluate", "--checkpoint", checkpoint, "--output", str(tmp_path / "e")]
+    assert main([*evaluate, "--mask-sites", "layer1.*+layer2.*"]) == 0
+    unmasked, masked = rows(tmp_path / "e")
+    assert masked["mask_sites"] == "layer1.*+layer2.*"
+    assert float(masked["spikes_per_image"]) < float(unmasked["spikes_per_image"])
+    capfd.readouterr()
+    assert main(["simulate", checkpoint, "--time-steps", "2", "--masking-ratio", "0", "--max-images", "20",
+                 "--output", str(tmp_path / "s")]) == 0  # fmt: skip
+    assert "was made with masking ratio 0.25; it is run with 0 at 0 of 17 sites" in capfd.readouterr().err
+    simulated = json.loads((tmp_path / "s" / "simulation.json").read_text())
+    assert float(unmasked["spikes_per_image"]) == pytest.approx(simulated["spikes_per_image"])
+
+    tune = [*common, *TRAIN, "--method", "fine-tune", "--checkpoint", checkpoint, "--output", str(tmp_path / "f")]
+    assert main(tune) == 0
+    tuned = mst.load_checkpoint(tmp_path / "f" / "L16_p0.5_default" / "last.safetensors")
+    assert {site.masking_ratio for site in name_sites(tuned).values()} == {0.5}
+    info = mst.read_checkpoint_info(tmp_path / "f" / "L16_p0.5_default" / "last.safetensors")
+    assert info.provenance["init_from"] == checkpoint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "evaluate"], "give a checkpoint to fine-tune or to evaluate"),
+        (["--checkpoint", "x.safetensors"], "none to train from scratch"),
+        (["--method", "evaluate", "--checkpoint", "x", "--num-levels", "4,8"], "belong to training"),
+        (["--masking-ratios", "0,50"], "for 50 % write 0.5"),
+        (["--mask-seeds", "[]"], "at least one entry of each"),
+        (["--time-steps", "0"], "time steps from 1"),
+        (["--train.spike-penalty", "1"], "give --spike-penalties"),
+        (["--model", "resnet18_smal"], "unknown model 'resnet18_smal'; did you mean resnet18_small"),
+        (["--mask-sites", "attention", "--masking-ratios", "0.5"], "no site matches 'attention'"),
+        (["--dataset", "digit"], "did you mean digits"),
+        (["--train-images", "5000"], "train_images must be from 1 to the 1437 that digits has, got 5000"),
+    ],
+)  # fmt: skip
+def test_sweep_bad_input_gets_one_clear_line(
+    arguments: list[str], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert message in fails([*SWEEP, "--output", str(tmp_path / "out"), *arguments], capfd)
+
+
+def test_a_network_of_timm_goes_through_all_verbs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    train = [
+        "train", "--model", "regnetx_002.pycls_in1k", "--quantize.small-stem", "--num-levels", "4", "--masking-ratio",
+        "0.5", "--mask-sites", "s1.*", "--train-images", "64", "--train.epochs", "1", "--train.warmup-epochs", "0",
+        "--train.batch-size", "32", "--output", str(run),
+    ]  # fmt: skip
+    assert main(train) == 0
+    checkpoint = str(run / "last.safetensors")
+    model = mst.load_checkpoint(checkpoint)
+    noted = quantization_of(model)
+    assert noted is not None
+    assert noted.architecture is not None
+    assert (noted.architecture.name, noted.architecture.small_stem) == ("regnetx_002.pycls_in1k", True)
+    assert (noted.image_shape, noted.num_classes, noted.num_levels) == ((1, 8, 8), 10, 4)
+    assert {name for name, site in name_sites(model).items() if site.masking_ratio} == {
+        name for name in name_sites(model) if name.startswith("s1.")
+    }
+    for verb in ("evaluate", "simulate", "measure"):
+        steps = [] if verb == "evaluate" else ["--time-steps", "2"]
+        assert main([verb, checkpoint, *steps, "--max-images", "8", "--output", str(tmp_path / verb)]) == 0
+    evaluation = json.loads((tmp_path / "evaluate" / "evaluation.json").read_text())
+    assert evaluation["quanta_per_image"] > 0
+    out = capfd.readouterr().out
+    assert "quanta per image" in " ".join(out.split())
+    assert "stem.conv (convolution)" in out
+
+
+def test_weights_without_thresholds_are_calibrated_and_those_with_are_not(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(5)
+    plain = mst.models.registry.build(mst.models.foreign.architecture("resnet18_small", {"width": 4, "in_chans": 1}))
+    save_file(plain.state_dict(), str(tmp_path / "plain.safetensors"))
+    start = ["train", *TRAIN, "--train.learning-rate", "1e-12"]
+    options = ["--init-from", str(tmp_path / "plain.safetensors"), "--calibration-images", "50"]
+    assert main([*start, *options, "--quantize.per-channel", "--output", str(tmp_path / "a")]) == 0
+    assert "thresholds are set from 50 training images" in " ".join(capfd.readouterr().err.split())
+    model = mst.load_checkpoint(tmp_path / "a" / "last.safetensors")
+    assert model.act1.threshold.shape == (4, 1, 1)
+    assert model.act1.threshold.std() > 0
+    again = ["--init-from", str(tmp_path / "a" / "last.safetensors")]
+    assert main([*start, *again, "--output", str(tmp_path / "b")]) == 0
+    second = mst.load_checkpoint(tmp_path / "b" / "last.safetensors")
+    torch.testing.assert_close(second.act1.threshold, model.act1.threshold, rtol=1e-4, atol=1e-6)
+    assert main(["simulate", str(tmp_path / "b" / "last.safetensors"), "--time-steps", "2", "--max-images", "8",
+                 "--output", str(tmp_path / "s")]) == 0  # fmt: skip
+    assert "per channel" in capfd.readouterr().out
+    line = fails([*start, *again, "--calibration-images", "9", "--output", str(tmp_path / "c")], capfd)
+    assert "have no effect where thresholds are not set from images" in line
+    line = fails([*start, "--pretrained", "--output", str(tmp_path / "d")], capfd)
+    assert "no weights are published for resnet18_small" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "mst_nano_patch2_window2_8", "--quantize.max-pool", "average"], "have no effect on mst_nano"),
+        (["--quantize.max-pool", "average"], "max_pool='average' has no effect: SmallResNet has no nn.MaxPool2d"),
+        (["--quantize.also", "Gelu"], "'Gelu' is no activation of torch.nn"),
+        (["--model", "vit_tiny_patch16_224"], "no ReLU-like activation"),
+        (["--model", "torchvision:alexnet"], "does not take images of 1 x 8 x 8"),
+        (["--model-kwargs.wdth", "3"], "cannot be built with the options"),
+        (["--init-from", "/nowhere.pth"], "/nowhere.pth"),
+    ],
+)
+def test_train_with_a_network_that_does_not_work_is_refused(
+    arguments: list[str], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = TRAIN if "--model" not in arguments else TRAIN[4:]
+    line = fails(["train", *given, *arguments, "--output", str(tmp_path / "out")], capfd)
+    assert message in line

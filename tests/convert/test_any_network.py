@@ -1,0 +1,303 @@
+"""Networks of timm and torchvision: converted within stated bounds, or refused with every obstacle named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+import mst
+from mst.neurons import IFNeuron, name_sites
+
+LEVELS, SIZE = 8, 32
+
+Build = Callable[[], nn.Module]
+
+
+def by_timm(name: str, **options: Any) -> Build:
+    return lambda: timm.create_model(name, num_classes=5, **options)
+
+
+def by_torchvision(name: str, **options: Any) -> Build:
+    return lambda: torchvision.models.get_model(name, weights=None, num_classes=5, **options)
+
+
+CONVERTED: dict[str, Build] = {
+    "timm resnet18": by_timm("resnet18"),
+    "timm resnet26d": by_timm("resnet26d"),
+    "timm resnet18_small": by_timm("resnet18_small", width=8),
+    "timm vgg16_small": by_timm("vgg16_small", width=8),
+    "timm vgg11_bn": by_timm("vgg11_bn"),
+    "timm densenet": by_timm("densenet121", growth_rate=8, block_config=(2, 3)),
+    "timm regnetx_002": by_timm("regnetx_002"),
+    "timm mobilenetv2_050": by_timm("mobilenetv2_050"),
+    "timm repvgg_a0": by_timm("repvgg_a0"),
+    "torchvision resnet18": by_torchvision("resnet18"),
+    "torchvision densenet": lambda: torchvision.models.DenseNet(8, (2, 3), 16, num_classes=5),
+    "torchvision mobilenet_v2": by_torchvision("mobilenet_v2"),
+    "torchvision squeezenet1_1": by_torchvision("squeezenet1_1"),
+    "torchvision shufflenet_v2_x0_5": by_torchvision("shufflenet_v2_x0_5"),
+    "torchvision mnasnet0_5": by_torchvision("mnasnet0_5"),
+    "torchvision regnet_x_400mf": by_torchvision("regnet_x_400mf"),
+}
+
+
+def settled(build: Build) -> tuple[nn.Module, Tensor]:
+    """A network in float64 whose BatchNorm statistics are those of its images."""
+    torch.manual_seed(0)
+    model, images = build().double(), torch.randn(12, 3, SIZE, SIZE).double()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = None
+    with torch.no_grad():
+        for _ in range(2):
+            model.train()(images)
+    return model.eval(), images[:2]
+
+
+def site_means(network: nn.Module, kind: type[nn.Module], run: Callable[[], object], steps: int) -> dict[str, Tensor]:
+    """Mean output of every site over the passes that `run` makes."""
+    sums: dict[str, Tensor] = {}
+
+    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        folded = output.view(-1, 2, *output.shape[1:]).sum(dim=0) / steps
+        sums[module.site] = sums.get(module.site, torch.zeros_like(folded)) + folded  # type: ignore[index, arg-type]
+
+    handles = [module.register_forward_hook(add) for module in network.modules() if isinstance(module, kind)]
+    with torch.no_grad():
+        run()
+    for handle in handles:
+        handle.remove()
+    return sums
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_converted_first_site_is_exact_and_last_site_near(name: str) -> None:
+    model, images = settled(CONVERTED[name])
+    quantized = mst.quantize(model, LEVELS, [images]).eval()
+    snn = mst.convert(quantized)
+    assert len(snn.account) == len(name_sites(quantized))
+    assert not any(isinstance(m, nn.ReLU | mst.QCFS) for m in snn.modules())
+    ann = site_means(quantized, mst.QCFS, lambda: quantized(images), 1)
+
+    def run(steps: int) -> dict[str, Tensor]:
+        return site_means(snn, IFNeuron, lambda: mst.simulate(snn, images, steps, record_operations=False), steps)
+
+    at_levels, later = run(LEVELS), run(4 * LEVELS)
+    first, last = next(iter(ann)), list(ann)[-1]
+    torch.testing.assert_close(at_levels[first], ann[first], rtol=1e-9, atol=1e-9)
+    threshold = name_sites(quantized)[last].threshold.item()
+    errors = [(means[last] - ann[last]).abs().mean().item() / threshold for means in (at_levels, later)]
+    assert errors[0] < 0.3
+    assert errors[1] < min(0.27, errors[0] + 0.01)
+
+
+def test_every_converted_network_is_counted_and_priced() -> None:
+    for name in ("timm resnet26d", "torchvision densenet", "timm vgg16_small"):
+        model, images = settled(CONVERTED[name])
+        snn = mst.convert(mst.quantize(model, LEVELS, [images]))
+        result = mst.simulate(snn, images, 4)
+        energy = mst.estimate_energy(result)
+        convolutions = [m for m in snn.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        counted = [op for op in energy.operations if op.kind in ("convolution", "linear")]
+        assert len(counted) == len(convolutions)
+        assert next(op.name for op in counted if not op.sources) == counted[0].name  # the first sees the image
+        assert energy.snn.energy_pj > 0
+
+
+def with_relu(model: nn.Module) -> nn.Module:
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.GELU):
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, nn.ReLU())
+    return model
+
+
+REFUSED: dict[str, tuple[Build, list[str]]] = {
+    "a Swin with ReLU": (
+        lambda: with_relu(
+            timm.create_model(
+                "swin_tiny_patch4_window7_224", img_size=32, window_size=4, embed_dim=8, depths=(1, 2),
+                num_heads=(1, 2), num_classes=5,
+            )
+        ),
+        [
+            r"layers.1.blocks.0.norm2: layer_norm before the neuron layers.1.blocks.0.mlp.act; put a BatchNorm",
+            r"layers.1.downsample.norm: layer_norm before",
+            r"layers.1.blocks.1.attn: matmul of two activations.*make a matrix product an mst.ActivationProduct",
+        ],
+    ),
+    "squeeze-and-excitation": (
+        by_timm("regnety_002"),
+        ["s1.b1.se.gate: sigmoid has no.*leave the gate out", "s1.b1.se: mul of two activations", "s4.b7.se: mul"],
+    ),
+    "hard swish": (
+        by_torchvision("mobilenet_v3_small"),
+        [r"features.0.2: hardswish has no .*also=\(Hardswish,\)", "features.12.2: hardswish", "hardsigmoid"],
+    ),
+    "one activation for a whole block, called in a loop": (
+        by_timm("hrnet_w18_small"),
+        ["stage2.0.fuse_act: used several times in one pass; give each use a QCFS of its own", "stage4.0.fuse_act: "],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_network_has_every_obstacle_named(name: str) -> None:
+    build, expected = REFUSED[name]
+    torch.manual_seed(0)
+    model, images = build().eval(), torch.randn(2, 3, SIZE if "hr" not in name else 64, SIZE)
+    quantized = mst.quantize(model, LEVELS, [images[:, :, :, :SIZE]])
+    with pytest.raises(mst.ConversionError) as refused:
+        mst.convert(quantized)
+    for text in expected:
+        assert refused.match(text), text
+
+
+class GELUBlock(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.act = nn.Linear(6, 6), mst.QCFS()
+        self.norm = nn.LayerNorm(6)
+        self.rnn = nn.LSTM(6, 6, batch_first=True)
+        self.encoder = nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.map(x))
+        x = self.act(self.norm(x))
+        x = torch.ops.aten.gelu(x)  # what no module shows
+        x, _ = self.rnn(x)
+        x, _ = self.encoder(x, x, x)
+        x = 1.0 / (1.0 + x * x)
+        return torch.where(x > 0.5, x, -x).mean(dim=1)
+
+
+def test_convert_lists_all_places_at_once_also_those_in_c_functions() -> None:
+    with pytest.raises(mst.ConversionError) as refused:
+        mst.convert(GELUBlock(), example=torch.rand(2, 3, 6))
+    said = {str(obstacle).partition(";")[0] for obstacle in refused.value.obstacles}
+    assert said == {
+        "norm: layer_norm before the neuron act",
+        "act: used several times in one pass",
+        "(the network itself): gelu in the forward of GELUBlock has no spiking counterpart",
+        "rnn: lstm hides its activations in one function",
+        "encoder: multi_head_attention_forward hides products of activations and a softmax in one function",
+        "(the network itself): mul of two activations",
+        "(the network itself): division by an activation",
+        "(the network itself): gt in the forward of GELUBlock has no spiking counterpart",
+        "(the network itself): where in the forward of GELUBlock has no spiking counterpart",
+    }
+
+
+def test_simulate_looks_where_convert_had_no_image() -> None:
+    class Hidden(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map, self.act = nn.Linear(4, 4), mst.QCFS()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tanh(self.act(self.map(x)))
+
+    snn = mst.convert(Hidden())
+    assert not snn.examined
+    for record in (True, False):
+        with pytest.raises(mst.ConversionError, match="tanh in the forward of Hidden has no spiking counterpart"):
+            mst.simulate(snn, torch.rand(2, 4), 2, record_operations=record)
+
+
+def test_what_comes_before_the_first_neuron_may_be_anything_constant() -> None:
+    model = nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 6), mst.QCFS(4, 1.0), nn.Linear(6, 2)).double()
+    x = torch.rand(3, 6).double()
+    result = mst.simulate(mst.convert(model, example=x), x, 4)
+    torch.testing.assert_close(result.logits, model(x), rtol=1e-12, atol=1e-12)
+
+
+def test_convert_folds_batch_norm_only_where_it_alone_reads_a_linear_map() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.act = nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), mst.QCFS(4, 1.0)
+            self.shared, self.one, self.act1 = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), mst.QCFS(4, 1.0)
+            self.after, self.act2 = nn.BatchNorm2d(3), mst.QCFS(4, 1.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.act(self.norm(self.conv(x)))
+            both = self.shared(x)
+            return (self.act1(self.one(both)) + self.act2(self.after(x)) + both).mean((2, 3))
+
+    model = Net().double().eval()
+    for norm in (model.norm, model.one, model.after):
+        norm.running_mean.uniform_(-1, 1)
+        norm.running_var.uniform_(0.5, 2)
+    x = torch.rand(4, 2, 5, 5).double()
+    snn = mst.convert(model, example=x)
+    assert snn.folded == ("norm",)
+    kept = mst.convert(model)
+    assert kept.folded == ()
+    results = [mst.simulate(each, x, 6) for each in (snn, kept)]
+    torch.testing.assert_close(results[0].logits, results[1].logits, rtol=1e-12, atol=1e-12)
+    kinds = [op.operation.kind for op in results[0].operations]
+    assert kinds.count("batch_norm") == 1  # `after`, on spikes; `one` follows a linear map
+
+
+def test_convert_makes_max_pools_exact_and_says_where_it_cannot() -> None:
+    class Pooled(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.max_pool2d(super().forward(x), 2).flatten(1)
+
+    layers = [nn.MaxPool2d(2), nn.Conv2d(1, 2, 1), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1), nn.Conv2d(2, 2, 1)]
+    nn.init.constant_(layers[1].bias, 0.2)  # type: ignore[arg-type]
+    x = torch.rand(6, 1, 16, 16).double()
+    quantized = mst.quantize(nn.Sequential(*layers, nn.Flatten()).double(), 4, [x]).eval()
+    snn = mst.convert(quantized)
+    assert not snn.remarks
+    for chunk in (1, 3, 4):
+        result = mst.simulate(snn, x, 4, steps_per_chunk=chunk)
+        torch.testing.assert_close(result.logits, quantized(x), rtol=1e-12, atol=1e-12)
+    by_name = {op.operation.name: op.operation.sources for op in result.operations}
+    assert by_name == {"1": (), "4": ("2",)}  # spikes stay spikes through the pool
+    (remark,) = mst.convert(mst.quantize(Pooled(*layers).double(), 4, [x])).remarks
+    assert remark.startswith("(the network itself): a max-pool that is a function")
+    with pytest.raises(ValueError, match="4: a max-pool that returns indices"):
+        mst.convert(nn.Sequential(*layers[:2], mst.QCFS(), nn.Identity(), nn.MaxPool2d(2, return_indices=True)))
+    with pytest.raises(RuntimeError, match="'3' pools over time and works only inside a run"):
+        snn.network[3](x)
+
+
+class Attention(nn.Module):
+    """A user's attention out of our parts, with BatchNorm over tokens."""
+
+    def __init__(self, dim: int = 8) -> None:
+        super().__init__()
+        self.embed, self.norm, self.embed_if = nn.Linear(3, dim), mst.TokenBatchNorm(dim), mst.QCFS(8, 1.0)
+        self.q, self.k, self.v = (nn.Linear(dim, dim) for _ in range(3))
+        self.q_if, self.k_if, self.v_if = (mst.QCFS(8, 1.0, role=role) for role in ("query", "key", "value"))
+        self.product, self.softmax = mst.ActivationProduct(transpose_right=True, scale=dim**-0.5), nn.Softmax(dim=-1)
+        self.scores_if, self.mix = mst.QCFS(8, 1.0, role="scores"), mst.ActivationProduct()
+        self.mix_if, self.head = mst.QCFS(8, 1.0), nn.Linear(dim, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed_if(self.norm(self.embed(x)))
+        q, k, v = self.q_if(self.q(x)), self.k_if(self.k(x)), self.v_if(self.v(x))
+        scores = self.softmax(self.scores_if(self.product(q[:, None], k[:, None])))
+        mixed = self.mix_if(self.mix(scores, v[:, None]))[:, 0]
+        return self.head((x + mixed).mean(dim=1))
+
+
+def test_attention_out_of_our_parts_converts_and_can_be_masked_by_group() -> None:
+    torch.manual_seed(1)
+    model, x = Attention().double().eval(), torch.rand(5, 6, 3).double()
+    mst.mask_spikes(model, 0.5, "attention")
+    snn = mst.convert(model, example=x)
+    assert {line.site for line in snn.account if line.masking_ratio} == {"q_if", "k_if", "scores_if"}
+    assert snn.folded == ("norm",)
+    mst.mask_spikes(model, 0.0)
+    result = mst.simulate(mst.convert(model, example=x), x, 512)
+    assert (result.logits - model(x)).abs().max() < 0.1
+    assert {op.operation.kind for op in result.operations} == {"linear", "product", "softmax"}
