@@ -82,7 +82,8 @@ def quantize(
         model: any network; left as it was.
         num_levels: L of every site.
         calibration: images [B, ...], or pairs (images, labels), to set the thresholds from; a few hundred images. The
-            network runs on them with its old activations. None leaves every threshold at 2, for training.
+            network runs on them with ReLU (ReLU6, ...) at every site. For a network that has been trained; None leaves
+            every threshold at 2, which is the better start for training from scratch.
         threshold_from: "least_squares" makes QCFS nearest to the activation it replaces; "max" takes the largest value
             seen; "percentile" the value that this percentage of the positive ones does not exceed.
         percentile: in (0, 100].

@@ -25,7 +25,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mst.data import leave_signals
-from mst.models import CheckpointInfo, describe_model, num_classes_of, save_checkpoint, synchronise_batch_norm
+from mst.models import (
+    CheckpointInfo,
+    describe_model,
+    note_quantization,
+    num_classes_of,
+    quantization_of,
+    save_checkpoint,
+    synchronise_batch_norm,
+)
 from mst.neurons import name_sites
 
 from .config import EpochRecord, TrainConfig, TrainingDivergedError, TrainingResult, TrainingStoppedError
@@ -59,7 +67,7 @@ def train(
     model: nn.Module,
     train_data: Dataset[tuple[Tensor, int]],
     test_data: Dataset[tuple[Tensor, int]],
-    output: Path,
+    output: str | Path,
     config: TrainConfig,
     info: CheckpointInfo,
     *,
@@ -93,7 +101,7 @@ def train(
         OSError: `output` cannot be written.
     """
     with StopRequest() as stop:
-        trainer = _Trainer(model, train_data, test_data, output, config, info, stop)
+        trainer = _Trainer(model, train_data, test_data, Path(output), config, info, stop)
         return trainer.run(resume, on_step, on_epoch, on_resume)
 
 
@@ -111,6 +119,9 @@ class _Trainer:
         stop: StopRequest | None = None,
     ) -> None:
         self.config, self.output, self.info = config, output, info
+        noted = quantization_of(model)
+        if noted is not None and noted.image_shape is None and len(train_data):  # type: ignore[arg-type]
+            note_quantization(model, image_shape=tuple(train_data[0][0].shape))
         self.stop = stop or StopRequest()
         self.accelerator = _accelerator(config, output)
         self.batches = EpochBatches(
