@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 
 import mst
 from mst.data import Preprocessing
-from mst.models import CheckpointInfo, MaskedSpikingTransformer
+from mst.models import CheckpointInfo, MaskedSpikingTransformer, quantization_of, set_thresholds
 from mst.models.checkpoint import write_atomically
-from mst.neurons import name_sites
+from mst.neurons import RunState, name_sites, running
 
 INFO = CheckpointInfo("digits", ("a", "b", "c"), Preprocessing(8, 1, (0.3,), (0.2,)), {"epochs": 3})
 
@@ -121,3 +121,56 @@ def test_write_atomically_a_failure_leaves_the_older_file_and_no_litter(tmp_path
         write_atomically(path, fail)
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
     assert path.read_text() == "old"
+
+
+NETWORK = {"name": "resnet18_small", "options": {"width": 4, "in_chans": 1, "num_classes": 3}, "small_stem": False}
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_checkpoint_of_a_named_network_round_trips(library: str, tmp_path: Path) -> None:
+    name, options = {
+        "timm": ("resnet18_small", {"width": 4}), "torchvision": ("torchvision:shufflenet_v2_x0_5", {}),
+    }[library]  # fmt: skip
+    images = torch.randn(16, 1, 32, 32)
+    model = mst.create_model(name, num_levels=4, num_classes=3, in_chans=1, **options)
+    noted = quantization_of(model)
+    assert noted is not None
+    set_thresholds(model, [images], noted.caps, per_channel=True)
+    mst.mask_spikes(model, {"all": 0.25, next(iter(name_sites(model))): 0.5})
+    mst.save_checkpoint(model.double(), tmp_path / "x.safetensors")
+    loaded = mst.load_checkpoint(tmp_path / "x.safetensors")
+    assert quantization_of(loaded) == noted
+    assert not loaded.training
+    with running(RunState(seed=0, batch_size=16)):
+        logits = loaded(images.double())
+    with running(RunState(seed=0, batch_size=16)):
+        assert torch.equal(logits, model.eval()(images.double()))
+    ratios = [{n: site.masking_ratio for n, site in name_sites(each).items()} for each in (loaded, model)]
+    assert ratios[0] == ratios[1]
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({"name": "hf-hub:someone/evil"}, "unknown model 'hf-hub:someone/evil'"),
+        ({"name": "../../etc/passwd"}, "unknown model"),
+        ({"options": {"checkpoint_path": "/tmp/evil.pth"}}, "checkpoint_path cannot be among the options"),
+        ({"options": {"pretrained": True}}, "pretrained cannot be among the options"),
+        ({"options": {"width": 2**40}}, "cannot be built"),
+        ({"options": {"width": 8}}, "do not fit each other"),
+        ({"options": "width"}, "do not fit each other"),
+    ],
+)
+def test_checkpoint_that_names_what_it_must_not_is_refused(
+    network: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.safetensors"
+    mst.save_checkpoint(mst.create_model("resnet18_small", width=4, in_chans=1, num_classes=3), path)
+    with safe_open(str(path), "pt") as file:
+        header = json.loads(file.metadata()["mst"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert header["config"]["network"] == NETWORK
+    header["config"]["network"] |= network
+    save_file(tensors, str(path), {"mst": json.dumps(header)})
+    with pytest.raises(ValueError, match=message):
+        mst.load_checkpoint(path)

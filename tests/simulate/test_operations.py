@@ -171,3 +171,78 @@ def test_products_know_which_operand_carries_the_spikes() -> None:
         result = mst.simulate(mst.convert(Product(left_spikes)), x, 4)
         (count,) = result.operations
         assert int(count.acs_per_step.sum()) == result.spike_counts["site"] * fan_out
+
+
+class Pooled(nn.Module):
+    """Spikes through average pools, with a threshold for the site or for each channel."""
+
+    def __init__(self, threshold: float | Tensor, flatten: bool = False) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(1, 2, 3, padding=1), QCFS(4, threshold)
+        self.pool, self.next, self.act2 = nn.AvgPool2d(2), nn.Conv2d(2, 3, 3, padding=1), QCFS(4)
+        self.mean, self.head = nn.AdaptiveAvgPool2d(2 if flatten else 1), nn.Linear(12 if flatten else 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act2(self.next(self.pool(self.act(self.conv(x)))))
+        return self.head(self.mean(x).flatten(1))
+
+
+@pytest.mark.parametrize("threshold", [0.3, torch.tensor([0.2, 0.5])[:, None, None]], ids=["site", "channel"])
+def test_spikes_through_an_average_pool_are_counted_one_by_one(threshold: float | Tensor) -> None:
+    torch.manual_seed(0)
+    snn = mst.convert(Pooled(threshold), example=torch.rand(1, 1, 8, 8))
+    images = 3 * torch.rand(5, 1, 8, 8)
+    fired: list[Tensor] = []
+    for name in ("act", "act2"):
+        snn.network.get_submodule(name).register_forward_hook(lambda m, i, y: fired.append((y != 0).double()))
+    by_hand = torch.zeros(2, 6)
+    fan_out = 3 * conv_fan_out(nn.Conv2d(1, 1, 3, padding=1), 4, 4)
+    result = mst.simulate(snn, images, 6, steps_per_chunk=1)
+    for step in range(6):
+        first, second = fired[2 + 2 * step], fired[3 + 2 * step]  # the first two are the trace's
+        by_hand[0, step] = (first.view(5, 2, 4, 2, 4, 2).sum(dim=(0, 1, 3, 5)) * fan_out).sum()
+        by_hand[1, step] = second.sum() * 2
+    counts = {count.operation.name: count for count in result.operations}
+    assert counts["next"].operation.sources == ("act",)
+    assert counts["next"].operation.pooled == 4
+    assert counts["head"].operation.pooled == 16
+    assert counts["next"].acs_per_step.tolist() == by_hand[0].tolist()
+    assert counts["head"].acs_per_step.tolist() == by_hand[1].tolist()
+    assert by_hand.sum() > 0
+
+
+def test_averages_of_unequal_spikes_are_billed_as_analog() -> None:
+    """Two thresholds in one average, or windows of unequal size, do not tell how many spikes there were."""
+
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.head = QCFS(4, 1.0), QCFS(4, 0.5), nn.Linear(2, 2)
+            self.pool, self.other = nn.AvgPool2d(3, 2, padding=1, count_include_pad=False), nn.Conv2d(1, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            both = torch.cat([self.a(x), self.b(x)], dim=1)
+            return self.head(both.mean((2, 3))) + self.other(self.pool(self.a_again(x))).mean()
+
+        def a_again(self, x: Tensor) -> Tensor:
+            return self.c(x)
+
+    model = Mixed()
+    model.c = QCFS(4, 1.0)
+    trace = trace_operations(mst.convert(model, example=torch.rand(1, 1, 4, 4)).network, torch.rand(1, 1, 4, 4))
+    assert {op.name: (op.sources, op.pooled) for op in trace.operations} == {"head": ((), 1), "other": ((), 1)}
+
+
+def test_linear_maps_that_are_functions_are_simulated_but_not_priced() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.act, self.head = nn.Parameter(torch.rand(3, 4)), QCFS(4), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(torch.softmax(self.act(nn.functional.linear(x, self.weight)), dim=-1))
+
+    result = mst.simulate(mst.convert(Functional()), torch.rand(2, 4), 3)
+    assert result.uncounted == ("(the network itself) (linear)", "(the network itself) (softmax)")
+    with pytest.raises(ValueError, match=r"the cost of these is not known: .*\(linear\).*\(softmax\); make each an"):
+        mst.estimate_energy(result)
