@@ -93,13 +93,16 @@ def test_sweep_writes_one_table_and_goes_on_where_it_was_cut(
 
 
 def test_sweep_fine_tunes_and_evaluates_a_checkpoint(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", *TRAIN, "--masking-ratio", "0.25", "--output", str(tmp_path / "run")]) == 0
+    assert (
+        main(["train", *TRAIN, "--masking-ratio", "0.25", "--num-levels", "4", "--output", str(tmp_path / "run")]) == 0
+    )
     checkpoint = str(tmp_path / "run" / "last.safetensors")
     common = ["sweep", "--masking-ratios", "0,0.5", "--time-steps", "2", "--mask-seeds", "0", "--max-images", "20"]
     evaluate = [*common, "--method", "evaluate", "--checkpoint", checkpoint, "--output", str(tmp_path / "e")]
     assert main([*evaluate, "--mask-sites", "layer1.*+layer2.*"]) == 0
     unmasked, masked = rows(tmp_path / "e")
     assert masked["mask_sites"] == "layer1.*+layer2.*"
+    assert masked["num_levels"] == "4"
     assert float(masked["spikes_per_image"]) < float(unmasked["spikes_per_image"])
     capfd.readouterr()
     assert main(["simulate", checkpoint, "--time-steps", "2", "--masking-ratio", "0", "--max-images", "20",
@@ -121,7 +124,7 @@ def test_sweep_fine_tunes_and_evaluates_a_checkpoint(tmp_path: Path, capfd: pyte
     [
         (["--method", "evaluate"], "give a checkpoint to fine-tune or to evaluate"),
         (["--checkpoint", "x.safetensors"], "none to train from scratch"),
-        (["--method", "evaluate", "--checkpoint", "x", "--num-levels", "4,8"], "belong to training"),
+        (["--method", "evaluate", "--checkpoint", "x", "--num-levels", "4"], "belong to training"),
         (["--masking-ratios", "0,50"], "for 50 % write 0.5"),
         (["--mask-seeds", "[]"], "at least one entry of each"),
         (["--time-steps", "0"], "time steps from 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
@@ -11,6 +12,8 @@ from typing import Any, Literal
 
 from mst.data import AugmentConfig, BadImages
 from mst.measure import estimate_energy
+from mst.models import load_checkpoint, read_checkpoint_info
+from mst.neurons import name_sites
 from mst.report import (
     SeedRun,
     SweepCell,
@@ -45,8 +48,8 @@ def sweep(
     checkpoint: Path | None = None,
     masking_ratios: tuple[float, ...] = (0.0, 0.5, 0.75),
     mask_sites: tuple[str, ...] | None = None,
-    num_levels: tuple[int, ...] = (16,),
-    spike_penalties: tuple[float, ...] = (0.0,),
+    num_levels: tuple[int, ...] | None = None,
+    spike_penalties: tuple[float, ...] | None = None,
     time_steps: tuple[int, ...] = (16, 32, 64, 128),
     mask_seeds: tuple[int, ...] = (0, 1, 2),
     model: str = "mst_nano_patch2_window2_8",
@@ -78,8 +81,8 @@ def sweep(
         masking_ratios: fractions dropped, in [0, 1).
         mask_sites: where; each entry is a setting of its own, several selections in one are joined by +, as in
             query+key. By default attention for an MST, all for others.
-        num_levels: L.
-        spike_penalties: weights of a quantum in the loss, see train.spike_penalty.
+        num_levels: L; 16 by default. A checkpoint that is evaluated has its own.
+        spike_penalties: weights of a quantum in the loss, see train.spike_penalty; 0 by default.
         time_steps: T of the rows; one simulation to the largest gives them all.
         mask_seeds: seeds of the masks in evaluation and simulation.
         model: as for mst train.
@@ -97,20 +100,27 @@ def sweep(
     settings = dict(locals())
     check_counts(batch_size=batch_size, max_images=max_images)
     steps = sorted(set(time_steps))
-    if not (steps and masking_ratios and num_levels and spike_penalties and mask_seeds) or steps[0] < 1:
+    if not (steps and masking_ratios and mask_seeds) or () in (num_levels, spike_penalties) or steps[0] < 1:
         raise ValueError(
             "a sweep needs at least one entry of each: ratios, levels, penalties, seeds, and time steps from 1"
         )
     if (method == "train") != (checkpoint is None):
         raise ValueError("give a checkpoint to fine-tune or to evaluate, and none to train from scratch")
-    if method == "evaluate" and (len(set(num_levels)) > 1 or len(set(spike_penalties)) > 1):
+    if method == "evaluate" and (num_levels is not None or spike_penalties is not None):
         raise ValueError("num_levels and spike_penalties belong to training; --method evaluate takes them as they are")
     if train.spike_penalty:
         raise ValueError("train.spike_penalty has no effect in a sweep; give --spike-penalties")
     prepare_output(output)
     axes = ("masking_ratios", "mask_sites", "num_levels", "spike_penalties", "time_steps", "mask_seeds", "output")
-    _keep_settings(output / SETTINGS_FILE, {k: v for k, v in settings.items() if k not in axes})
-    cells = list(_cells(masking_ratios, mask_sites, num_levels, spike_penalties))
+    common = {k: v for k, v in settings.items() if k not in axes}
+    levels, penalties = num_levels or (16,), spike_penalties or (0.0,)
+    if checkpoint is not None:
+        own_levels, own_penalty = _trained_with(checkpoint)
+        common["checkpoint_sha256"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        if method == "evaluate":
+            levels, penalties = (own_levels,), (own_penalty,)
+    _keep_settings(output / SETTINGS_FILE, common)
+    cells = list(_cells(masking_ratios, mask_sites, levels, penalties))
     opening = {
         "dataset": dataset, "data_path": data_path, "batch_size": batch_size, "max_images": max_images,
         "device": train.device, "on_bad_image": on_bad_image,
@@ -139,6 +149,13 @@ def sweep(
         results.append(SweepResult(cell, tuple(runs)))
     if is_main_process():
         _report(output, settings, results, steps)
+
+
+def _trained_with(checkpoint: Path) -> tuple[int, float]:
+    """Levels and spike penalty of a checkpoint."""
+    levels = {site.num_levels for site in name_sites(load_checkpoint(checkpoint)).values()}
+    train = read_checkpoint_info(checkpoint).provenance.get("train")
+    return max(levels), float(train.get("spike_penalty", 0.0)) if isinstance(train, dict) else 0.0
 
 
 def _cells(

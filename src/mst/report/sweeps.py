@@ -243,11 +243,11 @@ def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[fl
 def sweep_against_time(results: Sequence[SweepResult], path: Path, title: str = "") -> Path:
     """Accuracy against T, a curve for each cell, its spread over mask seeds as a band."""
     with mpl.rc_context(FIGURE_STYLE):
-        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+        figure = Figure(figsize=(6.4 if len(results) <= _LEGEND_INSIDE else 9.2, 4.4), layout="constrained")
         axes = figure.subplots()
         lowest = 100.0
         for number, result in enumerate(results):
-            colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
+            colour = _colour(number, len(results))
             steps = range(1, result.num_steps + 1)
             points = result.series("accuracy", 100)
             mean = [m for m, _ in points]
@@ -260,18 +260,37 @@ def sweep_against_time(results: Sequence[SweepResult], path: Path, title: str = 
         axes.set_ylabel("test accuracy (%); dashed: ANN")
         axes.set_ylim(max(0.0, lowest - 3), 101)
         axes.set_title(title)
-        axes.legend(loc="lower right", fontsize=8)
+        _legend(axes, len(results))
         return save_figure(figure, path)
+
+
+_LEGEND_INSIDE = 4
+"""So many entries fit into a picture without covering its curves."""
+
+
+def _colour(number: int, total: int) -> Any:
+    if total <= len(CURVE_COLOURS):
+        return CURVE_COLOURS[number]
+    return mpl.colormaps["viridis"](0.95 * number / (total - 1))
+
+
+def _legend(axes: Any, entries: int) -> None:
+    if entries <= _LEGEND_INSIDE:
+        axes.legend(loc="lower right", fontsize=8)
+    else:
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
 
 
 def sweep_pareto(results: Sequence[SweepResult], path: Path, title: str = "") -> Path:
     """Accuracy against spikes: each network's way over the time steps, and where its ANN's quanta would put it."""
     with mpl.rc_context(FIGURE_STYLE):
-        figure = Figure(figsize=(7.6, 5.0), layout="constrained")
+        figure = Figure(figsize=(9.6, 5.0), layout="constrained")
         axes = figure.subplots()
         levels = sorted({result.cell.num_levels for result in results})
         penalties = sorted({result.cell.spike_penalty for result in results})
         shades = mpl.colormaps["viridis"]
+        floor = max(100 * run.ann_accuracy for result in results for run in result.runs) - 22
+        fewest = float("inf")
         for result in results:
             cell = result.cell
             colour = shades(0.9 * levels.index(cell.num_levels) / max(1, len(levels) - 1))
@@ -279,14 +298,16 @@ def sweep_pareto(results: Sequence[SweepResult], path: Path, title: str = "") ->
             spikes = [mean / result.runs[0].num_neurons for mean, _ in result.series("spikes_per_image")]
             accuracy = [mean for mean, _ in result.series("accuracy", 100)]
             axes.plot(spikes, accuracy, color=colour, linestyle=dash, linewidth=1.4, label=cell.label)
+            fewest = min(fewest, *(s for s, a in zip(spikes, accuracy, strict=True) if a >= floor and s > 0), fewest)
             quanta, ann = result.number("ann_quanta_per_neuron")[0], result.number("ann_accuracy", 100)[0]
+            fewest = min(fewest, quanta) if quanta > 0 else fewest
             axes.plot([quanta], [ann], "*", color=colour, markersize=9, markeredgecolor=ANN_COLOUR, markeredgewidth=0.5)
         axes.plot([], [], "*", color=ANN_COLOUR, label="ANN, at the quanta its activations are")
         axes.set_xscale("log")
-        best = max(100 * run.ann_accuracy for result in results for run in result.runs)
-        axes.set_ylim(best - 22, best + 2)
+        axes.set_ylim(max(0.0, floor), floor + 24)
+        axes.set_xlim(left=0.8 * fewest)
         axes.set_xlabel("spikes per neuron per image, up to step t")
         axes.set_ylabel("test accuracy (%)")
         axes.set_title(title)
-        axes.legend(fontsize=7, loc="lower right", ncols=1 + (len(results) > 8))
+        _legend(axes, len(results) + _LEGEND_INSIDE)
         return save_figure(figure, path)
