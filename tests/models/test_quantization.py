@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import timm
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import mst
 from mst.models import quantization_of, set_thresholds
@@ -158,7 +160,7 @@ def test_quantize_replaces_max_pools_where_asked() -> None:
     assert isinstance(mst.quantize(model)[2], nn.MaxPool2d)
     pool = mst.quantize(model, max_pool="average")[2]
     assert isinstance(pool, nn.AvgPool2d)
-    assert (pool.kernel_size, pool.stride, pool.padding, pool.count_include_pad) == (3, 2, 1, False)
+    assert (pool.kernel_size, pool.stride, pool.padding, pool.count_include_pad) == (3, 2, 1, True)
 
 
 @pytest.mark.parametrize(
@@ -215,3 +217,127 @@ def test_quantize_leaves_alone_what_cannot_be_followed_and_conversion_names_it()
     ) as refused:
         mst.convert(quantized)
     assert [obstacle.what.split()[0] for obstacle in refused.value.obstacles] == ["gt", "relu"]
+
+
+def test_quantize_follows_arguments_that_may_be_missing() -> None:
+    class Shortcut(nn.Module):
+        """As in DLA: one ReLU used twice, and a second argument that may be None."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.map, self.relu = nn.Linear(4, 4), nn.ReLU()
+
+        def forward(self, x: Tensor, shortcut: Tensor | None = None, scale: float = 1.0) -> Tensor:
+            if shortcut is None:
+                shortcut = x
+            x = self.relu(self.map(x))
+            return self.relu(self.map(x) + shortcut) * scale
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = Shortcut(), Shortcut()
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x)
+            return self.b(x, shortcut=-x, scale=0.5) + self.b.map(x)
+
+    model, x = Outer().double(), torch.randn(32, 4).double()
+    quantized = fine(model, x)
+    assert list(name_sites(quantized)) == ["a.relu", "a.relu_2", "b.relu", "b.relu_2"]
+    torch.testing.assert_close(quantized(x), model(x), rtol=1e-2, atol=1e-3)
+
+
+def test_quantize_keeps_buffers_alive_and_does_not_freeze_chance(caplog: pytest.LogCaptureFixture) -> None:
+    class Centred(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(3))
+            self.map = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.map(F.relu(x - self.mean.view(1, 3)))
+
+    class Noisy(Centred):
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls = getattr(self, "calls", 0) + 1
+            return self.map(F.relu(x)) * (torch.rand(3) if self.training else 1.0)
+
+    x = torch.rand(16, 3)
+    quantized = mst.quantize(Centred(), 8, [x])
+    quantized.mean.fill_(2.0)
+    assert torch.equal(quantized(x), quantized.map.bias.expand(16, 3))
+    quantized.double()(x.double())
+    model = nn.Sequential(Noisy(), nn.ReLU())
+    assert list(name_sites(mst.quantize(model))) == ["1"]
+    assert "0: activations that are functions in its forward stay" in caplog.text
+    assert not hasattr(model[0], "calls")
+
+
+def test_quantize_refuses_a_network_that_would_compute_something_else() -> None:
+    class Outside(nn.Module):
+        """An activation in place whose effect another module sees."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.branch = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.branch(x)
+
+    class Typed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(self.map(x)) * (0.1 if isinstance(x, Tensor) else 1.0)
+
+    for model in (Outside(), Typed()):
+        with pytest.raises(ValueError, match="computes something else. Either an activation works in place"):
+            mst.quantize(nn.Sequential(nn.Linear(4, 4), model), 8, torch.randn(8, 4))
+
+
+def test_quantize_shared_containers_nested_activations_and_parameters() -> None:
+    block = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    assert list(name_sites(mst.quantize(nn.Sequential(block, block, nn.Linear(4, 2))))) == ["0.1"]
+
+    class Gate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.weight = nn.ReLU(), nn.Parameter(torch.ones(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x) * F.relu(self.weight)
+
+    assert list(name_sites(mst.quantize(nn.Sequential(Gate()), also=[Gate]))) == ["0"]
+    assert list(name_sites(mst.quantize(nn.Sequential(Gate())))) == ["0.inner"]
+
+
+def test_quantize_a_pruned_network_says_what_to_do() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    with pytest.raises(ValueError, match="make pruning or weight normalisation permanent first"):
+        mst.quantize(model)
+    prune.remove(model[0], "weight")
+    assert len(name_sites(mst.quantize(model))) == 1
+
+
+def test_quantize_leaves_every_modules_mode_alone() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4).eval(), nn.ReLU())
+    quantized = mst.quantize(model, 8, (torch.rand(8, 4), torch.zeros(8)))
+    assert [module.training for module in quantized.modules()] == [True, True, False, True]
+
+
+def test_own_network_in_a_checkpoint_must_be_quantised_as_it_was(tmp_path: Path) -> None:
+    def net() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+
+    mst.save_checkpoint(mst.quantize(net(), 16, torch.rand(8, 4)), tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="saved with num_levels=16, and the model is quantised with 2"):
+        mst.load_checkpoint(tmp_path / "x.safetensors", model=mst.quantize(net(), 2))
+    with pytest.raises(ValueError, match="Sequential is not quantised"):
+        mst.load_checkpoint(tmp_path / "x.safetensors", model=net())
+    loaded = quantization_of(mst.load_checkpoint(tmp_path / "x.safetensors", model=mst.quantize(net(), 16)))
+    assert loaded is not None
+    assert (loaded.image_shape, loaded.num_classes) == ((4,), 4)

@@ -14,7 +14,10 @@ from mst.models import (
     MODEL_NAMES,
     MaxPool,
     ThresholdFrom,
+    build,
+    check_same,
     create_model,
+    in_evaluation,
     load_initial_weights,
     note_quantization,
     quantization_of,
@@ -100,24 +103,29 @@ def build_network(
     if quantization_of(network) is not None:
         shape = (images.in_chans, images.img_size, images.img_size)
         note_quantization(network, image_shape=shape, num_classes=splits.info.num_classes)
-        _try(network, model, shape, splits.info.num_classes)
+        _try(network, model, shape, splits.info.num_classes, quantize.also)
     return network
 
 
-def _try(network: nn.Module, name: str, shape: tuple[int, int, int], num_classes: int) -> None:
-    """See that the network takes the images and gives logits, before hours are spent on it.
+def _try(network: nn.Module, name: str, shape: tuple[int, int, int], num_classes: int, also: tuple[str, ...]) -> None:
+    """See that the network takes the images, gives logits, and is the one of that name, before hours are spent on it.
 
     Raises:
         ValueError: it does not.
     """
-    was_training = network.training
+    noted = quantization_of(network)
+    assert noted is not None
+    assert noted.architecture is not None
+    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
     try:
-        with torch.no_grad():
-            logits = network.eval()(torch.zeros(2, *shape))
-    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        with torch.no_grad(), in_evaluation(network):
+            logits = network(images)
+    except Exception as error:  # foreign code, which may fail in any way
         raise ValueError(f"{name} does not take images of {' x '.join(map(str, shape))}: {error}") from error
-    finally:
-        network.train(was_training)
+    plain = build(noted.architecture)
+    plain.load_state_dict({k: v for k, v in network.state_dict().items() if not k.endswith(".threshold")}, strict=False)
+    if noted.max_pool == "keep":
+        check_same(plain, network, images, noted.caps, tuple(getattr(nn, kind) for kind in also))
     if tuple(getattr(logits, "shape", ())) != (2, num_classes):
         raise ValueError(f"{name} gives no logits of shape [B, {num_classes}]")
 

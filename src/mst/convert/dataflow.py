@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,7 +27,8 @@ LAYOUT = frozenset({
     "flip", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout", "float", "double",
     "half", "bfloat16", "type_as", "get", "repeat", "repeat_interleave", "tile", "moveaxis", "swapdims",
     "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "t", "adjoint", "unfold", "hsplit", "vsplit", "tensor_split",
-    "rot90", "take_along_dim", "constant_pad_nd", "type", "as_subclass", "requires_grad", "alias", "cpu", "cuda",
+    "rot90", "take_along_dim", "constant_pad_nd", "setitem", "copy", "type", "as_subclass", "requires_grad",
+    "alias", "cpu", "cuda",
 })  # fmt: skip
 """Functions that move values without computing new ones: spikes stay spikes through them."""
 
@@ -62,15 +63,15 @@ class Flow:
 
     spikes_of: the sites whose spikes it holds; empty if it holds anything else.
     pooled: how many inputs were averaged into one since they were spikes.
-    is_linear_output: whether a linear map made it, and nothing but its layout changed since.
-    made_by: path of the module whose very output it is.
+    since_map: ids of the tensors on its way since a linear map, of which only the layout changed; empty if it comes
+    from no map.  made_by: path of the module whose very output it is.
     is_static: whether it is the same at every step, no neuron having had a part in it.
     awaiting: what on its way since the last neuron does not keep the mean over time, as (path, function).
     """
 
     spikes_of: frozenset[str] = frozenset()
     pooled: int = 1
-    is_linear_output: bool = False
+    since_map: tuple[int, ...] = ()
     made_by: str = ""
     is_static: bool = True
     awaiting: frozenset[tuple[str, str]] = frozenset()
@@ -105,13 +106,15 @@ class Dataflow:
 
     obstacles: all places that rate coding cannot carry.  max_pools: where a max-pool over spikes is a function.
     uncounted: linear maps and softmaxes that are functions rather than modules, as "path (function)".
-    foldable: BatchNorm -> the linear map whose output it alone reads.  calls: in the order in which they ended.
+    foldable: BatchNorm -> the linear map whose output it alone reads.  free_norms: BatchNorms that a linear map before
+    them could take in, though its output's layout may change on the way.  calls: in the order in which they ended.
     """
 
     obstacles: list[Obstacle] = field(default_factory=list)
     max_pools: list[str] = field(default_factory=list)
     uncounted: list[str] = field(default_factory=list)
     foldable: dict[str, str] = field(default_factory=dict)
+    free_norms: set[str] = field(default_factory=set)
     calls: list[Call] = field(default_factory=list)
 
 
@@ -147,7 +150,7 @@ class _Watcher(TorchFunctionMode):
         self._keep: list[Tensor] = []  # an id is unique only while its tensor lives
         self._readers: Counter[int] = Counter()
         self._calls: Counter[str] = Counter()
-        self._normalised: dict[str, tuple[str, int]] = {}
+        self._normalised: dict[str, tuple[Flow, nn.Module, Tensor]] = {}
         self._stack: list[tuple[str, nn.Module]] = []
         self._inside_opaque = 0
         self._state = RunState(seed=0, batch_size=1)
@@ -156,44 +159,69 @@ class _Watcher(TorchFunctionMode):
         """See `watch`."""
         handles = []
         for path, module in self._network.named_modules():
-            handles.append(module.register_forward_pre_hook(self._before(path)))
-            handles.append(module.register_forward_hook(self._after(path)))
+            handles.append(module.register_forward_pre_hook(self._before(path), with_kwargs=True))
+            handles.append(module.register_forward_hook(self._after(path), with_kwargs=True))
         image = image.detach().clone()
         self._mark(image, Flow())
         try:
             with torch.no_grad(), running(self._state), self:
-                self._network(image)
+                output = self._network(image)
+            self._expect_flow("", "the output", _tensors((output,)))
         finally:
             for handle in handles:
                 handle.remove()
-        for norm, (linear, tensor) in self._normalised.items():
-            if self._readers[tensor] == 1 and self._calls[norm] == 1 == self._calls[linear]:
-                self.seen.foldable[norm] = linear
+        for norm, (flow, module, read) in self._normalised.items():
+            if self._calls[norm] == 1 and flow.since_map and all(self._readers[each] == 1 for each in flow.since_map):
+                self.seen.free_norms.add(norm)
+                # BatchNorm1d over [B, N, C] normalises by token, which no weight of a linear map can do.
+                by_channel = isinstance(module, TokenBatchNorm) or not (
+                    isinstance(module, nn.BatchNorm1d)
+                    and isinstance(self._network.get_submodule(flow.made_by), nn.Linear)
+                    and read.dim() != 2
+                )
+                if flow.made_by and self._calls[flow.made_by] == 1 and by_channel:
+                    self.seen.foldable[norm] = flow.made_by
         return self.seen
 
     # ------------------------------------------------------------------------------------ modules
 
-    def _before(self, path: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def _before(self, path: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if current_run() is not self._state:  # another thread runs the same network
                 return
+            inputs = tuple(_tensors((*args, *kwargs.values())))
             self._stack.append((path, module))
             self._calls[path] += 1
             if isinstance(module, OPAQUE):
-                for tensor in _tensors(inputs):
+                for tensor in inputs:
                     self._readers[id(tensor)] += 1
                 self._inside_opaque += 1
-            if isinstance(module, IFNeuron | SpikingMaxPool):
-                self._enter_with_state(path, module, inputs)
+            if isinstance(module, (IFNeuron, SpikingMaxPool, *self._counted)):
+                self._expect_flow(path, "its input", inputs[:1])
+            if isinstance(module, IFNeuron):
+                self._enter_neuron(path, module, inputs)
             elif isinstance(module, nn.modules.batchnorm._BatchNorm) and inputs:
                 flow = self._flows.get(id(inputs[0]))
-                if flow is not None and flow.made_by:
-                    self._normalised[path] = (flow.made_by, id(inputs[0]))
+                if flow is not None:
+                    self._normalised[path] = (flow, module, inputs[0])
+                if module.running_mean is None and flow is not None and not flow.is_static:
+                    self._refuse(
+                        path, "BatchNorm without running statistics mixes images and steps",
+                        "let it track its statistics (track_running_stats=True), and train",
+                    )  # fmt: skip
 
         return hook
 
-    def _enter_with_state(self, path: str, neuron: IFNeuron | SpikingMaxPool, inputs: tuple[Any, ...]) -> None:
-        for tensor in _tensors(inputs) if isinstance(neuron, IFNeuron) else ():
+    def _expect_flow(self, where: str, what: str, tensors: Iterable[Tensor]) -> None:
+        """What depends on no image can only come from code that torch does not show."""
+        if any(id(tensor) not in self._flows for tensor in tensors):
+            self._refuse(
+                where, f"{what} was made by code that torch does not show, or depends on no image",
+                "write scripted or compiled functions, and in-place writes into views, as plain torch functions",
+            )  # fmt: skip
+
+    def _enter_neuron(self, path: str, neuron: IFNeuron, inputs: tuple[Tensor, ...]) -> None:
+        for tensor in inputs:
             flow = self._flows.get(id(tensor), Flow())
             for where, what in sorted(flow.awaiting):
                 self._refuse(
@@ -204,14 +232,14 @@ class _Watcher(TorchFunctionMode):
             self._refuse(path, "used several times in one pass", "give each use a QCFS of its own")
             self._state.fired.discard(neuron.site)
             self._state.membrane_potential.pop(neuron.site, None)
-            self._state.sums.pop(neuron.site, None)
 
-    def _after(self, path: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def _after(self, path: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             if current_run() is not self._state:
                 return
             self._stack.pop()
-            flows = tuple(self._flows.get(id(x)) for x in _tensors(inputs))
+            inputs = tuple(_tensors((*args, *kwargs.values())))
+            flows = tuple(self._flows.get(id(x)) for x in inputs)
             if isinstance(module, OPAQUE):
                 self._inside_opaque -= 1
                 self._mark(output, self._from_opaque(module, [flow for flow in flows if flow is not None]))
@@ -220,7 +248,7 @@ class _Watcher(TorchFunctionMode):
                 if flow is not None:
                     self._mark(output, replace(flow, made_by=path))
             if isinstance(module, self._counted):
-                self.seen.calls.append(Call(path, module, tuple(_tensors(inputs)), output, flows))
+                self.seen.calls.append(Call(path, module, inputs, output, flows))
 
         return hook
 
@@ -228,9 +256,8 @@ class _Watcher(TorchFunctionMode):
         if isinstance(module, IFNeuron):
             return Flow(spikes_of=frozenset({module.site}), is_static=False)
         if isinstance(module, SpikingMaxPool):
-            return replace(_moved(flows), is_linear_output=False)
-        made_linear = isinstance(module, TokenBatchNorm) and all(flow.is_linear_output for flow in flows)
-        return _computed(flows, is_linear_output=made_linear)
+            return replace(_moved(flows), since_map=())
+        return _computed(flows)
 
     # ---------------------------------------------------------------------------------- functions
 
@@ -245,12 +272,12 @@ class _Watcher(TorchFunctionMode):
         inputs = [] if self._inside_opaque else list(_tensors((*args, *kwargs.values())))
         flows = [flow for flow in (self._flows.get(id(x)) for x in inputs) if flow is not None]
         result = func(*args, **kwargs)
-        outputs = list(_tensors((result,)))
+        name = getattr(func, "__name__", str(func)).strip("_").removesuffix("_")
+        outputs = inputs[:1] if name == "setitem" else list(_tensors((result,)))
         if current_run() is not self._state or not flows or not outputs:
             return result
         for tensor in inputs:
             self._readers[id(tensor)] += 1
-        name = getattr(func, "__name__", str(func)).strip("_").removesuffix("_")
         flow = self._through(name, flows, args, kwargs, outputs[0])
         if flow is not None:
             for out in outputs:
@@ -282,12 +309,11 @@ class _Watcher(TorchFunctionMode):
                 self._refuse(where, *_DIVISION)
             if name in LINEAR_MAPS and not isinstance(module, self._counted or (nn.Module,)):
                 self.seen.uncounted.append(f"{where or '(the network itself)'} ({name})")
-            is_map = name in LINEAR_MAPS or (name == "batch_norm" and flows[0].is_linear_output)
-            return _computed(flows, is_linear_output=is_map)
+            return replace(_computed(flows), since_map=(0,) if name in LINEAR_MAPS else ())
         if name in _MAX_POOLS:
             if not is_static:
                 self.seen.max_pools.append(where)
-            return replace(_moved(flows), is_linear_output=False)
+            return replace(_moved(flows), since_map=())
         if name in ("softmax", "_softmax"):
             if self._counted and not isinstance(module, self._counted):
                 self.seen.uncounted.append(f"{where or '(the network itself)'} (softmax)")
@@ -307,6 +333,9 @@ class _Watcher(TorchFunctionMode):
             self.seen.obstacles.append(obstacle)
 
     def _mark(self, tensor: Tensor, flow: Flow) -> None:
+        if flow.since_map:  # a map's mark stands for the map itself, the others for what its output became
+            before = () if flow.since_map == (0,) else flow.since_map
+            flow = replace(flow, since_map=before if id(tensor) in before else (*before, id(tensor)))
         self._flows[id(tensor)] = flow
         self._keep.append(tensor)
 
@@ -340,15 +369,14 @@ def _moved(flows: list[Flow]) -> Flow:
     return Flow(
         spikes_of=frozenset().union(*sites) if are_spikes else frozenset(),
         pooled=factors.pop() if are_spikes else 1,
-        is_linear_output=all(flow.is_linear_output for flow in flows),
+        since_map=flows[0].since_map if len(flows) == 1 else (),
         is_static=all(flow.is_static for flow in flows),
         awaiting=frozenset().union(*(flow.awaiting for flow in flows)),
     )
 
 
-def _computed(flows: list[Flow], is_linear_output: bool = False) -> Flow:
+def _computed(flows: list[Flow]) -> Flow:
     return Flow(
-        is_linear_output=is_linear_output,
         is_static=all(flow.is_static for flow in flows),
         awaiting=frozenset().union(*(flow.awaiting for flow in flows)),
     )
@@ -377,7 +405,7 @@ def _averaged(
         if any(a % b for a, b in zip(source.shape[-dims:], output.shape[-dims:], strict=True)):
             factor = 0
     if not factor or not flow.spikes_of:
-        return _computed([flow], is_linear_output=flow.is_linear_output)
+        return replace(_computed([flow]), since_map=flow.since_map)
     return replace(flow, pooled=flow.pooled * factor, made_by="")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 
 from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+from torch.nn.utils.parametrize import is_parametrized
 
 from mst.models import set_submodule
 from mst.models.layers import TokenBatchNorm
@@ -32,11 +33,14 @@ def fold_batch_norms(network: nn.Module, foldable: Mapping[str, str]) -> tuple[s
         The BatchNorms that are gone. Kinds with a forward of their own stay.
     """
     folded = []
+    places = Counter(id(module) for _, module in network.named_modules(remove_duplicate=False))
     for norm_path, map_path in foldable.items():
         norm, linear = network.get_submodule(norm_path), network.get_submodule(map_path)
         assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
-        if norm.running_mean is None or norm.running_var is None:
-            continue
+        if places[id(norm)] > 1 or places[id(linear)] > 1:
+            continue  # to replace it in one place would leave it in the others
+        if linear._forward_pre_hooks or is_parametrized(linear):
+            continue  # its weight is made anew at each call
         if type(linear) is nn.Linear and type(norm) in (TokenBatchNorm, nn.BatchNorm1d):
             set_submodule(network, map_path, fuse_linear_bn_eval(linear, norm))
         elif type(norm) in (_NORM_AFTER.get(type(linear)), BatchNormAct2d):

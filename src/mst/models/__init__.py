@@ -1,6 +1,6 @@
 """Names and sizes, or weights from elsewhere, come in; networks in ANN form go out."""
 
-from .calibration import ThresholdFrom, calibrate, fit_threshold, set_thresholds
+from .calibration import ThresholdFrom, calibrate, fit_threshold, in_evaluation, set_thresholds
 from .checkpoint import (
     CheckpointInfo,
     describe_model,
@@ -9,6 +9,7 @@ from .checkpoint import (
     save_checkpoint,
     write_atomically,
 )
+from .foreign import build
 from .initial import InitialWeights, load_initial_weights
 from .layers import ActivationProduct, AddConstant, TokenBatchNorm, synchronise_batch_norm
 from .masking import ALL_SITES, SITE_GROUPS, mask_spikes, select_sites
@@ -17,6 +18,7 @@ from .quantization import (
     Architecture,
     MaxPool,
     Quantization,
+    check_same,
     image_shape_of,
     note_quantization,
     num_classes_of,
@@ -43,13 +45,16 @@ __all__ = [
     "Quantization",
     "ThresholdFrom",
     "TokenBatchNorm",
+    "build",
     "calibrate",
+    "check_same",
     "create_model",
     "describe_model",
     "fit_threshold",
     "image_shape_of",
     "import_released",
     "import_swin",
+    "in_evaluation",
     "is_swin",
     "load_checkpoint",
     "load_initial_weights",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, get_args
 
 import torch
@@ -114,7 +114,7 @@ class _Sample:
 
 def set_thresholds(
     model: nn.Module,
-    batches: Iterable[Tensor | tuple[Tensor, Tensor]],
+    batches: Tensor | tuple[Tensor, Tensor] | Iterable[Tensor | tuple[Tensor, Tensor]],
     caps: Mapping[str, float],
     chosen_by: ThresholdFrom = "least_squares",
     percentile: float = 99.9,
@@ -141,38 +141,27 @@ def set_thresholds(
     sites = name_sites(model)
     samples = {name: _Sample(per_channel, seed) for seed, name in enumerate(sites)}
     seen: set[str] = set()
-    channel_axis = 1
+    last_map: nn.Module | None = None
 
     def after_map(module: nn.Module, inputs: Any, output: Any) -> None:
-        nonlocal channel_axis
-        channel_axis = -1 if isinstance(module, (nn.Linear, TokenBatchNorm)) else 1
+        nonlocal last_map
+        last_map = module
 
-    def act_as_before(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        assert isinstance(module, QCFS)
-        seen.add(module.site)
-        before = inputs[0].clamp(0.0, caps.get(module.site))
-        samples[module.site].add(before, channel_axis)
-        return before
+    def observe(site: str, values: Tensor) -> None:
+        seen.add(site)
+        samples[site].add(values, _channel_axis(values, last_map) if per_channel else 1)
 
     shape: tuple[int, ...] = ()
     num_classes = None
     like = next(model.parameters())
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), ExitStack() as hooks:
-            for module in model.modules():
-                if isinstance(module, _CHANNEL_MAPS):
-                    hooks.callback(module.register_forward_hook(after_map).remove)
-            for site in sites.values():
-                hooks.callback(site.register_forward_hook(act_as_before).remove)
-            for batch in batches:
-                images = batch if isinstance(batch, Tensor) else batch[0]
-                output = model(images.to(like.device, like.dtype))
-                shape = tuple(images.shape[1:])
-                num_classes = output.shape[1] if isinstance(output, Tensor) and output.dim() == 2 else None
-    finally:
-        model.train(was_training)
+    with torch.no_grad(), in_evaluation(model), acting_as_relu(model, caps, observe), ExitStack() as hooks:
+        for module in model.modules():
+            if isinstance(module, _CHANNEL_MAPS):
+                hooks.callback(module.register_forward_hook(after_map).remove)
+        for images in image_batches(batches):
+            output = model(images.to(like.device, like.dtype))
+            shape = tuple(images.shape[1:])
+            num_classes = output.shape[1] if isinstance(output, Tensor) and output.dim() == 2 else None
     if not shape:
         raise ValueError("there are no images to calibrate with")
     for name, site in sites.items():
@@ -190,6 +179,68 @@ def set_thresholds(
 
 
 _CHANNEL_MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.modules.batchnorm._BatchNorm)
+
+
+def _channel_axis(values: Tensor, last_map: nn.Module | None) -> int:
+    """The axis of the channels that the last map before a site gave out, or one of as many places if they moved."""
+    if last_map is None:
+        return 1
+    axis = values.dim() - 1 if isinstance(last_map, nn.Linear | TokenBatchNorm) else 1
+    channels = next(
+        int(getattr(last_map, name))
+        for name in ("out_features", "out_channels", "num_features")
+        if hasattr(last_map, name)
+    )
+    if values.shape[axis] != channels:
+        axis = next((i for i in range(1, values.dim()) if values.shape[i] == channels), axis)
+    return axis
+
+
+@contextmanager
+def in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the block; afterwards every module is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def acting_as_relu(
+    model: nn.Module, caps: Mapping[str, float], observe: Callable[[str, Tensor], None] | None = None
+) -> Iterator[None]:
+    """Within the block every site of `model` is the ReLU it stands for; `observe` is told (site, what it gives out)."""
+
+    def act(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        assert isinstance(module, QCFS)
+        values = inputs[0].clamp(0.0, caps.get(module.site))
+        if observe is not None:
+            observe(module.site, values)
+        return values
+
+    with ExitStack() as hooks:
+        for site in name_sites(model).values():
+            hooks.callback(site.register_forward_hook(act).remove)
+        yield
+
+
+def image_batches(data: Tensor | tuple[Tensor, Tensor] | Iterable[Tensor | tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+    """The images of one batch, of a pair (images, labels), or of an iterable of either."""
+    if isinstance(data, Tensor):
+        yield data
+    elif (
+        isinstance(data, tuple | list)
+        and len(data) == 2
+        and all(isinstance(each, Tensor) for each in data)
+        and data[1].dim() < data[0].dim()  # type: ignore[union-attr]
+    ):
+        yield data[0]  # type: ignore[misc]
+    else:
+        for batch in data:
+            yield batch if isinstance(batch, Tensor) else batch[0]
 
 
 def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:

@@ -159,6 +159,7 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
         if model is None:
             model = _build(header, state)
         else:
+            _check_own(header, model)
             shape_thresholds(model, state)
         sites = name_sites(model.eval())
         for name, ratio in header["masking_ratios"].items():
@@ -168,6 +169,23 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
     except (SafetensorError, RuntimeError, TypeError, KeyError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: the weights and the description do not fit each other: {error}") from error
     return model
+
+
+def _check_own(header: dict[str, Any], model: nn.Module) -> None:
+    """See that a network of the user's own was quantised as when it was saved, and note what the file knows of it.
+
+    Raises:
+        ValueError: it was not.
+    """
+    config, noted = header["config"], quantization_of(model)
+    if noted is None:
+        raise ValueError(f"{type(model).__name__} is not quantised; pass what mst.quantize returns")
+    for name in ("num_levels", "max_pool", "also"):
+        now = list(noted.also) if name == "also" else getattr(noted, name)
+        if config[name] != now:
+            raise ValueError(f"it was saved with {name}={config[name]!r}, and the model is quantised with {now!r}")
+    shape = config["image_shape"]
+    note_quantization(model, image_shape=None if shape is None else tuple(shape), num_classes=config["num_classes"])
 
 
 def _build(header: dict[str, Any], state: dict[str, torch.Tensor]) -> nn.Module:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mst.neurons import QCFS, name_sites
 
-from .calibration import ThresholdFrom, set_thresholds
+from .calibration import ThresholdFrom, acting_as_relu, image_batches, in_evaluation, set_thresholds
 from .rewriting import replace_activations, set_submodule
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 MaxPool = Literal["keep", "average"]
 Model = TypeVar("Model", bound=nn.Module)
 
-Batches = Iterable[Tensor | tuple[Tensor, Tensor]]
+Batches = Tensor | tuple[Tensor, Tensor] | Iterable[Tensor | tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def quantize(
     Args:
         model: any network; left as it was.
         num_levels: L of every site.
-        calibration: images [B, ...], or pairs (images, labels), to set the thresholds from; a few hundred images. The
+        calibration: images [B, ...], a pair (images, labels), or an iterable of either (a DataLoader), to set the
+            thresholds from; a few hundred images. The
             network runs on them with ReLU (ReLU6, ...) at every site. For a network that has been trained; None leaves
             every threshold at 2, which is the better start for training from scratch.
         threshold_from: "least_squares" makes QCFS nearest to the activation it replaces; "max" takes the largest value
@@ -94,7 +95,8 @@ def quantize(
 
     Raises:
         ValueError: no activation to replace; num_levels below 1; an unknown choice; no calibration images, or such as
-            the network does not take; per_channel without calibration.
+            the network does not take; per_channel without calibration; a network that would compute something else
+            (see `check_same`).
 
     Source: Masked Spiking Transformer (ICCV 2023) for QCFS; `fit_threshold` for the least squares.
     """
@@ -103,7 +105,13 @@ def quantize(
     if per_channel and calibration is None:
         raise ValueError("per_channel thresholds are set from images; give calibration")
     classes = tuple(also)
-    quantized = copy.deepcopy(model)
+    try:
+        quantized = copy.deepcopy(model)
+    except RuntimeError as error:  # of torch, for weights that are computed anew at each call
+        raise ValueError(
+            f"{type(model).__name__} cannot be copied ({error}); make pruning or weight normalisation permanent first "
+            "(torch.nn.utils.prune.remove)"
+        ) from error
     if name_sites(quantized):
         raise ValueError(f"{type(model).__name__} has QCFS sites already; there is nothing to quantise")
     root_is_activation = not list(quantized.children()) and isinstance(quantized, nn.ReLU)
@@ -116,14 +124,17 @@ def quantize(
     like = next(model.parameters(), None)
     if like is not None:
         quantized.to(like.device, like.dtype)
+    caps = {site.name: site.cap for site in found if site.cap is not None}
+    batches = list(image_batches(calibration)) if calibration is not None else []
+    if batches:
+        check_same(model, quantized, batches[0], caps, classes)
     pools = _replace_max_pools(quantized) if max_pool == "average" else []
     if max_pool == "average" and not pools:
         raise ValueError(f"max_pool='average' has no effect: {type(model).__name__} has no nn.MaxPool2d")
     sites = name_sites(quantized)
-    caps = {site.name: site.cap for site in found if site.cap is not None}
     shapes = None
     if calibration is not None:
-        shapes = set_thresholds(quantized, calibration, caps, threshold_from, percentile, per_channel)
+        shapes = set_thresholds(quantized, batches, caps, threshold_from, percentile, per_channel)
     logger.info("%d sites%s", len(sites), f", {len(pools)} max-pools became average pools" if pools else "")
     quantized.quantization = Quantization(  # type: ignore[assignment]
         num_levels=num_levels,
@@ -135,6 +146,44 @@ def quantize(
         architecture=architecture,
     )
     return quantized
+
+
+def check_same(
+    plain: nn.Module,
+    quantized: nn.Module,
+    images: Tensor,
+    caps: Mapping[str, float],
+    also: tuple[type[nn.Module], ...] = (),
+) -> None:
+    """See that the quantised network, its sites acting as ReLU, computes what the plain one does.
+
+    Args:
+        plain: the network as it was.
+        quantized: what became of it.
+        images: [B, ...].
+        caps: where activations saturated.
+        also: module classes that were replaced though they are no ReLU; they count as ReLU on both sides.
+
+    Raises:
+        ValueError: the outputs differ.
+    """
+    if also:
+        plain = copy.deepcopy(plain)
+        for name, module in list(plain.named_modules(remove_duplicate=False)):
+            if name and isinstance(module, also):
+                set_submodule(plain, name, nn.ReLU())
+    like = next((p for p in plain.parameters()), torch.empty(0))
+    batch = images[:2].to(like.device, like.dtype)
+    with torch.no_grad(), in_evaluation(plain), in_evaluation(quantized), acting_as_relu(quantized, caps):
+        before, after = plain(batch.clone()), quantized(batch.clone())
+    if isinstance(before, Tensor) and not torch.allclose(
+        before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())
+    ):
+        raise ValueError(
+            f"{type(plain).__name__} with sites in place of its activations computes something else. Either an "
+            "activation works in place on what another module reads later (make it inplace=False), or a forward asks "
+            "for the type of its arguments (make its activations modules)"
+        )
 
 
 def quantization_of(model: nn.Module) -> Quantization | None:
@@ -177,7 +226,7 @@ def _replace_max_pools(model: nn.Module) -> list[str]:
         if isinstance(pool, nn.MaxPool2d):
             if pool.dilation not in (1, (1, 1)):
                 raise ValueError(f"{name}: a max-pool with dilation {pool.dilation} has no average pool like it")
-            average = nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode, count_include_pad=False)
+            average = nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)
             set_submodule(model, name, average)
             replaced.append(name)
     return replaced

@@ -9,6 +9,7 @@ whatever torch.fx cannot follow.
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -58,19 +59,20 @@ def replace_activations(
     """
     found: dict[str, float | None] = {}
     in_place: set[str] = set()
-    # A module that hangs in several places is one site in each.
+    # A module that hangs in several places is one site in each; what is inside a replaced one goes with it.
     for name, module in list(model.named_modules(remove_duplicate=False)):
-        if name and _is_activation(module, also):
+        if name and _is_activation(module, also) and not any(name.startswith(f"{parent}.") for parent in found):
             found[name] = _cap(module)
             if getattr(module, "inplace", False):
                 in_place.add(name)
             set_submodule(model, name, make_site())
     for path, module in list(model.named_modules()):
         if _has_own_forward(module):
-            rewriter = _Rewriter(model, path, module, make_site, in_place, found)
-            rewriter.run()
-    order = {name: place for place, (name, _) in enumerate(model.named_modules())}
-    return tuple(FoundSite(name, cap) for name, cap in sorted(found.items(), key=lambda item: order[item[0]]))
+            _Rewriter(path, module, make_site, in_place, found).run()
+    names = dict(model.named_modules())  # a container that hangs in several places holds its sites once
+    order = {name: place for place, name in enumerate(names)}
+    sites = sorted((name for name in found if isinstance(names.get(name), QCFS)), key=order.__getitem__)
+    return tuple(FoundSite(name, found[name]) for name in sites)
 
 
 def set_submodule(model: nn.Module, name: str, module: nn.Module) -> None:
@@ -101,10 +103,49 @@ def _has_own_forward(module: nn.Module) -> bool:
 
 
 class _ChildrenWhole(fx.Tracer):
-    """Follows one forward; the modules it calls stay calls."""
+    """Follows one forward; the modules it calls stay calls, and so do the buffers it reads."""
+
+    proxy_buffer_attributes = True
+    traced_func_name = "forward"
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
+
+
+class CannotFollowError(Exception):
+    """A forward that its graph would not be true to."""
+
+
+Given = dict[str, Any]
+"""Arguments of a forward that are no tensors (None, a flag, ...): the graph holds for these values."""
+
+
+def _trace(module: nn.Module, given: Given, method: str = "forward") -> tuple[fx.Graph, fx.Graph]:
+    """The forward in training and in evaluation, torch.fx taking `self.training` for a constant.
+
+    Raises:
+        CannotFollowError: torch.fx cannot follow it, or would freeze what may change.
+    """
+    before = dict(vars(module))
+    graphs = []
+    try:
+        for training in (True, False):
+            module.training = training
+            tracer = _ChildrenWhole()
+            tracer.traced_func_name = method
+            graphs.append(tracer.trace(module, concrete_args=given or None))
+    except Exception as error:  # a foreign forward may fail in any way on the stand-ins for tensors
+        raise CannotFollowError(" ".join(str(error).split())) from error
+    finally:
+        after = dict(vars(module))
+        vars(module).clear()
+        vars(module).update(before)
+    changed = [k for k, v in after.items() if k != "training" and (k not in before or before[k] is not v)]
+    if any(name.startswith("_tensor_constant") for name in changed):
+        raise CannotFollowError("it makes tensors that do not come from its input, which would be frozen")
+    if changed:
+        raise CannotFollowError(f"it writes to self.{changed[0]}, which would happen once only")
+    return graphs[0], graphs[1]
 
 
 class _Rewriter:
@@ -112,52 +153,59 @@ class _Rewriter:
 
     def __init__(
         self,
-        model: nn.Module,
         path: str,
         module: nn.Module,
         make_site: Callable[[], QCFS],
         in_place: set[str],
         found: dict[str, float | None],
     ) -> None:
-        self.model, self.path, self.module, self.make_site = model, path, module, make_site
+        self.path, self.module, self.make_site = path, module, make_site
         self.in_place, self.found = in_place, found
+        self.names: list[str] = []
 
     def run(self) -> None:
-        graphs = self._trace()
-        if graphs is None:
+        given = {
+            name: parameter.default
+            for name, parameter in inspect.signature(self.module.forward).parameters.items()
+            if parameter.default is not inspect.Parameter.empty
+        }
+        try:
+            graphs = _trace(self.module, given)
+        except CannotFollowError as error:
+            level = logging.WARNING if _speaks_of_activations(self.module) else logging.DEBUG
+            logger.log(
+                level, "%s: activations that are functions in its forward stay, for torch.fx cannot follow it: %s",
+                self._where(), error,
+            )  # fmt: skip
             return
         uses = [list(self._uses(graph)) for graph in graphs]
-        if not uses[0] and not uses[1]:
-            return
         if [use.what for use in uses[0]] != [use.what for use in uses[1]]:
-            logger.warning(
-                "%s: its activations differ between training and evaluation; left as they are", self._where()
-            )
-            return
-        if not self._needs_writing(uses[0]) and not self._needs_writing(uses[1]):
-            return
-        names = self._names(uses[0])
-        for graph, same in zip(graphs, uses, strict=True):
+            logger.warning("%s: its activations differ between training and evaluation; they stay", self._where())
+        elif self._needs_writing(uses[0]) or self._needs_writing(uses[1]):
+            self.names = self._make_sites(uses[0])
+            _set_forward(self.module, self, given, self._write(graphs))
+
+    def variant(self, given: Given) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """The forward for other arguments than its defaults, with the same sites in the same order.
+
+        Raises:
+            RuntimeError: it cannot be followed, or uses more activations.
+        """
+        try:
+            return self._write(_trace(self.module, given, ORIGINAL))
+        except CannotFollowError as error:
+            raise RuntimeError(f"{self._where()} cannot be called with {given}: {error}") from error
+
+    def _write(self, graphs: tuple[fx.Graph, fx.Graph]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        for graph in graphs:
+            uses = list(self._uses(graph))
+            if len(uses) > len(self.names):
+                raise CannotFollowError(f"it uses {len(uses)} activations, and {len(self.names)} were found at first")
             order = {node: place for place, node in enumerate(graph.nodes)}
-            for use, name in zip(same, names, strict=True):
+            for use, name in zip(uses, self.names, strict=False):
                 _replace(graph, use, name, order)
             graph.lint()
-        _set_forward(self.module, *graphs)
-
-    def _trace(self) -> tuple[fx.Graph, fx.Graph] | None:
-        """The forward in training and in evaluation; None if torch.fx cannot follow it."""
-        was_training = self.module.training
-        graphs = []
-        try:
-            for training in (True, False):
-                self.module.training = training
-                graphs.append(_ChildrenWhole().trace(self.module))
-        except Exception as error:  # a foreign forward may fail in any way on the stand-ins for tensors
-            logger.debug("%s cannot be traced: %s", self._where(), error)
-            return None
-        finally:
-            self.module.training = was_training
-        return graphs[0], graphs[1]
+        return _compile(graphs[0]), _compile(graphs[1])
 
     def _uses(self, graph: fx.Graph) -> Iterator[_Use]:
         for node in graph.nodes:
@@ -168,14 +216,14 @@ class _Rewriter:
                     yield _Use(node, str(node.target), self.found.get(name), name in self.in_place)
             elif node.op in ("call_function", "call_method"):
                 cap = _function_cap(node)
-                if cap is not False:
+                if cap is not False and _acts_on_values(node):
                     yield _Use(node, "", cap, _works_in_place(node))
 
     def _needs_writing(self, uses: list[_Use]) -> bool:
         calls = Counter(use.what for use in uses)
         return any(use.what == "" or calls[use.what] > 1 or (use.in_place and _seen_later(use.node)) for use in uses)
 
-    def _names(self, uses: list[_Use]) -> list[str]:
+    def _make_sites(self, uses: list[_Use]) -> list[str]:
         """A site for each use: a module's own for its first, new ones for the others."""
         names: list[str] = []
         for use in uses:
@@ -202,6 +250,19 @@ class _Rewriter:
 
     def _where(self) -> str:
         return self.path or type(self.module).__name__
+
+
+def _speaks_of_activations(module: nn.Module) -> bool:
+    """Whether the code of its forward names a function that may be an activation."""
+    code = getattr(type(module).forward, "__code__", None)
+    names = code.co_names if code is not None else ()
+    return any(name in ("relu", "relu_", "relu6", "hardtanh", "clamp", "clamp_", "clamp_min") for name in names)
+
+
+def _acts_on_values(node: fx.Node) -> bool:
+    """Whether what the function acts on is an activation, rather than a parameter or whole numbers."""
+    source = _input(node)
+    return source.op != "get_attr" and source.target not in ("long", "int", "short", "byte", "argmax", torch.argmax)
 
 
 @dataclass(frozen=True)
@@ -261,15 +322,37 @@ def _replace(graph: fx.Graph, use: _Use, name: str, order: dict[fx.Node, int]) -
     graph.erase_node(node)
 
 
-def _set_forward(module: nn.Module, in_training: fx.Graph, in_evaluation: fx.Graph) -> None:
-    """Let `module` be of a subclass of its class whose forward runs these graphs."""
-    training_code, evaluation_code = _compile(in_training), _compile(in_evaluation)
+ORIGINAL = "_forward_before_quantisation"
+_PLAIN = (type(None), bool, int, float, str)
+
+
+def _set_forward(
+    module: nn.Module,
+    rewriter: _Rewriter,
+    defaults: Given,
+    at_defaults: tuple[Callable[..., Any], Callable[..., Any]],
+) -> None:
+    """Let `module` be of a subclass of its class whose forward runs graphs, one for each set of plain arguments."""
+    kind = type(module)
+    signature = inspect.signature(kind.forward)
+    variants = {_key(defaults): at_defaults}
 
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return (training_code if self.training else evaluation_code)(self, *args, **kwargs)
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        given = {name: v for name, v in list(bound.arguments.items())[1:] if isinstance(v, _PLAIN)}
+        key = _key(given)
+        if key not in variants:
+            variants[key] = rewriter.variant(given)
+        run = variants[key][0 if self.training else 1]
+        return run(*bound.args, **bound.kwargs)
 
-    kind = type(module)
-    module.__class__ = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
+    fields = {"forward": forward, ORIGINAL: kind.forward, "__module__": kind.__module__}
+    module.__class__ = type(kind.__name__, (kind,), fields)
+
+
+def _key(given: Given) -> frozenset[tuple[str, Any]]:
+    return frozenset(given.items())
 
 
 def _compile(graph: fx.Graph) -> Callable[..., Any]:

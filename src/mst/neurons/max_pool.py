@@ -46,12 +46,16 @@ class SpikingMaxPool(nn.Module):
         run = current_run()
         if run is None:
             raise RuntimeError(f"{self.site!r} pools over time and works only inside a run; call mst.simulate")
-        x_TB = run.unfold(x, self.site)
-        sums_TB = x_TB.cumsum(dim=0)
-        before = run.sums.get(self.site)
-        if before is not None:
-            sums_TB += before
-        run.sums[self.site] = sums_TB[-1].clone()
+        key = run.turn(self.site)  # a pool may be used several times in a pass; each use has its sums
+        x_TB = run.unfold(x, key)
+        before = run.sums.get(key)
+        total = torch.zeros_like(x_TB[0]) if before is None else before.clone()
+        sums_TB = torch.empty_like(x_TB)
+        for x_t, sums_t in zip(x_TB, sums_TB, strict=True):
+            # One step after another: so the sum of equal spikes depends on their number alone, also in float32, and the
+            # largest of a window grows by whole spikes.
+            sums_t.copy_(total.add_(x_t))
+        run.sums[key] = total
         pooled: Tensor = self.pool(sums_TB.flatten(0, 1))
         pooled_TB = pooled.view(x_TB.shape[0], -1, *pooled.shape[1:])
         last = torch.zeros_like(pooled_TB[0]) if before is None else self.pool(before)

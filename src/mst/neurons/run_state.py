@@ -53,6 +53,14 @@ class RunState:
         self.step, self.steps_in_chunk = step, steps_in_chunk
         self.fired.clear()
 
+    def turn(self, site: str) -> str:
+        """A name for this use of `site` in this pass: its own for the first, then "site (2)", "site (3)", ..."""
+        name, number = site, 1
+        while name in self.fired:
+            number += 1
+            name = f"{site} ({number})"
+        return name
+
     def unfold(self, x: Tensor, site: str) -> Tensor:
         """[T*B*k, ...] -> [T, B*k, ...], where k is what the model folded into the batch (its windows).
 

@@ -7,6 +7,7 @@ comes from, not from what its values look like.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,7 +34,8 @@ BATCH_NORM_MACS_PER_ELEMENT = 1
 class Operation:
     """One operation of the network, as the trace found it.
 
-    name: module path.  kind: "linear", "convolution", "product", "batch_norm", "layer_norm" or "softmax".
+    name: module path; with a number behind it from the module's second call in a pass on.  module: its path.
+    kind: "linear", "convolution", "product", "batch_norm", "layer_norm" or "softmax".
     sources: sites whose spikes drive it; empty if its input is analog.
     dense_macs: MACs per image and step if every input counts; also what the ANN spends on an image.
     driving_input: which operand the spikes come in by; 1 for the right operand of a product.
@@ -46,6 +48,8 @@ class Operation:
     dense_macs: int
     driving_input: int = 0
     pooled: int = 1
+    module: str = ""
+    call_number: int = 1
 
     @property
     def is_spike_driven(self) -> bool:
@@ -97,12 +101,14 @@ def trace_operations(network: nn.Module, image: Tensor) -> Trace:
     found: dict[str, Operation] = {}
     for call in flow.calls:
         operation = _describe(call)
-        if operation is not None and operation.pooled > 1 and not _can_be_counted(operation, call, thresholds):
+        if operation is None or call.path in flow.free_norms:
+            continue
+        if operation.pooled > 1 and not _can_be_counted(operation, call, thresholds):
             operation = replace(operation, sources=(), pooled=1)
-        if operation is not None:
-            before = found.get(operation.name)
-            macs = operation.dense_macs + (before.dense_macs if before else 0)
-            found[operation.name] = replace(operation, dense_macs=macs)
+        number = 1 + sum(earlier.module == call.path for earlier in found.values())
+        if number > 1:
+            operation = replace(operation, name=f"{call.path} ({number})", call_number=number)
+        found[operation.name] = operation
     return Trace(tuple(found.values()), tuple(dict.fromkeys(flow.uncounted)))
 
 
@@ -125,19 +131,19 @@ def _describe(call: Call) -> Operation | None:
     spikes = [tuple(sorted(flow.spikes_of)) if flow is not None else () for flow in call.flows]
     pooled = call.flows[0].pooled if call.flows[0] is not None else 1
     if isinstance(module, nn.Linear):
-        return Operation(name, "linear", spikes[0], numel * module.in_features, pooled=pooled)
+        return Operation(name, "linear", spikes[0], numel * module.in_features, pooled=pooled, module=name)
     if isinstance(module, _CONVOLUTIONS):
-        return Operation(name, "convolution", spikes[0], numel * module.weight[0].numel(), pooled=pooled)
+        return Operation(name, "convolution", spikes[0], numel * module.weight[0].numel(), pooled=pooled, module=name)
     if isinstance(module, ActivationProduct):
         macs = numel * call.inputs[0].shape[-1]
-        return Operation(name, "product", spikes[0] or spikes[1], macs, driving_input=0 if spikes[0] else 1)
+        return Operation(
+            name, "product", spikes[0] or spikes[1], macs, driving_input=0 if spikes[0] else 1, module=name
+        )
     if isinstance(module, nn.Softmax):
-        return Operation(name, "softmax", (), numel * SOFTMAX_MACS_PER_ELEMENT)
+        return Operation(name, "softmax", (), numel * SOFTMAX_MACS_PER_ELEMENT, module=name)
     if isinstance(module, nn.LayerNorm):
-        return Operation(name, "layer_norm", (), numel * LAYER_NORM_MACS_PER_ELEMENT)
-    if call.flows[0] is not None and call.flows[0].is_linear_output:
-        return None
-    return Operation(name, "batch_norm", (), numel * BATCH_NORM_MACS_PER_ELEMENT)
+        return Operation(name, "layer_norm", (), numel * LAYER_NORM_MACS_PER_ELEMENT, module=name)
+    return Operation(name, "batch_norm", (), numel * BATCH_NORM_MACS_PER_ELEMENT, module=name)
 
 
 # ----------------------------------------------------------------------------------------------- recorder
@@ -154,7 +160,10 @@ class OperationRecorder:
 
     def __init__(self, network: nn.Module, operations: tuple[Operation, ...], num_steps: int) -> None:
         self._operations = {op.name: op for op in operations}
-        self._modules = {op.name: network.get_submodule(op.name) for op in operations if op.is_spike_driven}
+        self._modules = {op.module: network.get_submodule(op.module) for op in operations if op.is_spike_driven}
+        self._names = {(op.module, op.call_number): op.name for op in operations if op.is_spike_driven}
+        self._calls: Counter[str] = Counter()
+        self._step = -1
         self._num_steps = num_steps
         self._acs: dict[str, Tensor] = {}  # on the device of the spikes, so that counting never waits for it
         self._run: RunState | None = None
@@ -165,7 +174,8 @@ class OperationRecorder:
     def recording(self, run: RunState) -> Iterator[None]:
         """Count while `run` is the current run; other runs of the same network are not counted here."""
         self._run = run
-        handles = [m.register_forward_pre_hook(self._hook(name)) for name, m in self._modules.items()]
+        self._step = -1
+        handles = [m.register_forward_pre_hook(self._hook(path), with_kwargs=True) for path, m in self._modules.items()]
         try:
             yield
         finally:
@@ -178,11 +188,19 @@ class OperationRecorder:
         none = torch.zeros(self._num_steps, dtype=torch.int64)
         return tuple(OperationCount(op, self._acs.get(op.name, none).cpu()) for op in self._operations.values())
 
-    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _hook(self, path: str) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
             run = self._run
             if run is None or current_run() is not run:
                 return
+            if run.step != self._step:  # another pass through the network begins
+                self._step = run.step
+                self._calls.clear()
+            self._calls[path] += 1
+            name = self._names.get((path, self._calls[path]))
+            if name is None:  # this call is fed by analog values
+                return
+            inputs = (*args, *kwargs.values())
             acs = self._accumulations(name, module, inputs, run)
             if name not in self._acs:
                 self._acs[name] = torch.zeros(self._num_steps, dtype=torch.int64, device=acs.device)
