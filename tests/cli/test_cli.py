@@ -136,7 +136,7 @@ def test_options_are_normalised() -> None:
         "train", "--resume", "true", "--train.batch_size=3",
     ]  # fmt: skip
     for written in (["--mask-sites", "query,mlp"], ["--mask-sites=[query,mlp]"]):
-        assert normalise(VERBS, ["train", *written]) == ["train", "--mask_sites=[query,mlp]"]
+        assert normalise(VERBS, ["train", *written]) == ["train", '--mask_sites=["query", "mlp"]']
     assert normalise(VERBS, ["train", "--resume", "false"]) == ["train", "--resume", "false"]
     assert normalise(VERBS, ["train", "--config", "digits-mst"])[1].endswith("recipes/digits-mst.yaml")
 

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 import mst
 from failing import fails
 from mst.cli.main import main
-from mst.models import quantization_of
+from mst.models import note_quantization, quantization_of
+from mst.models.foreign import architecture, build
 from mst.neurons import name_sites
 from mst.report import COLUMNS
 
@@ -60,7 +61,7 @@ def test_sweep_writes_one_table_and_goes_on_where_it_was_cut(
     assert main(command) == 1
     assert not (out / "sweep.csv").exists()
     assert main(command) == 0
-    cells = ["L4_p0", "L4_p0.5_all", "L4_p0.5_layer1.-", "L8_p0", "L8_p0.5_all", "L8_p0.5_layer1.-"]
+    cells = ["L4_p0", "L4_p0.5_all", "L4_p0.5_layer1.--726a39", "L8_p0", "L8_p0.5_all", "L8_p0.5_layer1.--726a39"]
     assert calls == [*cells[:3], *cells[2:]]
     capfd.readouterr()
 
@@ -123,8 +124,12 @@ def test_sweep_fine_tunes_and_evaluates_a_checkpoint(tmp_path: Path, capfd: pyte
     ("arguments", "message"),
     [
         (["--method", "evaluate"], "give a checkpoint to fine-tune or to evaluate"),
-        (["--checkpoint", "x.safetensors"], "none to train from scratch"),
-        (["--method", "evaluate", "--checkpoint", "x", "--num-levels", "4"], "belong to training"),
+        (["--checkpoint", "x.safetensors"], "--method train begins from scratch"),
+        (["--method", "evaluate", "--checkpoint", "x"], "model, train belong to training"),
+        (["--num-levels", "4,0"], "num_levels must be a whole number, at least 1, got 0"),
+        (["--mask-sites", "layer1.*,nosuch"], "no site matches 'nosuch'"),
+        (["--spike-penalties", "0,-1"], "spike_penalty must not be negative"),
+        (["--quantize.also", "Sigmoid", "--model-kwargs.attn_layer", "se"], "cannot be built"),
         (["--masking-ratios", "0,50"], "for 50 % write 0.5"),
         (["--mask-seeds", "[]"], "at least one entry of each"),
         (["--time-steps", "0"], "time steps from 1"),
@@ -139,6 +144,68 @@ def test_sweep_bad_input_gets_one_clear_line(
     arguments: list[str], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert message in fails([*SWEEP, "--output", str(tmp_path / "out"), *arguments], capfd)
+    assert not list((tmp_path / "out").glob("*"))  # nothing was begun: the folder is free for the corrected command
+
+
+def test_sweep_refuses_what_cannot_be_converted_before_it_trains(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sweep", "--model", "regnety_002", "--output", str(tmp_path / "out")]
+    line = fails([*command, "--quantize.small-stem", "--time-steps", "2"], capfd)
+    assert "26 places cannot be carried by spikes" in line
+
+
+def test_sweep_keeps_selections_apart_that_look_alike(tmp_path: Path) -> None:
+    command = [*SWEEP, "--masking-ratios", "0.5", "--mask-sites", "layer?.0.*,layer*.0.*,*.act2,layer[1,2].*"]
+    assert main([*command, "--mask-seeds", "0,0", "--output", str(tmp_path)]) == 0
+    table = [row for row in rows(tmp_path) if row["time_steps"] == "4"]
+    assert [row["mask_sites"] for row in table] == ["layer?.0.*", "layer*.0.*", "*.act2", "layer[1,2].*"]
+    assert {row["num_seeds"] for row in table} == {"1"}
+    assert len([folder for folder in tmp_path.iterdir() if folder.is_dir()]) == 4
+    spikes = [row["spikes_per_image"] for row in table]
+    assert spikes[0] == spikes[1]  # the same sites, trained and simulated twice
+    assert len(set(spikes)) == 3
+
+
+def test_sweep_notices_other_data_under_the_same_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from image_data import image_files, write_folder
+
+    for name, train in (("a", 4), ("b", 5)):
+        write_folder(tmp_path / name, image_files(classes=2, train=train, test=2))
+    (tmp_path / "data").symlink_to(tmp_path / "a")
+    command = [
+        "sweep", *TRAIN[:4], "--train.epochs", "1", "--train.warmup-epochs", "0", "--train.batch-size", "2",
+        "--dataset", f"folder:{tmp_path / 'data'}", "--img-size", "8", "--masking-ratios", "0", "--time-steps", "2",
+        "--output", str(tmp_path / "out"),
+    ]  # fmt: skip
+    assert main(command) == 0
+    (tmp_path / "data").unlink()
+    (tmp_path / "data").symlink_to(tmp_path / "b")
+    capfd.readouterr()
+    assert "other settings: data_fingerprint" in fails(command, capfd)
+
+
+def test_sweep_of_a_network_that_sends_nothing_still_reports(tmp_path: Path) -> None:
+    model = mst.create_model("resnet18_small", width=4, num_classes=10, in_chans=1)
+    for site in name_sites(model).values():
+        site.threshold.data.fill_(1e6)
+    note_quantization(model, image_shape=(1, 8, 8))
+    info = mst.CheckpointInfo("digits", preprocessing=mst.Preprocessing(8, 1, (0.3,), (0.3,)))
+    mst.save_checkpoint(model, tmp_path / "silent.safetensors", info)
+    command = ["sweep", "--method", "evaluate", "--checkpoint", str(tmp_path / "silent.safetensors"), "--time-steps"]
+    assert main([*command, "2", "--mask-seeds", "0", "--max-images", "9", "--output", str(tmp_path / "out")]) == 0
+    assert {row["spikes_per_image"] for row in rows(tmp_path / "out")} == {"0.0"}
+
+
+def test_training_with_a_threshold_for_each_channel_resumes(tmp_path: Path) -> None:
+    plain = build(architecture("resnet18_small", {"width": 4, "in_chans": 1}))
+    save_file(plain.state_dict(), str(tmp_path / "plain.safetensors"))
+    start = ["--init-from", str(tmp_path / "plain.safetensors"), "--quantize.per-channel"]
+    run = ["train", *TRAIN, *start, "--output", str(tmp_path / "run")]
+    assert main(run) == 0
+    (tmp_path / "run" / "last.safetensors").unlink()
+    assert main(["train", "--resume", "--output", str(tmp_path / "run")]) == 0
+    assert mst.load_checkpoint(tmp_path / "run" / "last.safetensors").act1.threshold.shape == (4, 1, 1)
 
 
 def test_a_network_of_timm_goes_through_all_verbs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +240,7 @@ def test_weights_without_thresholds_are_calibrated_and_those_with_are_not(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(5)
-    plain = mst.models.registry.build(mst.models.foreign.architecture("resnet18_small", {"width": 4, "in_chans": 1}))
+    plain = build(architecture("resnet18_small", {"width": 4, "in_chans": 1}))
     save_file(plain.state_dict(), str(tmp_path / "plain.safetensors"))
     start = ["train", *TRAIN, "--train.learning-rate", "1e-12"]
     options = ["--init-from", str(tmp_path / "plain.safetensors"), "--calibration-images", "50"]

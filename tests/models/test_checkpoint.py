@@ -70,6 +70,10 @@ def test_checkpoint_damaged_files_are_refused(tiny_model: MaskedSpikingTransform
         ({"config": {"num_levels": 0}}, "do not fit each other: num_levels"),
         ({"config": {"surprise": 1}}, "do not fit each other.*surprise"),
         ({"masking_ratios": {"nowhere": 0.5}}, "do not fit each other"),
+        ({"masking_ratios": {}}, "masking ratios of 0 sites, where the network has 32"),
+        ({"masking_ratios": [0.5]}, "config and masking_ratios must be tables"),
+        ({"dataset": 3}, "the data set must be a name"),
+        ({"architecture": "own", "config": [1]}, "config and masking_ratios must be tables"),
         ({"preprocessing": {"img_size": 8}}, "description is damaged"),
     ],
 )
@@ -96,6 +100,17 @@ def test_checkpoint_foreign_files_are_explained(tmp_path: Path) -> None:
         mst.load_checkpoint(tmp_path / "released.pth")
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
         mst.load_checkpoint(tmp_path / "nothing.safetensors")
+
+
+def test_checkpoint_of_tied_weights_is_written_whole(tmp_path: Path) -> None:
+    def net() -> torch.nn.Module:
+        model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 4))
+        model[2].weight = model[0].weight
+        return mst.quantize(model, 4, torch.rand(8, 4))
+
+    model, x = net(), torch.rand(3, 4)
+    mst.save_checkpoint(model, tmp_path / "x.safetensors")
+    assert torch.equal(mst.load_checkpoint(tmp_path / "x.safetensors", model=net())(x), model.eval()(x))
 
 
 def test_checkpoint_of_something_else_or_under_another_suffix_is_refused(

@@ -52,10 +52,16 @@ class QuantizeConfig:
         return {"threshold_from": self.threshold_from, "percentile": self.percentile, "per_channel": self.per_channel}
 
 
-def image_size_option(model: str, model_kwargs: Mapping[str, Any] | None) -> int | None:
-    """The image size that the options ask for; None leaves it to the data set."""
+def image_size_option(img_size: int | None, model_kwargs: Mapping[str, Any] | None) -> int | None:
+    """The image size that the options ask for; None leaves it to the data set.
+
+    Raises:
+        ValueError: two sizes.
+    """
     size = (model_kwargs or {}).get("img_size")
-    return int(size) if size is not None else None
+    if size is not None and img_size not in (None, size):
+        raise ValueError(f"img_size {img_size} and model_kwargs.img_size {size} differ")
+    return img_size if size is None else size
 
 
 def build_network(
@@ -121,7 +127,10 @@ def _try(network: nn.Module, name: str, shape: tuple[int, int, int], num_classes
         with torch.no_grad(), in_evaluation(network):
             logits = network(images)
     except Exception as error:  # foreign code, which may fail in any way
-        raise ValueError(f"{name} does not take images of {' x '.join(map(str, shape))}: {error}") from error
+        raise ValueError(
+            f"{name} does not take images of {' x '.join(map(str, shape))}: {error}. If they are too small for it, try "
+            "--quantize.small-stem, or a larger --img-size"
+        ) from error
     plain = build(noted.architecture)
     plain.load_state_dict({k: v for k, v in network.state_dict().items() if not k.endswith(".threshold")}, strict=False)
     if noted.max_pool == "keep":

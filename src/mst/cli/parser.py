@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -86,8 +87,8 @@ def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
     """Options with underscores, switches with their value, lists in brackets, and recipe names as paths.
 
     `--time-steps 64` -> `--time_steps 64`; `--resume` -> `--resume true`; `--mask-sites query,key` ->
-    `--mask_sites [query,key]`; `--config NAME` -> the packaged file, if there is no file NAME here; `-o` -> `--output`;
-    `import FILE` -> `import --weights FILE`.
+    `--mask_sites=["query", "key"]`; `--config NAME` -> the packaged file, if there is no file NAME here; `-o` ->
+    `--output`; `import FILE` -> `import --weights FILE`.
     """
     verb = verbs.get(argv[0]) if argv else None
     types = {} if verb is None else _option_types(verb)
@@ -104,6 +105,10 @@ def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
         name = name.replace("-", "_")
         if types.get(name) == "bool" and not equals and (not rest or rest[0].lower() not in ("true", "false")):
             rest.insert(0, "true")
+        if types.get(name, "").startswith("tuple[str") and (equals or rest):
+            value, equals = json.dumps(_entries(value if equals else rest.pop(0))), "="
+            out.append(f"--{name}{equals}{value}")
+            continue
         is_free = name.startswith(FREE_OPTIONS)
         if (types.get(name, "").startswith("tuple[") or is_free) and (equals or rest):
             value, equals = value if equals else rest.pop(0), "="
@@ -115,6 +120,14 @@ def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
             equals = "="
         out.append(f"--{name}{equals}{value}")
     return _with_resumed_options(out)
+
+
+def _entries(value: str) -> list[str]:
+    """The texts of a list: `a,b` or `[a, b]`; a comma within brackets belongs to a text, as in `layer[1,2].*`."""
+    if value.startswith("[") and value.endswith("]") and "[" not in value[1:]:
+        value = value[1:-1]
+    entries = [entry.strip().strip("'\"") for entry in re.split(r",(?![^\[]*\])", value)]
+    return [entry for entry in entries if entry]
 
 
 def _option_types(verb: Callable[..., None]) -> dict[str, str]:

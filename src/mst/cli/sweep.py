@@ -10,9 +10,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from mst.data import AugmentConfig, BadImages
+from mst.convert import convert
+from mst.data import AugmentConfig, BadImages, DataSplits, load_dataset
 from mst.measure import estimate_energy
-from mst.models import load_checkpoint, read_checkpoint_info
+from mst.models import ALL_SITES, load_checkpoint, mask_spikes, read_checkpoint_info
 from mst.neurons import name_sites
 from mst.report import (
     SeedRun,
@@ -29,15 +30,17 @@ from mst.report import (
     write_sweep_csv,
     write_text,
 )
-from mst.train import LAST_CHECKPOINT, TrainConfig, gather_values, has_training_state, is_main_process
+from mst.train import FREE_ON_RESUME, LAST_CHECKPOINT, TrainConfig, gather_values, has_training_state, is_main_process
 
 from .common import check_counts, console, open_run, prepare_output, print_files
-from .network import QuantizeConfig
+from .network import QuantizeConfig, build_network, image_size_option
 from .simulate import run_both
 from .train import train as train_verb
 
 SETTINGS_FILE = "sweep.json"
 """What all cells of a sweep have in common, in its output folder."""
+
+DEFAULT_MODEL, DEFAULT_DATASET = "mst_nano_patch2_window2_8", "digits"
 
 Method = Literal["train", "fine-tune", "evaluate"]
 
@@ -46,18 +49,21 @@ def sweep(
     output: Path = Path("runs/sweep"),
     method: Method = "train",
     checkpoint: Path | None = None,
+    pretrained: bool = False,
+    calibration_images: int | None = None,
     masking_ratios: tuple[float, ...] = (0.0, 0.5, 0.75),
     mask_sites: tuple[str, ...] | None = None,
     num_levels: tuple[int, ...] | None = None,
     spike_penalties: tuple[float, ...] | None = None,
     time_steps: tuple[int, ...] = (16, 32, 64, 128),
     mask_seeds: tuple[int, ...] = (0, 1, 2),
-    model: str = "mst_nano_patch2_window2_8",
+    model: str = DEFAULT_MODEL,
     model_kwargs: dict[str, Any] | None = None,
     quantize: QuantizeConfig = QuantizeConfig(),  # noqa: B008 (frozen)
     dataset: str | None = None,
     data_path: Path | None = None,
     train_images: int | None = None,
+    img_size: int | None = None,
     augment: AugmentConfig = AugmentConfig(),  # noqa: B008 (frozen)
     train: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
     batch_size: int = 32,
@@ -77,7 +83,9 @@ def sweep(
         output: folder for everything.
         method: train each combination from scratch; fine-tune each from the checkpoint; or evaluate the checkpoint as
             it is, masks acting at inference only.
-        checkpoint: to fine-tune or evaluate.
+        checkpoint: to evaluate; or to fine-tune, and then any weights that mst train --init-from takes.
+        pretrained: fine-tune from the weights that timm or torchvision publish under the model's name.
+        calibration_images: as for mst train.
         masking_ratios: fractions dropped, in [0, 1).
         mask_sites: where; each entry is a setting of its own, several selections in one are joined by +, as in
             query+key. By default attention for an MST, all for others.
@@ -91,6 +99,7 @@ def sweep(
         dataset: name; by default digits, or the one the checkpoint was trained on.
         data_path: folder with the data set's files.
         train_images: use so many training images only, evenly taken.
+        img_size: as for mst train.
         augment: random changes of the training images.
         train: how to train each; its spike_penalty is given by spike_penalties.
         batch_size: images simulated at once.
@@ -104,23 +113,35 @@ def sweep(
         raise ValueError(
             "a sweep needs at least one entry of each: ratios, levels, penalties, seeds, and time steps from 1"
         )
-    if (method == "train") != (checkpoint is None):
-        raise ValueError("give a checkpoint to fine-tune or to evaluate, and none to train from scratch")
-    if method == "evaluate" and (num_levels is not None or spike_penalties is not None):
-        raise ValueError("num_levels and spike_penalties belong to training; --method evaluate takes them as they are")
-    if train.spike_penalty:
-        raise ValueError("train.spike_penalty has no effect in a sweep; give --spike-penalties")
+    _check_method(settings)
     prepare_output(output)
+    levels, penalties = num_levels or (16,), spike_penalties or (0.0,)
+    if method == "evaluate":
+        assert checkpoint is not None
+        own_levels, own_penalty, own_dataset = _trained_with(checkpoint)
+        levels, penalties = (own_levels,), (own_penalty,)
+    elif checkpoint is not None and checkpoint.suffix == ".safetensors" and dataset is None:
+        own_dataset = _dataset_of(checkpoint)
+    else:
+        own_dataset = None
+    dataset = dataset or own_dataset or DEFAULT_DATASET
+    splits = load_dataset(
+        dataset, data_path, img_size=image_size_option(img_size, model_kwargs), augment=augment,
+        on_bad_image=on_bad_image,
+    )  # fmt: skip
+    if train_images is not None:
+        splits = splits.with_train_images(train_images)
+    cells = list(_cells(masking_ratios, mask_sites, levels, penalties))
+    networks: dict[str, Any] = {"model": model, "model_kwargs": model_kwargs, "quantize": quantize}
+    for cell in cells:  # mistakes show before any of them has been trained
+        replace(train, spike_penalty=cell.spike_penalty)
+        _try_cell(cell, splits, checkpoint if method == "evaluate" else None, networks)
     axes = ("masking_ratios", "mask_sites", "num_levels", "spike_penalties", "time_steps", "mask_seeds", "output")
     common = {k: v for k, v in settings.items() if k not in axes}
-    levels, penalties = num_levels or (16,), spike_penalties or (0.0,)
-    if checkpoint is not None:
-        own_levels, own_penalty = _trained_with(checkpoint)
+    common |= {"dataset": dataset, "data_fingerprint": splits.fingerprint}
+    if checkpoint is not None and checkpoint.is_file():
         common["checkpoint_sha256"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-        if method == "evaluate":
-            levels, penalties = (own_levels,), (own_penalty,)
     _keep_settings(output / SETTINGS_FILE, common)
-    cells = list(_cells(masking_ratios, mask_sites, levels, penalties))
     opening = {
         "dataset": dataset, "data_path": data_path, "batch_size": batch_size, "max_images": max_images,
         "device": train.device, "on_bad_image": on_bad_image,
@@ -129,33 +150,83 @@ def sweep(
     for number, cell in enumerate(cells, start=1):
         console.rule(f"{number} of {len(cells)}: {cell.label}")
         folder = output / cell.name
-        if method == "evaluate":
-            assert checkpoint is not None
-            weights = checkpoint
-        else:
-            weights = folder / LAST_CHECKPOINT
-            if not gather_values((folder / "run_record.json").is_file())[0]:
-                train_verb(
-                    output=folder, model=model, model_kwargs=model_kwargs, dataset=dataset or "digits",
-                    data_path=data_path,
-                    init_from=None if checkpoint is None else str(checkpoint), masking_ratio=cell.masking_ratio,
-                    mask_sites=_selections(cell), num_levels=cell.num_levels, quantize=quantize,
-                    train_images=train_images, augment=augment, train=replace(train, spike_penalty=cell.spike_penalty),
-                    on_bad_image=on_bad_image, resume=has_training_state(folder),
-                )  # fmt: skip
-        runs = []
-        for seed in mask_seeds if cell.masking_ratio else mask_seeds[:1]:
-            runs.append(_seed_run(folder / f"seed{seed}.json", weights, cell, seed, steps[-1], opening))
+        weights = checkpoint if method == "evaluate" else folder / LAST_CHECKPOINT
+        assert weights is not None
+        if method != "evaluate" and not gather_values((folder / "run_record.json").is_file())[0]:
+            train_verb(
+                output=folder, dataset=dataset, data_path=data_path, pretrained=pretrained,
+                init_from=None if checkpoint is None else str(checkpoint), calibration_images=calibration_images,
+                masking_ratio=cell.masking_ratio, mask_sites=_selections(cell), num_levels=cell.num_levels,
+                train_images=train_images, img_size=img_size, augment=augment,
+                train=replace(train, spike_penalty=cell.spike_penalty), on_bad_image=on_bad_image,
+                resume=has_training_state(folder), **networks,
+            )  # fmt: skip
+        seeds = list(dict.fromkeys(mask_seeds)) if cell.masking_ratio else mask_seeds[:1]
+        runs = [_seed_run(folder / f"seed{seed}.json", weights, cell, seed, steps[-1], opening) for seed in seeds]
         results.append(SweepResult(cell, tuple(runs)))
     if is_main_process():
-        _report(output, settings, results, steps)
+        _report(output, {**settings, "dataset": dataset}, results, steps)
 
 
-def _trained_with(checkpoint: Path) -> tuple[int, float]:
-    """Levels and spike penalty of a checkpoint."""
+def _check_method(settings: Mapping[str, Any]) -> None:
+    """See that the options go with the method.
+
+    Raises:
+        ValueError: a start is missing or too many, or options would have no effect.
+    """
+    method, checkpoint, pretrained = settings["method"], settings["checkpoint"], settings["pretrained"]
+    if method == "train" and (checkpoint is not None or pretrained):
+        raise ValueError("--method train begins from scratch; with a checkpoint or --pretrained use fine-tune")
+    if method != "train" and (checkpoint is None) != pretrained:
+        raise ValueError("give a checkpoint to fine-tune or to evaluate; or, to fine-tune, --pretrained alone")
+    if settings["train"].spike_penalty:
+        raise ValueError("train.spike_penalty has no effect in a sweep; give --spike-penalties")
+    if method != "evaluate":
+        return
+    given = [name for name in ("num_levels", "spike_penalties", "model_kwargs", "train_images", "img_size",
+             "calibration_images", "pretrained") if settings[name] not in (None, False)]  # fmt: skip
+    given += ["model"] if settings["model"] != DEFAULT_MODEL else []
+    given += ["quantize"] if settings["quantize"] != QuantizeConfig() else []
+    given += ["augment"] if settings["augment"] != AugmentConfig() else []
+    free = {name: getattr(settings["train"], name) for name in FREE_ON_RESUME}
+    given += ["train"] if settings["train"] != TrainConfig(**free) else []
+    if given:
+        raise ValueError(f"{', '.join(given)} belong to training; --method evaluate takes the checkpoint as it is")
+
+
+def _try_cell(cell: SweepCell, splits: DataSplits, checkpoint: Path | None, networks: Mapping[str, Any]) -> None:
+    """Build, mask and convert the network of a cell, weights aside.
+
+    Raises:
+        ValueError: one of these fails.
+    """
+    selections = _selections(cell)
+    if checkpoint is None:
+        network = build_network(
+            splits=splits, num_levels=cell.num_levels, masking_ratio=cell.masking_ratio, mask_sites=selections,
+            **networks,
+        )  # fmt: skip
+    else:
+        network = load_checkpoint(checkpoint)
+        mask_spikes(network, cell.masking_ratio, selections or ALL_SITES)
+    convert(network, example=splits.test[0][0][None])
+
+
+def _trained_with(checkpoint: Path) -> tuple[int, float, str | None]:
+    """Levels, spike penalty and data set of a checkpoint."""
     levels = {site.num_levels for site in name_sites(load_checkpoint(checkpoint)).values()}
-    train = read_checkpoint_info(checkpoint).provenance.get("train")
-    return max(levels), float(train.get("spike_penalty", 0.0)) if isinstance(train, dict) else 0.0
+    info = read_checkpoint_info(checkpoint)
+    train = info.provenance.get("train")
+    penalty = train.get("spike_penalty") if isinstance(train, dict) else None
+    return max(levels), float(penalty or 0.0), info.dataset
+
+
+def _dataset_of(checkpoint: Path) -> str | None:
+    """The data set that a checkpoint of ours was trained on; None for weights from elsewhere."""
+    try:
+        return read_checkpoint_info(checkpoint).dataset
+    except ValueError:
+        return None
 
 
 def _cells(
@@ -183,7 +254,7 @@ def _keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         ValueError: the folder holds a sweep with other settings.
     """
-    free = ("train.device", "train.num_workers", "train.trackers", "train.eval_batch_size", "batch_size", "data_path")
+    free = (*(f"train.{name}" for name in FREE_ON_RESUME), "batch_size", "data_path")
     now = _flat(json.loads(json.dumps(_plain(settings))))
     if not gather_values(path.is_file())[0]:
         if is_main_process():
@@ -221,7 +292,7 @@ def _seed_run(
     path: Path, weights: Path, cell: SweepCell, seed: int, num_steps: int, opening: Mapping[str, Any]
 ) -> SeedRun:
     """Simulate one cell with masks of one seed, or read what an earlier run has found."""
-    found = gather_values(_read_run(path, num_steps))[0]
+    found = gather_values(_read_run(path, cell, num_steps))[0]
     if found is not None:
         return found
     opened = open_run(weights, masking_ratio=cell.masking_ratio, mask_sites=_selections(cell), **opening)
@@ -246,14 +317,14 @@ def _seed_run(
     return run
 
 
-def _read_run(path: Path, num_steps: int) -> SeedRun | None:
-    """What an earlier run has written, cut to T steps; None if there is nothing, or not as many steps."""
+def _read_run(path: Path, cell: SweepCell, num_steps: int) -> SeedRun | None:
+    """What an earlier run of this cell has written, cut to T steps; None if there is nothing, or not as many steps."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         values = {name: stored[name] for name in SeedRun.__dataclass_fields__}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if len(values["accuracy"]) < num_steps:
+    if len(values["accuracy"]) < num_steps or stored.get("cell") != asdict(cell):
         return None
     whole: dict[str, Any] = {k: tuple(v[:num_steps]) if isinstance(v, list) else v for k, v in values.items()}
     return SeedRun(**whole)
@@ -262,7 +333,7 @@ def _read_run(path: Path, num_steps: int) -> SeedRun | None:
 def _report(output: Path, settings: Mapping[str, Any], results: list[SweepResult], steps: list[int]) -> None:
     rows = sweep_rows(results, steps)
     what, where = settings["checkpoint"] or settings["model"], settings["dataset"]
-    title = f"{what} on {where}" if where else str(what)
+    title = f"{what} on {where}"
     markdown = sweep_markdown(rows, title)
     console.print(markdown, highlight=False, soft_wrap=True)
     written = [

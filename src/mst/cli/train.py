@@ -46,6 +46,7 @@ def train(
     dataset: str = "digits",
     data_path: Path | None = None,
     train_images: int | None = None,
+    img_size: int | None = None,
     interpolation: Interpolation = "bicubic",
     crop_ratio: float | None = None,
     cache_images: bool = False,
@@ -80,6 +81,7 @@ def train(
         dataset: name; `mst datasets` lists them.
         data_path: folder with the data set's files; without it the usual places are looked through.
         train_images: use so many training images only, evenly taken.
+        img_size: side in pixels to which images are resized; by default that of the data set, if it has one.
         interpolation: where images are resized: bicubic, bilinear or nearest.
         crop_ratio: test images are resized to the network's size / crop_ratio, then their centre is cut out; by default
             7/8 for photographs of many sizes and 1 for others.
@@ -101,7 +103,7 @@ def train(
         write_json(output / OPTIONS_FILE, {**settings, "resume": False})
     with one_process_first():
         splits = load_dataset(
-            dataset, data_path, img_size=image_size_option(model, model_kwargs), interpolation=interpolation,
+            dataset, data_path, img_size=image_size_option(img_size, model_kwargs), interpolation=interpolation,
             crop_ratio=crop_ratio, augment=augment, on_bad_image=on_bad_image, cache_images=cache_images,
         )  # fmt: skip
     if train_images is not None:

@@ -24,6 +24,7 @@ from .quantization import (
     num_classes_of,
     quantization_of,
     quantize,
+    shape_thresholds,
 )
 from .registry import MODEL_NAMES, create_model
 from .released import import_released, read_pickle, read_state_dict, strip_prefixes
@@ -73,6 +74,7 @@ __all__ = [
     "select_sites",
     "set_submodule",
     "set_thresholds",
+    "shape_thresholds",
     "strip_prefixes",
     "synchronise_batch_norm",
     "write_atomically",

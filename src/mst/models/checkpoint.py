@@ -67,7 +67,11 @@ def save_checkpoint(model: nn.Module, path: str | Path, info: CheckpointInfo | N
         "masking_ratios": {name: site.masking_ratio for name, site in name_sites(model).items()},
         **asdict(info or CheckpointInfo()),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        stored = tensor.detach().cpu().contiguous()
+        shared = any(stored.data_ptr() == other.data_ptr() and stored.numel() for other in tensors.values())
+        tensors[name] = stored.clone() if shared else stored  # the file has no word for tied weights
     write_atomically(path, lambda temporary: save_file(tensors, temporary, {_HEADER_KEY: json.dumps(header)}))
 
 
@@ -161,8 +165,10 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
         else:
             _check_own(header, model)
             shape_thresholds(model, state)
-        sites = name_sites(model.eval())
-        for name, ratio in header["masking_ratios"].items():
+        sites, ratios = name_sites(model.eval()), header["masking_ratios"]
+        if set(ratios) != set(sites):
+            raise ValueError(f"masking ratios of {len(ratios)} sites, where the network has {len(sites)}")
+        for name, ratio in ratios.items():
             sites[name].masking_ratio = check_masking_ratio(ratio)
         floating = [tensor.dtype for tensor in state.values() if tensor.is_floating_point()]
         model.to(floating[0] if floating else torch.float32).load_state_dict(state)
@@ -184,8 +190,15 @@ def _check_own(header: dict[str, Any], model: nn.Module) -> None:
         now = list(noted.also) if name == "also" else getattr(noted, name)
         if config[name] != now:
             raise ValueError(f"it was saved with {name}={config[name]!r}, and the model is quantised with {now!r}")
-    shape = config["image_shape"]
-    note_quantization(model, image_shape=None if shape is None else tuple(shape), num_classes=config["num_classes"])
+    _note_shapes(model, config)
+
+
+def _note_shapes(model: nn.Module, config: dict[str, Any]) -> None:
+    shape, classes = config["image_shape"], config["num_classes"]
+    numbers = [*(shape or ()), *(() if classes is None else (classes,))]
+    if not all(isinstance(number, int) and number > 0 for number in numbers):
+        raise ValueError(f"image_shape {shape} and num_classes {classes} must be whole numbers above 0")
+    note_quantization(model, image_shape=None if shape is None else tuple(shape), num_classes=classes)
 
 
 def _build(header: dict[str, Any], state: dict[str, torch.Tensor]) -> nn.Module:
@@ -197,8 +210,7 @@ def _build(header: dict[str, Any], state: dict[str, torch.Tensor]) -> nn.Module:
     prefix = TORCHVISION if header["architecture"] == "torchvision" else ""
     of = architecture(prefix + str(network["name"]), network["options"], bool(network["small_stem"]))
     model = quantize_named(of, config["num_levels"], config["max_pool"], tuple(config["also"]), state=state)
-    shape = config["image_shape"]
-    note_quantization(model, image_shape=None if shape is None else tuple(shape), num_classes=config["num_classes"])
+    _note_shapes(model, config)
     return model
 
 
@@ -237,6 +249,10 @@ def _read_header(path: Path) -> dict[str, Any]:
         version = header["format_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: its description is damaged: {error}") from error
+    if not isinstance(header.get("config"), dict) or not isinstance(header.get("masking_ratios"), dict):
+        raise ValueError(f"{path}: its description is damaged: config and masking_ratios must be tables")
+    if not isinstance(header.get("dataset"), str | None):
+        raise ValueError(f"{path}: its description is damaged: the data set must be a name")
     if header.get("architecture") not in ARCHITECTURES:
         raise ValueError(
             f"{path} holds the architecture {header.get('architecture')!r}; this mst reads {', '.join(ARCHITECTURES)}"

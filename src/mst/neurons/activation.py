@@ -34,8 +34,8 @@ class QCFS(nn.Module):
         self, num_levels: int = 16, threshold: float | Tensor = 2.0, masking_ratio: float = 0.0, role: str = ""
     ) -> None:
         super().__init__()
-        if num_levels < 1:
-            raise ValueError(f"num_levels must be at least 1, got {num_levels}")
+        if not isinstance(num_levels, int) or num_levels < 1:
+            raise ValueError(f"num_levels must be a whole number, at least 1, got {num_levels}")
         is_positive = bool((threshold > 0).all()) if isinstance(threshold, Tensor) else threshold > 0
         if not is_positive:
             raise ValueError(f"threshold must be above 0, got {threshold}")

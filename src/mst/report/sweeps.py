@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +34,13 @@ class SweepCell:
     @property
     def name(self) -> str:
         """A folder's name."""
-        where = (
-            "_" + "".join(c if c.isalnum() or c in "+-." else "-" for c in self.mask_sites) if self.mask_sites else ""
-        )
-        penalty = f"_w{self.spike_penalty:g}" if self.spike_penalty else ""
-        return f"L{self.num_levels}_p{self.masking_ratio:g}{where}{penalty}"
+        where = ""
+        if self.mask_sites:
+            plain = "".join(c if c.isalnum() or c in "+." else "-" for c in self.mask_sites)
+            digest = "" if plain == self.mask_sites else "-" + sha256(self.mask_sites.encode()).hexdigest()[:6]
+            where = f"_{plain}{digest}"
+        penalty = f"_w{_short(self.spike_penalty)}" if self.spike_penalty else ""
+        return f"L{self.num_levels}_p{_short(self.masking_ratio)}{where}{penalty}"
 
     @property
     def label(self) -> str:
@@ -44,6 +48,11 @@ class SweepCell:
         where = f" at {self.mask_sites}" if self.mask_sites else ""
         penalty = f", spike penalty {self.spike_penalty:g}" if self.spike_penalty else ""
         return f"L = {self.num_levels}, p = {self.masking_ratio:g}{where}{penalty}"
+
+
+def _short(value: float) -> str:
+    """A number that tells itself apart from every other."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 @dataclass(frozen=True)
@@ -188,7 +197,7 @@ def sweep_against_ratio(results: Sequence[SweepResult], path: Path, title: str =
             snn = [result.series("accuracy", 100)[-1] for result in line]
             ann = [result.number("ann_accuracy", 100) for result in line]
             spikes = [result.series("spikes_per_image")[-1] for result in line]
-            base = spikes[0][0]
+            base = spikes[0][0] or math.nan
             style: dict[str, Any] = {"color": colour, "marker": "o", "capsize": 3, "markersize": 4}
             left.errorbar(ratios, *_columns(snn), label=f"SNN {label}".strip(), **style)
             left.errorbar(
@@ -289,11 +298,15 @@ def sweep_pareto(results: Sequence[SweepResult], path: Path, title: str = "") ->
         levels = sorted({result.cell.num_levels for result in results})
         penalties = sorted({result.cell.spike_penalty for result in results})
         shades = mpl.colormaps["viridis"]
-        floor = max(100 * run.ann_accuracy for result in results for run in result.runs) - 22
-        fewest = float("inf")
-        for result in results:
+        masks_vary = len({(result.cell.masking_ratio, result.cell.mask_sites) for result in results}) > 1
+        ends = [100 * value for r in results for run in r.runs for value in (run.accuracy[-1], run.ann_accuracy)]
+        floor = min(max(ends) - 22, min(ends) - 3)
+        fewest = math.inf
+        for number, result in enumerate(results):
             cell = result.cell
             colour = shades(0.9 * levels.index(cell.num_levels) / max(1, len(levels) - 1))
+            if masks_vary:
+                colour = _colour(number, len(results))
             dash = ("-", "--", ":", "-.")[penalties.index(cell.spike_penalty) % 4]
             spikes = [mean / result.runs[0].num_neurons for mean, _ in result.series("spikes_per_image")]
             accuracy = [mean for mean, _ in result.series("accuracy", 100)]
@@ -303,9 +316,11 @@ def sweep_pareto(results: Sequence[SweepResult], path: Path, title: str = "") ->
             fewest = min(fewest, quanta) if quanta > 0 else fewest
             axes.plot([quanta], [ann], "*", color=colour, markersize=9, markeredgecolor=ANN_COLOUR, markeredgewidth=0.5)
         axes.plot([], [], "*", color=ANN_COLOUR, label="ANN, at the quanta its activations are")
-        axes.set_xscale("log")
-        axes.set_ylim(max(0.0, floor), floor + 24)
-        axes.set_xlim(left=0.8 * fewest)
+        if any(run.spikes_per_image[-1] > 0 for result in results for run in result.runs):
+            axes.set_xscale("log")
+        axes.set_ylim(max(0.0, floor), max(ends) + 2)
+        if fewest < math.inf:
+            axes.set_xlim(left=0.8 * fewest)
         axes.set_xlabel("spikes per neuron per image, up to step t")
         axes.set_ylabel("test accuracy (%)")
         axes.set_title(title)

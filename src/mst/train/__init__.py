@@ -2,7 +2,7 @@
 
 from .config import EpochRecord, TrainConfig, TrainingDivergedError, TrainingResult, TrainingStoppedError
 from .evaluation import Evaluation, check_labels, count_hits, evaluate, evaluate_dataset
-from .loop import BEST_CHECKPOINT, LAST_CHECKPOINT, train
+from .loop import BEST_CHECKPOINT, FREE_ON_RESUME, LAST_CHECKPOINT, train
 from .processes import (
     gather_values,
     is_main_process,
@@ -17,6 +17,7 @@ from .state import has_training_state
 
 __all__ = [
     "BEST_CHECKPOINT",
+    "FREE_ON_RESUME",
     "LAST_CHECKPOINT",
     "EpochRecord",
     "Evaluation",

@@ -32,6 +32,7 @@ from mst.models import (
     num_classes_of,
     quantization_of,
     save_checkpoint,
+    shape_thresholds,
     synchronise_batch_norm,
 )
 from mst.neurons import name_sites
@@ -50,7 +51,7 @@ LAST_CHECKPOINT = "last.safetensors"
 BEST_CHECKPOINT = "best.safetensors"
 
 
-_FREE_ON_RESUME = ("num_workers", "eval_batch_size", "device", "trackers", "checkpoint_minutes")
+FREE_ON_RESUME = ("num_workers", "eval_batch_size", "device", "trackers", "checkpoint_minutes")
 """Settings that do not change a run's numbers."""
 
 STEPS_PER_CHECK = 10
@@ -100,6 +101,8 @@ def train(
         TrainingStoppedError: a signal asked for it; resume goes on from there.
         OSError: `output` cannot be written.
     """
+    if resume and has_training_state(Path(output)):  # its thresholds may be one for each channel
+        shape_thresholds(model, load_training_state(Path(output))[0]["model"])
     with StopRequest() as stop:
         trainer = _Trainer(model, train_data, test_data, Path(output), config, info, stop)
         return trainer.run(resume, on_step, on_epoch, on_resume)
@@ -217,7 +220,7 @@ class _Trainer:
 
     def _settings(self) -> dict[str, Any]:
         """What has to be the same for a run to be continued: all that its numbers follow from."""
-        train = {name: value for name, value in asdict(self.config).items() if name not in _FREE_ON_RESUME}
+        train = {name: value for name, value in asdict(self.config).items() if name not in FREE_ON_RESUME}
         settings = {
             "train": train,
             "num_processes": self.accelerator.num_processes,
