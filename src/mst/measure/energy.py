@@ -39,7 +39,7 @@ ASSUMPTIONS = (
     "Operations on analog values cost their dense MACs at every step: patch embedding (the image is presented at "
     "each step), patch merging, head, BatchNorm that does not follow a linear map (1 MAC per element), LayerNorm "
     "(3) and softmax (3).",
-    "BatchNorm after a linear map costs nothing: it folds into the weights.",
+    "BatchNorm after a linear map costs nothing, if nothing else reads that map: it folds into the weights.",
     "The ANN costs its dense MACs once; zeros in its activations save nothing.",
     "Not counted, for either: memory traffic, bias and residual additions, pooling, membrane updates.",
 )
