@@ -399,7 +399,7 @@ def test_own_images_are_checked_trained_on_and_simulated_with_a_damaged_one_skip
 def test_options_inside_a_group_take_lists_and_switches() -> None:
     words = ["train", "--train.trackers", "tensorboard,wandb", "--train.sync-batch-norm", "--augment.horizontal-flip"]
     assert normalise(VERBS, words) == [
-        "train", "--train.trackers=[tensorboard,wandb]", "--train.sync_batch_norm", "true",
+        "train", '--train.trackers=["tensorboard", "wandb"]', "--train.sync_batch_norm", "true",
         "--augment.horizontal_flip", "true",
     ]  # fmt: skip
 

@@ -320,10 +320,11 @@ def moved_statistics(model: nn.Module) -> nn.Module:
 
 def test_folding_leaves_alone_what_hangs_in_several_places_or_normalises_another_axis() -> None:
     class Aliased(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, which: int) -> None:
             super().__init__()
-            self.stem, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
-            self.features = nn.Sequential(self.stem, self.norm, nn.ReLU())
+            parts = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+            self.alias = parts[which]
+            self.features = nn.Sequential(*parts, nn.ReLU())
 
         def forward(self, x: Tensor) -> Tensor:
             return self.features(x).mean((2, 3))
@@ -341,7 +342,7 @@ def test_folding_leaves_alone_what_hangs_in_several_places_or_normalises_another
     torch.manual_seed(0)
     images = torch.rand(4, 3, 5, 5).double()
     for model, x in (
-        (Aliased(), images), (tied, images), (ByToken(8), torch.rand(4, 8, 6).double()),
+        (Aliased(0), images), (Aliased(1), images), (tied, images), (ByToken(8), torch.rand(4, 8, 6).double()),
         (ByToken(5), torch.rand(4, 8, 6).double()),
     ):  # fmt: skip
         assert exact(moved_statistics(model), x) < 1e-12
