@@ -208,6 +208,21 @@ def test_training_with_a_threshold_for_each_channel_resumes(tmp_path: Path) -> N
     assert mst.load_checkpoint(tmp_path / "run" / "last.safetensors").act1.threshold.shape == (4, 1, 1)
 
 
+def test_train_says_beforehand_what_cannot_be_converted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    command = [
+        "train",
+        "--model",
+        "regnety_002",
+        "--quantize.small-stem",
+        *TRAIN[4:],
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    assert main(command) == 0
+    said = " ".join(capfd.readouterr().err.split())
+    assert "regnety_002 can be trained, but not converted: 26 places, among them s1.b1.se.gate: sigmoid has no" in said
+
+
 def test_a_network_of_timm_goes_through_all_verbs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     train = [

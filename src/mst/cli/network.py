@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mst.convert import ConversionError, convert
 from mst.data import DataSplits
 from mst.models import (
     MODEL_NAMES,
@@ -110,6 +111,7 @@ def build_network(
         shape = (images.in_chans, images.img_size, images.img_size)
         note_quantization(network, image_shape=shape, num_classes=splits.info.num_classes)
         _try(network, model, shape, splits.info.num_classes, quantize.also)
+        _say_if_it_cannot_be_converted(network, model)
     return network
 
 
@@ -137,6 +139,15 @@ def _try(network: nn.Module, name: str, shape: tuple[int, int, int], num_classes
         check_same(plain, network, images, noted.caps, tuple(getattr(nn, kind) for kind in also))
     if tuple(getattr(logits, "shape", ())) != (2, num_classes):
         raise ValueError(f"{name} gives no logits of shape [B, {num_classes}]")
+
+
+def _say_if_it_cannot_be_converted(network: nn.Module, name: str) -> None:
+    """A network may be wanted as an ANN; but nobody should learn of it after days of training."""
+    try:
+        convert(network)
+    except ConversionError as error:
+        first = "; ".join(str(obstacle) for obstacle in error.obstacles[:2])
+        remark(f"{name} can be trained, but not converted: {len(error.obstacles)} places, among them {first}")
 
 
 def start_from(
