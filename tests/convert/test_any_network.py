@@ -218,6 +218,25 @@ def test_what_comes_before_the_first_neuron_may_be_anything_constant() -> None:
     torch.testing.assert_close(result.logits, model(x), rtol=1e-12, atol=1e-12)
 
 
+def test_a_gate_that_depends_on_the_image_alone_is_a_weight() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.map, self.act, self.head = (
+                nn.Linear(4, 4),
+                nn.Linear(4, 4),
+                mst.QCFS(4, 1.0),
+                nn.Linear(4, 2),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.act(self.map(x)) * torch.sigmoid(self.gate(x)) / (1 + x.square()))
+
+    model, x = Gated().double(), torch.rand(3, 4).double()
+    result = mst.simulate(mst.convert(model, example=x), x, 4)
+    torch.testing.assert_close(result.logits, model(x), rtol=1e-12, atol=1e-12)
+
+
 def test_convert_folds_batch_norm_only_where_it_alone_reads_a_linear_map() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

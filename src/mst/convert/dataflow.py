@@ -298,14 +298,16 @@ class _Watcher(TorchFunctionMode):
             return _averaged(name, flows[0], source, output, args, kwargs)
         is_static = all(flow.is_static for flow in flows)  # what is the same at every step may be anything
         if name in LINEAR_MAPS or name in _ELEMENTWISE:
-            if is_static:
-                pass
-            elif len(flows) > 1 and name not in _SUMS:
+            changing = sum(not flow.is_static for flow in flows)  # a factor that is the same at every step is a weight
+            if changing > 1 and name not in _SUMS:
                 self._refuse(
                     where, f"{name} of two activations",
                     "leave a gate (squeeze-and-excitation) out; make a matrix product an mst.ActivationProduct",
                 )  # fmt: skip
-            elif name in ("div", "true_divide", "truediv") and id(args[0]) not in self._flows:
+            elif (
+                name in ("div", "true_divide", "truediv")
+                and not self._flows.get(id(args[1] if len(args) > 1 else kwargs.get("other")), Flow()).is_static
+            ):
                 self._refuse(where, *_DIVISION)
             if name in LINEAR_MAPS and not isinstance(module, self._counted or (nn.Module,)):
                 self.seen.uncounted.append(f"{where or '(the network itself)'} ({name})")
