@@ -45,9 +45,18 @@ class SweepCell:
     @property
     def label(self) -> str:
         """For people."""
-        where = f" at {self.mask_sites}" if self.mask_sites else ""
+        where = f" at {brief(self.mask_sites)}" if self.mask_sites else ""
         penalty = f", spike penalty {self.spike_penalty:g}" if self.spike_penalty else ""
         return f"L = {self.num_levels}, p = {self.masking_ratio:g}{where}{penalty}"
+
+
+def brief(mask_sites: str) -> str:
+    """A selection of sites, short enough for a picture."""
+    first, *others = mask_sites.split("+")
+    return f"{first} and {len(others)} more" if others and len(mask_sites) > _LONG else mask_sites
+
+
+_LONG = 24
 
 
 def _short(value: float) -> str:
@@ -189,7 +198,7 @@ def _spread(mean: float, spread: float, num_seeds: int, form: str) -> str:
 def sweep_against_ratio(results: Sequence[SweepResult], path: Path, title: str = "") -> Path:
     """Accuracy and spikes at the last step against the masking ratio, a line for each of the other settings."""
     with mpl.rc_context(FIGURE_STYLE):
-        figure = Figure(figsize=(9.6, 4.0), layout="constrained")
+        figure = Figure(figsize=(9.6, 4.4), layout="constrained")
         left, right = figure.subplots(1, 2)
         for number, (label, line) in enumerate(_lines_over_ratio(results).items()):
             colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
@@ -203,14 +212,14 @@ def sweep_against_ratio(results: Sequence[SweepResult], path: Path, title: str =
             left.errorbar(
                 ratios, *_columns(ann), label=f"ANN {label}".strip(), linestyle="--", **{**style, "alpha": 0.6}
             )
-            right.errorbar(ratios, *_columns([(m / base, s / base) for m, s in spikes]), label=label or "SNN", **style)
+            right.errorbar(ratios, *_columns([(m / base, s / base) for m, s in spikes]), **style)
         steps = results[0].num_steps
         left.set_ylabel(f"test accuracy (%), SNN at T = {steps}")
         right.set_ylabel(f"spikes per image at T = {steps}, relative to p = {_lowest(results):g}")
         right.set_ylim(bottom=0)
         for axes in (left, right):
             axes.set_xlabel("masking ratio p (fraction dropped)")
-            axes.legend(fontsize=8)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
         if title:
             figure.suptitle(title)
         return save_figure(figure, path)
@@ -236,7 +245,7 @@ def _lines_over_ratio(results: Sequence[SweepResult]) -> dict[str, list[SweepRes
                     part
                     for part, varies in (
                         (f"L = {levels}", len({r.cell.num_levels for r in results}) > 1),
-                        (f"masked at {where}", len(sites) > 1),
+                        (f"masked at {brief(where)}", len(sites) > 1),
                         (f"penalty {penalty:g}", len({r.cell.spike_penalty for r in results}) > 1),
                     )
                     if varies
