@@ -114,9 +114,9 @@ def test_sweep_fine_tunes_and_evaluates_a_checkpoint(tmp_path: Path, capfd: pyte
 
     tune = [*common, *TRAIN, "--method", "fine-tune", "--checkpoint", checkpoint, "--output", str(tmp_path / "f")]
     assert main(tune) == 0
-    tuned = mst.load_checkpoint(tmp_path / "f" / "L16_p0.5_default" / "last.safetensors")
+    tuned = mst.load_checkpoint(tmp_path / "f" / "L16_p0.5_all" / "last.safetensors")
     assert {site.masking_ratio for site in name_sites(tuned).values()} == {0.5}
-    info = mst.read_checkpoint_info(tmp_path / "f" / "L16_p0.5_default" / "last.safetensors")
+    info = mst.read_checkpoint_info(tmp_path / "f" / "L16_p0.5_all" / "last.safetensors")
     assert info.provenance["init_from"] == checkpoint
 
 

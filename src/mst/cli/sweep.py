@@ -13,7 +13,14 @@ from typing import Any, Literal
 from mst.convert import convert
 from mst.data import AugmentConfig, BadImages, DataSplits, load_dataset
 from mst.measure import estimate_energy
-from mst.models import ALL_SITES, load_checkpoint, mask_spikes, read_checkpoint_info
+from mst.models import (
+    ALL_SITES,
+    MODEL_NAMES,
+    MaskedSpikingTransformer,
+    load_checkpoint,
+    mask_spikes,
+    read_checkpoint_info,
+)
 from mst.neurons import name_sites
 from mst.report import (
     SeedRun,
@@ -131,6 +138,9 @@ def sweep(
     )  # fmt: skip
     if train_images is not None:
         splits = splits.with_train_images(train_images)
+    if mask_sites is None:
+        is_mst = model in MODEL_NAMES if method != "evaluate" else _is_mst(checkpoint)
+        mask_sites = ("attention",) if is_mst else (ALL_SITES,)
     cells = list(_cells(masking_ratios, mask_sites, levels, penalties))
     networks: dict[str, Any] = {"model": model, "model_kwargs": model_kwargs, "quantize": quantize}
     for cell in cells:  # mistakes show before any of them has been trained
@@ -221,6 +231,10 @@ def _trained_with(checkpoint: Path) -> tuple[int, float, str | None]:
     return max(levels), float(penalty or 0.0), info.dataset
 
 
+def _is_mst(checkpoint: Path | None) -> bool:
+    return checkpoint is not None and isinstance(load_checkpoint(checkpoint), MaskedSpikingTransformer)
+
+
 def _dataset_of(checkpoint: Path) -> str | None:
     """The data set that a checkpoint of ours was trained on; None for weights from elsewhere."""
     try:
@@ -231,21 +245,21 @@ def _dataset_of(checkpoint: Path) -> str | None:
 
 def _cells(
     masking_ratios: tuple[float, ...],
-    mask_sites: tuple[str, ...] | None,
+    mask_sites: tuple[str, ...],
     num_levels: tuple[int, ...],
     spike_penalties: tuple[float, ...],
 ) -> Iterator[SweepCell]:
     """Every combination once; where nothing is masked it does not matter where."""
     seen = set()
-    for levels, penalty, where, ratio in product(num_levels, spike_penalties, mask_sites or ("",), masking_ratios):
-        cell = SweepCell(levels, ratio, (where or "default") if ratio else "", penalty)
+    for levels, penalty, where, ratio in product(num_levels, spike_penalties, mask_sites, masking_ratios):
+        cell = SweepCell(levels, ratio, where if ratio else "", penalty)
         if cell not in seen:
             seen.add(cell)
             yield cell
 
 
 def _selections(cell: SweepCell) -> tuple[str, ...] | None:
-    return None if cell.mask_sites in ("", "default") else tuple(cell.mask_sites.split("+"))
+    return tuple(cell.mask_sites.split("+")) if cell.mask_sites else None
 
 
 def _keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
