@@ -183,6 +183,11 @@ def test_sweep_notices_other_data_under_the_same_name(tmp_path: Path, capfd: pyt
     (tmp_path / "data").symlink_to(tmp_path / "b")
     capfd.readouterr()
     assert "other settings: data_fingerprint" in fails(command, capfd)
+    # a checkpoint that is evaluated brings its own image size
+    checkpoint = str(tmp_path / "out" / "L16_p0" / "last.safetensors")
+    evaluate = ["sweep", "--method", "evaluate", "--checkpoint", checkpoint, "--masking-ratios", "0,0.5"]
+    assert main([*evaluate, "--time-steps", "2", "--mask-seeds", "0", "--output", str(tmp_path / "e")]) == 0
+    assert [row["mask_sites"] for row in rows(tmp_path / "e")] == ["", "all"]
 
 
 def test_sweep_of_a_network_that_sends_nothing_still_reports(tmp_path: Path) -> None:

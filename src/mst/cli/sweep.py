@@ -123,18 +123,21 @@ def sweep(
     _check_method(settings)
     prepare_output(output)
     levels, penalties = num_levels or (16,), spike_penalties or (0.0,)
+    preprocessing = None
     if method == "evaluate":
         assert checkpoint is not None
         own_levels, own_penalty, own_dataset = _trained_with(checkpoint)
         levels, penalties = (own_levels,), (own_penalty,)
+        preprocessing = read_checkpoint_info(checkpoint).preprocessing
+        img_size = None if preprocessing is None else preprocessing.img_size
     elif checkpoint is not None and checkpoint.suffix == ".safetensors" and dataset is None:
         own_dataset = _dataset_of(checkpoint)
     else:
         own_dataset = None
     dataset = dataset or own_dataset or DEFAULT_DATASET
     splits = load_dataset(
-        dataset, data_path, img_size=image_size_option(img_size, model_kwargs), augment=augment,
-        on_bad_image=on_bad_image,
+        dataset, data_path, preprocessing=preprocessing, img_size=image_size_option(img_size, model_kwargs),
+        augment=augment, on_bad_image=on_bad_image,
     )  # fmt: skip
     if train_images is not None:
         splits = splits.with_train_images(train_images)
