@@ -241,7 +241,7 @@ def test_data_of_other_classes_or_size_than_the_network_are_refused(
     info = mst.CheckpointInfo(preprocessing=mst.Preprocessing(8, 1, (0.5,), (0.5,)))
     mst.save_checkpoint(larger, tmp_path / "larger.safetensors", info)
     arguments[1] = str(tmp_path / "larger.safetensors")
-    assert "digits gives 1x8 px images" in fails([*arguments, "digits"], capfd)
+    assert "digits gives images of 1 x 8 x 8" in fails([*arguments, "digits"], capfd)
 
 
 def test_output_that_cannot_be_written_is_refused_before_any_work(

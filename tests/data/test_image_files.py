@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from image_data import encoded, image_files, write_folder, write_tar, write_zip
 from mst.data import AugmentConfig, DataSplits, collate, in_order, load_dataset
-from mst.data.preprocessing import Preprocessing, Transform
+from mst.data.preprocessing import ImageTransform, Preprocessing
 
 FILES = image_files(classes=3, train=4, test=2)
 CLASSES = ("n00001000", "n00001001", "n00001002")
@@ -137,7 +137,7 @@ def test_a_batch_without_a_readable_image_is_empty(tmp_path: Path) -> None:
 def test_evaluation_resizes_the_shorter_side_and_cuts_out_the_centre() -> None:
     pixels = np.zeros((40, 80, 3), np.uint8)
     pixels[:, 20:60] = 255  # the middle half is white
-    transform = Transform(None, Preprocessing(14, 3, (0.0,) * 3, (1.0,) * 3, crop_ratio=0.875), None)
+    transform = ImageTransform(None, Preprocessing(14, 3, (0.0,) * 3, (1.0,) * 3, crop_ratio=0.875), None)
     y = transform(Image.fromarray(pixels))
     assert y.shape == (3, 14, 14)
     assert y.min() > 0.99  # 40 px -> 16 px; the centre 14 px lie inside the white
@@ -158,8 +158,8 @@ def test_evaluation_resizes_the_shorter_side_and_cuts_out_the_centre() -> None:
 def test_every_augmentation_changes_the_image(augment: AugmentConfig, chans: int) -> None:
     image = Image.open(__import__("io").BytesIO(encoded(1, 1))).convert("RGB" if chans == 3 else "L")
     preprocessing = Preprocessing(16, chans, (0.5,) * chans, (0.5,) * chans)
-    plain = Transform(None, preprocessing, None)(image)
-    changed = Transform(None, preprocessing, augment)
+    plain = ImageTransform(None, preprocessing, None)(image)
+    changed = ImageTransform(None, preprocessing, augment)
     outcomes = [changed(image) for _ in range(8)]
     assert all(y.shape == (chans, 16, 16) and y.dtype == torch.float32 for y in outcomes)
     assert any(not torch.equal(y, plain) for y in outcomes)
@@ -182,9 +182,9 @@ def test_augmentation_out_of_range_is_refused(options: dict[str, float], message
 def test_augmentation_that_the_images_do_not_allow_is_refused() -> None:
     preprocessing = Preprocessing(16, 3, (0.5,) * 3, (0.5,) * 3)
     with pytest.raises(ValueError, match="for images of many sizes use random_resized_crop"):
-        Transform(None, preprocessing, AugmentConfig(crop_padding=4))
+        ImageTransform(None, preprocessing, AugmentConfig(crop_padding=4))
     with pytest.raises(ValueError, match="no policy that timm understands"):
-        Transform(None, preprocessing, AugmentConfig(auto_augment="rand-q9"))
+        ImageTransform(None, preprocessing, AugmentConfig(auto_augment="rand-q9"))
 
 
 def test_workers_leave_signals_to_the_main_process() -> None:

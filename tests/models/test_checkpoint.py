@@ -138,7 +138,12 @@ def test_write_atomically_a_failure_leaves_the_older_file_and_no_litter(tmp_path
     assert path.read_text() == "old"
 
 
-NETWORK = {"name": "resnet18_small", "options": {"width": 4, "in_chans": 1, "num_classes": 3}, "small_stem": False}
+NETWORK = {
+    "name": "resnet18_small",
+    "options": {"width": 4, "in_chans": 1, "num_classes": 3},
+    "small_stem": False,
+    "align_chans": 0,
+}
 
 
 @pytest.mark.parametrize("library", ["timm", "torchvision"])

@@ -181,19 +181,15 @@ def open_model(
     if shape is None:
         raise ValueError(f"{checkpoint} does not say which images it takes")
     in_chans, height, width = shape
-    if height != width:
-        raise ValueError(f"{checkpoint} takes {height}x{width} images; the data sets here are square")
     on = choose_device(device)
     with one_process_first():
         data = load_dataset(
-            name, data_path, preprocessing=info.preprocessing, img_size=height, on_bad_image=on_bad_image,
+            name, data_path, preprocessing=info.preprocessing, img_size=(height, width), on_bad_image=on_bad_image,
             cache_images=cache_images,
         )  # fmt: skip
-    if data.preprocessing.img_size != height or data.preprocessing.in_chans != in_chans:
-        raise ValueError(
-            f"{name} gives {data.preprocessing.in_chans}x{data.preprocessing.img_size} px images, "
-            f"{checkpoint} takes {in_chans}x{height} px"
-        )
+    if data.preprocessing.size != (height, width) or data.preprocessing.in_chans != in_chans:
+        gives = " x ".join(map(str, (data.preprocessing.in_chans, *data.preprocessing.size)))
+        raise ValueError(f"{name} gives images of {gives}, {checkpoint} takes {in_chans} x {height} x {width}")
     if data.info.num_classes != num_classes_of(model):
         raise ValueError(f"{name} has {data.info.num_classes} classes, {checkpoint} has {num_classes_of(model)}")
     num_images = min(max_images or len(data.test), len(data.test))

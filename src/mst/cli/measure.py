@@ -32,6 +32,7 @@ def measure(
     mac_pj: float = 4.6,
     ac_pj: float = 0.9,
     coding: Coding = "rate",
+    slices: int | None = None,
     batch_size: int = 32,
     steps_per_chunk: int | None = None,
     max_images: int | None = None,
@@ -58,6 +59,9 @@ def measure(
         mac_pj: energy of a multiply-accumulate, in pJ; 4.6 is 32-bit floating point at 45 nm.
         ac_pj: energy of an accumulate, in pJ; 0.9 is 32-bit floating point at 45 nm.
         coding: how spikes carry activations.
+        slices: cut each recording of an event camera into so many parts over time and show them one after another, as
+            many steps each as T allows; T of them give each step its own. By default every step sees the whole
+            recording. For networks that were trained with --events.num-bins 1.
         batch_size: images at once; more may pay on a GPU, fewer need less memory.
         steps_per_chunk: time steps computed at once; changes the speed, and the result by float32 rounding only.
         max_images: use the first so many test images only.
@@ -84,7 +88,7 @@ def measure(
         on_bad_image,
         mask_sites,
     )
-    simulated = run_both(opened, time_steps, coding, steps_per_chunk, seed)
+    simulated = run_both(opened, time_steps, coding, steps_per_chunk, seed, slices)
     if not is_main_process():
         return
     estimate = estimate_energy(simulated.result, constants)

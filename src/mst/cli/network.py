@@ -53,13 +53,16 @@ class QuantizeConfig:
         return {"threshold_from": self.threshold_from, "percentile": self.percentile, "per_channel": self.per_channel}
 
 
-def image_size_option(img_size: int | None, model_kwargs: Mapping[str, Any] | None) -> int | None:
+def image_size_option(
+    img_size: int | tuple[int, int] | None, model_kwargs: Mapping[str, Any] | None
+) -> int | tuple[int, int] | None:
     """The image size that the options ask for; None leaves it to the data set.
 
     Raises:
         ValueError: two sizes.
     """
     size = (model_kwargs or {}).get("img_size")
+    size = tuple(size) if isinstance(size, list) else size
     if size is not None and img_size not in (None, size):
         raise ValueError(f"img_size {img_size} and model_kwargs.img_size {size} differ")
     return img_size if size is None else size
@@ -75,6 +78,7 @@ def build_network(
     mask_sites: tuple[str, ...] | None,
     quantize: QuantizeConfig,
     pretrained: bool = False,
+    align_chans: int = 0,
 ) -> nn.Module:
     """A network for the images and classes of `splits`, with weights drawn anew or published ones.
 
@@ -82,11 +86,11 @@ def build_network(
         ValueError: options that another option or the data set decides, or that have no effect on this model.
     """
     options = dict(model_kwargs or {})
-    taken = {"masking_ratio", "mask_sites", "num_levels", "num_classes", "in_chans"} & options.keys()
+    taken = {"masking_ratio", "mask_sites", "num_levels", "num_classes", "in_chans", "align_chans"} & options.keys()
     if taken:
         raise ValueError(
-            f"model_kwargs may not hold {', '.join(sorted(taken))}: masking_ratio, mask_sites and num_levels are "
-            "options of their own, num_classes and in_chans follow from the data set"
+            f"model_kwargs may not hold {', '.join(sorted(taken))}: masking_ratio, mask_sites, num_levels and "
+            "align_chans are options of their own, num_classes and in_chans follow from the data set"
         )
     images = splits.preprocessing
     is_mst = model in MODEL_NAMES
@@ -103,12 +107,13 @@ def build_network(
         also=quantize.also,
         small_stem=quantize.small_stem,
         pretrained=pretrained,
+        align_chans=align_chans,
         num_classes=splits.info.num_classes,
         in_chans=images.in_chans,
         **options,
     )
     if quantization_of(network) is not None:
-        shape = (images.in_chans, images.img_size, images.img_size)
+        shape = (images.in_chans, *images.size)
         note_quantization(network, image_shape=shape, num_classes=splits.info.num_classes)
         _try(network, model, shape, splits.info.num_classes, quantize.also)
         _say_if_it_cannot_be_converted(network, model)

@@ -109,6 +109,11 @@ def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
             value, equals = json.dumps(_entries(value if equals else rest.pop(0))), "="
             out.append(f"--{name}{equals}{value}")
             continue
+        if "tuple[int, int]" in types.get(name, "") and (equals or rest):
+            value, equals = value if equals else rest.pop(0), "="
+            value = f"[{value}]" if "," in value and not value.startswith("[") else value
+            out.append(f"--{name}{equals}{value}")
+            continue
         is_free = name.startswith(FREE_OPTIONS)
         if (types.get(name, "").startswith("tuple[") or is_free) and (equals or rest):
             value, equals = value if equals else rest.pop(0), "="

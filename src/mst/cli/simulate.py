@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch.utils.data import Subset
+
 from mst.convert import Coding, convert
 from mst.data import BadImages
 from mst.report import (
@@ -32,6 +34,7 @@ def simulate(
     time_steps: int = 64,
     output: Path = Path("runs/simulate"),
     coding: Coding = "rate",
+    slices: int | None = None,
     batch_size: int = 32,
     steps_per_chunk: int | None = None,
     max_images: int | None = None,
@@ -58,6 +61,9 @@ def simulate(
         time_steps: T; the one run gives the accuracy at every t <= T.
         output: folder for the results.
         coding: how spikes carry activations.
+        slices: cut each recording of an event camera into so many parts over time and show them one after another, as
+            many steps each as T allows; T of them give each step its own. By default every step sees the whole
+            recording. For networks that were trained with --events.num-bins 1.
         batch_size: images at once; more may pay on a GPU, fewer need less memory.
         steps_per_chunk: time steps computed at once; changes the speed, and the result by float32 rounding only.
         max_images: use the first so many test images only.
@@ -83,7 +89,7 @@ def simulate(
         on_bad_image,
         mask_sites,
     )
-    report_simulation(opened, output, settings, time_steps, coding, steps_per_chunk, seed)
+    report_simulation(opened, output, settings, time_steps, coding, steps_per_chunk, seed, slices)
 
 
 def report_simulation(
@@ -94,10 +100,11 @@ def report_simulation(
     coding: Coding,
     steps_per_chunk: int | None,
     seed: int,
+    slices: int | None = None,
 ) -> SimulationResult:
     """Simulate, print the tables, write the files. Of several processes all get the result and the first reports."""
     prepare_output(output)
-    simulated = run_both(opened, time_steps, coding, steps_per_chunk, seed)
+    simulated = run_both(opened, time_steps, coding, steps_per_chunk, seed, slices)
     if not is_main_process():
         return simulated.result
     result, ann_accuracy = simulated.result, simulated.ann_accuracy
@@ -105,9 +112,12 @@ def report_simulation(
     console.print(accuracy_table({label: result}, {label: ann_accuracy}))
     console.print(site_table(result))
     assert result.accuracy is not None
-    title = f"{opened.data.info.name}, {result.num_images} test images, {coding} coding"
+    shown = "" if slices is None else f", {slices} slices over time"
+    title = f"{opened.data.info.name}, {result.num_images} test images, {coding} coding{shown}"
     written = [
-        write_json(output / "simulation.json", simulation_record(result, ann_accuracy, **opened.facts())),
+        write_json(
+            output / "simulation.json", simulation_record(result, ann_accuracy, slices=slices, **opened.facts())
+        ),
         accuracy_vs_time(
             {label: result.accuracy.tolist()}, {label: ann_accuracy}, output / "accuracy_vs_time.png", title
         ),
@@ -139,10 +149,22 @@ class Simulated:
         return self.evaluation.accuracy
 
 
-def run_both(opened: OpenedRun, time_steps: int, coding: Coding, steps_per_chunk: int | None, seed: int) -> Simulated:
-    """Evaluate the ANN, convert it, simulate the SNN on the same images."""
+def run_both(
+    opened: OpenedRun,
+    time_steps: int,
+    coding: Coding,
+    steps_per_chunk: int | None,
+    seed: int,
+    slices: int | None = None,
+) -> Simulated:
+    """Evaluate the ANN, convert it, simulate the SNN on the same images, or on slices of the same recordings."""
     if time_steps < 1:
         raise ValueError(f"time_steps (T) must be at least 1, got {time_steps}")
+    if slices is not None and not 1 <= slices <= time_steps:
+        raise ValueError(f"slices must be from 1 to the {time_steps} time steps, got {slices}")
+    seen = opened.images
+    if slices is not None:
+        seen = Subset(opened.data.test_in_slices(slices), range(opened.num_images))
     snn = convert(opened.model, coding, opened.images[0][0][None])
     for said in snn.remarks:
         remark(said)
@@ -151,6 +173,10 @@ def run_both(opened: OpenedRun, time_steps: int, coding: Coding, steps_per_chunk
     own_image_steps = len(share_of(opened.num_images)) * time_steps
     with progress_bar(f"simulating {time_steps} steps", own_image_steps, "image-steps") as advance:
         result = simulate_dataset(
-            snn, opened.images, time_steps, steps_per_chunk=steps_per_chunk, seed=seed, progress=advance, **batches
-        )
+            snn, seen, time_steps, steps_per_chunk=steps_per_chunk, seed=seed, progress=advance,
+            in_slices=slices is not None, **batches,
+        )  # fmt: skip
+    if result.num_images < opened.num_images:
+        remark(f"{opened.num_images - result.num_images} of {opened.num_images} test images could not be read and are "
+               "not counted")  # fmt: skip
     return Simulated(result, evaluation)

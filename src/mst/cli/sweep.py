@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mst.convert import convert
-from mst.data import AugmentConfig, BadImages, DataSplits, load_dataset
+from mst.data import AugmentConfig, BadImages, DataSplits, EventAugmentConfig, EventRepresentation, load_dataset
 from mst.measure import estimate_energy
 from mst.models import (
     ALL_SITES,
@@ -70,8 +70,11 @@ def sweep(
     dataset: str | None = None,
     data_path: Path | None = None,
     train_images: int | None = None,
-    img_size: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
     augment: AugmentConfig = AugmentConfig(),  # noqa: B008 (frozen)
+    events: EventRepresentation = EventRepresentation(),  # noqa: B008 (frozen)
+    event_augment: EventAugmentConfig = EventAugmentConfig(),  # noqa: B008 (frozen)
+    align_chans: int = 0,
     train: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
     batch_size: int = 32,
     max_images: int | None = None,
@@ -108,6 +111,7 @@ def sweep(
         train_images: use so many training images only, evenly taken.
         img_size: as for mst train.
         augment: random changes of the training images.
+        events, event_augment, align_chans: as for mst train.
         train: how to train each; its spike_penalty is given by spike_penalties.
         batch_size: images simulated at once.
         max_images: simulate the first so many test images only.
@@ -137,7 +141,7 @@ def sweep(
     dataset = dataset or own_dataset or DEFAULT_DATASET
     splits = load_dataset(
         dataset, data_path, preprocessing=preprocessing, img_size=image_size_option(img_size, model_kwargs),
-        augment=augment, on_bad_image=on_bad_image,
+        augment=augment, events=events, event_augment=event_augment, on_bad_image=on_bad_image,
     )  # fmt: skip
     if train_images is not None:
         splits = splits.with_train_images(train_images)
@@ -145,7 +149,12 @@ def sweep(
         is_mst = model in MODEL_NAMES if method != "evaluate" else _is_mst(checkpoint)
         mask_sites = ("attention",) if is_mst else (ALL_SITES,)
     cells = list(_cells(masking_ratios, mask_sites, levels, penalties))
-    networks: dict[str, Any] = {"model": model, "model_kwargs": model_kwargs, "quantize": quantize}
+    networks: dict[str, Any] = {
+        "model": model,
+        "model_kwargs": model_kwargs,
+        "quantize": quantize,
+        "align_chans": align_chans,
+    }
     for cell in cells:  # mistakes show before any of them has been trained
         replace(train, spike_penalty=cell.spike_penalty)
         _try_cell(cell, splits, checkpoint if method == "evaluate" else None, networks)
@@ -170,7 +179,8 @@ def sweep(
                 output=folder, dataset=dataset, data_path=data_path, pretrained=pretrained,
                 init_from=None if checkpoint is None else str(checkpoint), calibration_images=calibration_images,
                 masking_ratio=cell.masking_ratio, mask_sites=_selections(cell), num_levels=cell.num_levels,
-                train_images=train_images, img_size=img_size, augment=augment,
+                train_images=train_images, img_size=img_size, augment=augment, events=events,
+                event_augment=event_augment,
                 train=replace(train, spike_penalty=cell.spike_penalty), on_bad_image=on_bad_image,
                 resume=has_training_state(folder), **networks,
             )  # fmt: skip
@@ -200,7 +210,11 @@ def _check_method(settings: Mapping[str, Any]) -> None:
              "calibration_images", "pretrained") if settings[name] not in (None, False)]  # fmt: skip
     given += ["model"] if settings["model"] != DEFAULT_MODEL else []
     given += ["quantize"] if settings["quantize"] != QuantizeConfig() else []
-    given += ["augment"] if settings["augment"] != AugmentConfig() else []
+    defaults = {
+        "augment": AugmentConfig(), "events": EventRepresentation(), "event_augment": EventAugmentConfig(),
+        "align_chans": 0,
+    }  # fmt: skip
+    given += [name for name, default in defaults.items() if settings[name] != default]
     free = {name: getattr(settings["train"], name) for name in FREE_ON_RESUME}
     given += ["train"] if settings["train"] != TrainConfig(**free) else []
     if given:

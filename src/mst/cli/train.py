@@ -10,7 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from mst.data import AugmentConfig, BadImages, DataSplits, Interpolation, load_dataset
+from mst.data import (
+    AugmentConfig,
+    BadImages,
+    DataSplits,
+    EventAugmentConfig,
+    EventRepresentation,
+    Interpolation,
+    load_dataset,
+)
 from mst.models import CheckpointInfo
 from mst.report import run_record, write_json, write_run_record
 from mst.train import (
@@ -46,11 +54,14 @@ def train(
     dataset: str = "digits",
     data_path: Path | None = None,
     train_images: int | None = None,
-    img_size: int | None = None,
-    interpolation: Interpolation = "bicubic",
+    img_size: int | tuple[int, int] | None = None,
+    interpolation: Interpolation | None = None,
     crop_ratio: float | None = None,
     cache_images: bool = False,
     augment: AugmentConfig = AugmentConfig(),  # noqa: B008 (frozen)
+    events: EventRepresentation = EventRepresentation(),  # noqa: B008 (frozen)
+    event_augment: EventAugmentConfig = EventAugmentConfig(),  # noqa: B008 (frozen)
+    align_chans: int = 0,
     train: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
     on_bad_image: BadImages = "fail",
     resume: bool = False,
@@ -81,12 +92,17 @@ def train(
         dataset: name; `mst datasets` lists them.
         data_path: folder with the data set's files; without it the usual places are looked through.
         train_images: use so many training images only, evenly taken.
-        img_size: side in pixels to which images are resized; by default that of the data set, if it has one.
-        interpolation: where images are resized: bicubic, bilinear or nearest.
+        img_size: pixels to which images are resized, one number or HEIGHT,WIDTH; by default those of the data set, if
+            it has one size. Frames of events are repeated (larger) or added up (smaller).
+        interpolation: where images are resized: bicubic (the default), bilinear or nearest.
         crop_ratio: test images are resized to the network's size / crop_ratio, then their centre is cut out; by default
             7/8 for photographs of many sizes and 1 for others.
         cache_images: read image files into memory at the start.
         augment: random changes of the training images.
+        events: how recordings of event cameras become frames.
+        event_augment: random changes of the training recordings.
+        align_chans: channels to which a 1x1 convolution in front brings those of the frames, 3 in the paper; 0: none,
+            the network takes the frames as they are.
         train: how to train.
         on_bad_image: at an image file that cannot be decoded: fail, or skip it and say so.
         resume: continue the run in the output folder exactly where it was; its options need not be repeated.
@@ -104,14 +120,15 @@ def train(
     with one_process_first():
         splits = load_dataset(
             dataset, data_path, img_size=image_size_option(img_size, model_kwargs), interpolation=interpolation,
-            crop_ratio=crop_ratio, augment=augment, on_bad_image=on_bad_image, cache_images=cache_images,
+            crop_ratio=crop_ratio, augment=augment, events=events, event_augment=event_augment,
+            on_bad_image=on_bad_image, cache_images=cache_images,
         )  # fmt: skip
     if train_images is not None:
         splits = splits.with_train_images(train_images)
     torch.manual_seed(train.seed)
     network = build_network(
         model, model_kwargs, splits, num_levels=num_levels, masking_ratio=masking_ratio, mask_sites=mask_sites,
-        quantize=quantize, pretrained=pretrained and not resume,
+        quantize=quantize, pretrained=pretrained and not resume, align_chans=align_chans,
     )  # fmt: skip
     if not resume:
         start_from(network, init_from, pretrained, splits, calibration_images, quantize)
@@ -119,7 +136,7 @@ def train(
         "model": model,
         "init_from": init_from,
         "pretrained": pretrained,
-        "augment": asdict(augment),
+        "augment": asdict(augment if splits.info.sensor is None else event_augment),
         "data_fingerprint": splits.fingerprint,
     }
     info = CheckpointInfo(dataset, splits.info.class_names, splits.preprocessing, provenance)

@@ -108,6 +108,7 @@ class Dataflow:
     uncounted: linear maps and softmaxes that are functions rather than modules, as "path (function)".
     foldable: BatchNorm -> the linear map whose output it alone reads.  free_norms: BatchNorms that a linear map before
     them could take in, though its output's layout may change on the way.  calls: in the order in which they ended.
+    image: what the network was shown.
     """
 
     obstacles: list[Obstacle] = field(default_factory=list)
@@ -116,6 +117,7 @@ class Dataflow:
     foldable: dict[str, str] = field(default_factory=dict)
     free_norms: set[str] = field(default_factory=set)
     calls: list[Call] = field(default_factory=list)
+    image: Tensor | None = None
 
 
 def watch(
@@ -123,6 +125,7 @@ def watch(
     image: Tensor,
     counted: tuple[type[nn.Module], ...] = (),
     activations: tuple[type[nn.Module], ...] = (),
+    is_static: bool = True,
 ) -> Dataflow:
     """Run one image for one step through a converted network and note what happens to it.
 
@@ -132,9 +135,10 @@ def watch(
         counted: module classes whose calls are wanted.
         activations: module classes that are obstacles wherever they act. Other functions are none before the first
             neuron, where all is the same at every step.
+        is_static: whether the image will be the same at every step.
     """
     watcher = _Watcher(network, counted, activations)
-    return watcher.run(image)
+    return watcher.run(image, is_static)
 
 
 class _Watcher(TorchFunctionMode):
@@ -155,14 +159,14 @@ class _Watcher(TorchFunctionMode):
         self._inside_opaque = 0
         self._state = RunState(seed=0, batch_size=1)
 
-    def run(self, image: Tensor) -> Dataflow:
+    def run(self, image: Tensor, is_static: bool) -> Dataflow:
         """See `watch`."""
         handles = []
         for path, module in self._network.named_modules():
             handles.append(module.register_forward_pre_hook(self._before(path), with_kwargs=True))
             handles.append(module.register_forward_hook(self._after(path), with_kwargs=True))
-        image = image.detach().clone()
-        self._mark(image, Flow())
+        image = self.seen.image = image.detach().clone()
+        self._mark(image, Flow(is_static=is_static))
         try:
             with torch.no_grad(), running(self._state), self:
                 output = self._network(image)

@@ -1,14 +1,15 @@
-"""Names and paths come in; images with labels, split and preprocessed, go out."""
+"""Names and paths come in; images, or frames of events, with labels, split and preprocessed, go out."""
 
-from .datasets import (
-    DATASETS,
-    DatasetEntry,
-    DatasetInfo,
-    DataSplits,
-    dataset_info,
-    load_dataset,
-    nearest_name,
-)
+from .catalog import DATASETS, dataset_info, nearest_name
+from .datasets import DataSplits, load_dataset
+from .entry import DatasetEntry, DatasetInfo
+from .events.augment import EventAugmentConfig
+from .events.cache import cache_folder, cache_size
+from .events.camera import CameraConfig, SimulatedCamera
+from .events.formats import read_events, write_events
+from .events.representation import EventRepresentation, per_step_frames, represent
+from .events.sources import StoredRecording
+from .events.stream import EVENT, Events, Sensor, UnreadableEventsError, UnreadableSampleError, make_events
 from .fashion_mnist import find_fashion_mnist
 from .image_files import find_image_splits
 from .preprocessing import AugmentConfig, Interpolation, Preprocessing
@@ -16,15 +17,27 @@ from .splits import BadImages, ImageDataset, UnreadableImageError, collate, in_o
 
 __all__ = [
     "DATASETS",
+    "EVENT",
     "AugmentConfig",
     "BadImages",
+    "CameraConfig",
     "DataSplits",
     "DatasetEntry",
     "DatasetInfo",
+    "EventAugmentConfig",
+    "EventRepresentation",
+    "Events",
     "ImageDataset",
     "Interpolation",
     "Preprocessing",
+    "Sensor",
+    "SimulatedCamera",
+    "StoredRecording",
+    "UnreadableEventsError",
     "UnreadableImageError",
+    "UnreadableSampleError",
+    "cache_folder",
+    "cache_size",
     "collate",
     "dataset_info",
     "find_fashion_mnist",
@@ -32,5 +45,10 @@ __all__ = [
     "in_order",
     "leave_signals",
     "load_dataset",
+    "make_events",
     "nearest_name",
+    "per_step_frames",
+    "read_events",
+    "represent",
+    "write_events",
 ]

@@ -13,6 +13,8 @@ from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
+from .events.representation import EventRepresentation
+
 Interpolation = Literal["bicubic", "bilinear", "nearest"]
 
 _PIL_INTERPOLATION = {
@@ -25,28 +27,44 @@ class Preprocessing:
     """What a network expects of an image; stored in its checkpoint.
 
     Args:
-        img_size: side in pixels; other sizes are resized to it.
+        img_size: pixels, one number for a square or (height, width); other sizes are resized to it.
         in_chans: channels.
-        mean, std: one entry a channel, in units of pixel values from 0 to 1.
+        mean, std: one entry a channel, in units of pixel values from 0 to 1, or of event counts.
         interpolation: of the resize.
         crop_ratio: the shorter side is resized to img_size / crop_ratio, then the centre is cut out; in (0, 1].
+        events: how recordings of an event camera become frames; None: the network takes images.
+
+    Raises:
+        ValueError: a value out of range, or entries that do not fit each other.
     """
 
-    img_size: int
+    img_size: int | tuple[int, int]
     in_chans: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: Interpolation = "bicubic"
     crop_ratio: float = 1.0
+    events: EventRepresentation | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.img_size, int):
-            raise ValueError(f"img_size must be one number here, got {self.img_size!r}")
+        if isinstance(self.img_size, list | tuple):  # a checkpoint's header knows lists only
+            height, width = self.img_size
+            object.__setattr__(self, "img_size", height if height == width else (height, width))
+        if not all(isinstance(side, int) for side in self.size):
+            raise ValueError(f"img_size must be one whole number or (height, width), got {self.img_size!r}")
+        given: object = self.events
+        if isinstance(given, dict):
+            object.__setattr__(self, "events", EventRepresentation(**given))
+        if self.events is not None and self.events.in_chans != self.in_chans:
+            raise ValueError(
+                f"{self.events.num_bins} bins of {self.events.kind} are {self.events.in_chans} channels, not "
+                f"{self.in_chans}"
+            )
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
             if len(getattr(self, name)) != self.in_chans:
                 raise ValueError(f"{name} needs {self.in_chans} entries, one a channel, got {getattr(self, name)}")
-        if self.img_size < 1 or min(self.std) <= 0:
+        if min(self.size) < 1 or min(self.std) <= 0:
             raise ValueError(f"img_size must be at least 1 and std above 0, got {self.img_size} and {self.std}")
         if not 0.0 < self.crop_ratio <= 1.0:
             raise ValueError(f"crop_ratio must be in (0, 1], got {self.crop_ratio}")
@@ -54,6 +72,11 @@ class Preprocessing:
             raise ValueError(
                 f"interpolation must be one of {', '.join(_PIL_INTERPOLATION)}, got {self.interpolation!r}"
             )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image, in pixels."""
+        return (self.img_size, self.img_size) if isinstance(self.img_size, int) else self.img_size
 
 
 @dataclass(frozen=True)
@@ -101,7 +124,7 @@ class AugmentConfig:
             )
 
 
-class Transform:
+class ImageTransform:
     """[C, height, width] stored image (uint8, or float from 0 to 1), or a Pillow image -> normalised float32.
 
     Args:
@@ -116,8 +139,8 @@ class Transform:
     def __init__(
         self, native_size: tuple[int, int] | None, preprocessing: Preprocessing, augment: AugmentConfig | None
     ) -> None:
-        size, chans = preprocessing.img_size, preprocessing.in_chans
-        self.output_shape = (chans, size, size)
+        size = preprocessing.size
+        self.output_shape: tuple[int, ...] = (preprocessing.in_chans, *size)
         self.is_random = augment not in (None, AugmentConfig())
         augment = augment or AugmentConfig()
         mode = InterpolationMode(preprocessing.interpolation)
@@ -132,12 +155,9 @@ class Transform:
             steps.append(v2.RandomCrop(native_size, padding=augment.crop_padding))
         if augment.random_resized_crop:
             scale = (augment.random_resized_crop, 1.0)
-            steps.append(v2.RandomResizedCrop((size, size), scale=scale, interpolation=mode, antialias=True))
-        elif native_size != (size, size):
-            steps += [
-                v2.Resize(round(size / preprocessing.crop_ratio), mode, antialias=True),
-                v2.CenterCrop((size, size)),
-            ]
+            steps.append(v2.RandomResizedCrop(size, scale=scale, interpolation=mode, antialias=True))
+        elif native_size != size:
+            steps += _resize(size, preprocessing.crop_ratio, mode)
         if augment.horizontal_flip:
             steps.append(v2.RandomHorizontalFlip())
         if augment.auto_augment:
@@ -160,6 +180,14 @@ class Transform:
         return y
 
 
+def _resize(size: tuple[int, int], crop_ratio: float, mode: InterpolationMode) -> list[Callable[[Any], Any]]:
+    """To a size, and from there to the middle of it. Proportions stay for a square; else both sides are fitted."""
+    if size[0] == size[1]:
+        return [v2.Resize(round(size[0] / crop_ratio), mode, antialias=True), v2.CenterCrop(size)]
+    larger = [round(side / crop_ratio) for side in size]
+    return [v2.Resize(larger, mode, antialias=True), v2.CenterCrop(size)]
+
+
 def _to_pil(image: Tensor | Image.Image) -> Image.Image:
     """The policies of timm work on Pillow images."""
     if isinstance(image, Image.Image):
@@ -172,7 +200,7 @@ def _auto_augment(policy: str, preprocessing: Preprocessing) -> Callable[[Image.
     """timm's transform of that name; what moves in from outside has the mean colour."""
     fill = tuple(round(255 * value) for value in preprocessing.mean)
     options = {
-        "translate_const": int(0.45 * preprocessing.img_size),
+        "translate_const": int(0.45 * min(preprocessing.size)),
         "img_mean": fill if preprocessing.in_chans == 3 else fill[0],
         "interpolation": _PIL_INTERPOLATION[preprocessing.interpolation],
     }

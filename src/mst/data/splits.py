@@ -10,14 +10,15 @@ import tarfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from .preprocessing import Transform
+from .events.sources import StoredRecording
+from .events.stream import UnreadableSampleError
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ UNREADABLE = -1
 """Label of an image that could not be decoded and is to be left out."""
 
 
-class UnreadableImageError(ValueError):
+class UnreadableImageError(UnreadableSampleError):
     """An image file is damaged, or no image."""
 
 
@@ -51,16 +52,29 @@ class ImageReader(Protocol):
         """Name of an image, as a person would find it."""
 
 
+Sample = Tensor | Image.Image | StoredRecording
+"""What a data set holds: an image in memory or decoded, or a recording of an event camera."""
+
+
+class Transform(Protocol):
+    """From a sample to what a network sees. output_shape: of the tensor.  is_random: whether it changes at random."""
+
+    output_shape: tuple[int, ...]
+    is_random: bool
+
+    def __call__(self, sample: Any, /) -> Tensor: ...
+
+
 class RawSplit(Protocol):
-    """Images as they are stored, with their labels."""
+    """Images or recordings as they are stored, with their labels."""
 
     def __len__(self) -> int: ...
 
-    def read(self, index: int) -> tuple[Tensor | Image.Image, int]:
-        """Image and label.
+    def read(self, index: int) -> tuple[Sample, int]:
+        """Sample and label.
 
         Raises:
-            UnreadableImageError: the image cannot be decoded.
+            UnreadableSampleError: the image cannot be decoded.
         """
 
     def update_fingerprint(self, digest: hashlib._Hash) -> None:
@@ -131,7 +145,7 @@ class PartOfSplit:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def read(self, index: int) -> tuple[Tensor | Image.Image, int]:
+    def read(self, index: int) -> tuple[Sample, int]:
         return self.whole.read(self.indices[index])
 
     def update_fingerprint(self, digest: hashlib._Hash) -> None:
@@ -142,8 +156,9 @@ class PartOfSplit:
 class ImageDataset(Dataset[tuple[Tensor, int]]):
     """One split with its transform: index -> (image float32 [C, height, width], label).
 
-    An image that cannot be decoded fails, or is skipped. A skipped training image is replaced by the next readable
-    one, so that batches keep their size; a skipped test image is left out of its batch (see `collate`).
+    A recording of an event camera counts as an image here. An image that cannot be decoded fails, or is skipped. A
+    skipped training image is replaced by the next readable one, so that batches keep their size; a skipped test image
+    is left out of its batch (see `collate`).
     """
 
     def __init__(
@@ -160,15 +175,15 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         for attempt in range(len(self)):
             try:
-                image, label = self.raw.read((index + attempt) % len(self))
-                return self.transform(image), label
-            except UnreadableImageError as error:
+                sample, label = self.raw.read((index + attempt) % len(self))
+                return self.transform(sample), label
+            except UnreadableSampleError as error:
                 if self.on_bad_image == "fail":
                     raise
                 logger.warning("skipped: %s", str(error).partition(";")[0])
                 if not self.replace_bad:
                     return torch.zeros(self.transform.output_shape), UNREADABLE
-        raise UnreadableImageError("not one image of this data set can be read")
+        raise UnreadableSampleError("not one sample of this data set can be read")
 
 
 def collate(samples: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:

@@ -39,6 +39,8 @@ ASSUMPTIONS = (
     "Operations on analog values cost their dense MACs at every step: patch embedding (the image is presented at "
     "each step), patch merging, head, BatchNorm that does not follow a linear map (1 MAC per element), LayerNorm "
     "(3) and softmax (3).",
+    "Slices over time (of event recordings) drive the convolution that reads them as spikes would: one MAC per value "
+    "that is not 0 and output it reaches.",
     "BatchNorm after a linear map costs nothing, if nothing else reads that map: it folds into the weights.",
     "The ANN costs its dense MACs once; zeros in its activations save nothing.",
     "Not counted, for either: memory traffic, bias and residual additions, pooling, membrane updates.",
@@ -69,13 +71,17 @@ class Cost:
 
 @dataclass(frozen=True)
 class OperationCost:
-    """One row: an operation, what drives it, and what it costs an image in the SNN and in the ANN."""
+    """One row: an operation, what drives it, and what it costs an image in the SNN and in the ANN.
+
+    by_events: it reads slices of recordings over time, and its MACs are those of the values that are not 0.
+    """
 
     name: str
     kind: str
     sources: tuple[str, ...]
     snn: Cost
     ann: Cost
+    by_events: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,20 +173,27 @@ def _row(count: OperationCount, result: SimulationResult, constants: EnergyConst
     operation = count.operation
     acs = int(count.acs_per_step.sum()) / result.num_images
     macs = 0.0 if operation.is_spike_driven else float(operation.dense_macs * result.num_steps)
+    if count.macs_per_step is not None:
+        macs = int(count.macs_per_step.sum()) / result.num_images
     return OperationCost(
         name=operation.name,
         kind=operation.kind,
         sources=operation.sources,
         snn=Cost(macs, acs, macs * constants.mac_pj + acs * constants.ac_pj),
         ann=Cost(float(operation.dense_macs), 0.0, operation.dense_macs * constants.mac_pj),
+        by_events=count.macs_per_step is not None,
     )
 
 
 def _by_step(result: SimulationResult, constants: EnergyConstants) -> tuple[float, ...]:
-    analog = sum(c.operation.dense_macs for c in result.operations if not c.operation.is_spike_driven)
+    counted = [c.macs_per_step for c in result.operations if c.macs_per_step is not None]
+    analog = sum(
+        c.operation.dense_macs for c in result.operations if not c.operation.is_spike_driven and c.macs_per_step is None
+    )
     energies, total = [], 0.0
     for t in range(result.num_steps):
         acs = sum(int(c.acs_per_step[t]) for c in result.operations) / result.num_images
-        total += analog * constants.mac_pj + acs * constants.ac_pj
+        macs = analog + sum(int(per_step[t]) for per_step in counted) / result.num_images
+        total += macs * constants.mac_pj + acs * constants.ac_pj
         energies.append(total)
     return tuple(energies)

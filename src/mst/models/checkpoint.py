@@ -208,7 +208,9 @@ def _build(header: dict[str, Any], state: dict[str, torch.Tensor]) -> nn.Module:
         return MaskedSpikingTransformer(MSTConfig(**config))
     network = config["network"]
     prefix = TORCHVISION if header["architecture"] == "torchvision" else ""
-    of = architecture(prefix + str(network["name"]), network["options"], bool(network["small_stem"]))
+    of = architecture(
+        prefix + str(network["name"]), network["options"], bool(network["small_stem"]), network.get("align_chans", 0)
+    )
     model = quantize_named(of, config["num_levels"], config["max_pool"], tuple(config["also"]), state=state)
     _note_shapes(model, config)
     return model

@@ -13,6 +13,7 @@ from torch import nn
 
 from mst.data import nearest_name
 
+from .layers import ChannelAlignment
 from .quantization import Architecture
 from .rewriting import set_submodule
 
@@ -26,13 +27,14 @@ _RESERVED = (
 """Options that fetch, read or reshape; a checkpoint must not bring them along."""
 
 
-def architecture(name: str, options: Mapping[str, Any], small_stem: bool = False) -> Architecture:
+def architecture(name: str, options: Mapping[str, Any], small_stem: bool = False, align_chans: int = 0) -> Architecture:
     """The architecture of this name, checked without building it.
 
     Args:
         name: of timm (a tag after a dot names published weights and is allowed), or torchvision:NAME.
         options: keyword arguments of its builder, plain values.
         small_stem: see `use_small_stem`.
+        align_chans: channels that a `ChannelAlignment` in front makes of in_chans; 0: none.
 
     Raises:
         ValueError: an unknown name (suggests the nearest), an option that is reserved, or no plain value.
@@ -54,7 +56,9 @@ def architecture(name: str, options: Mapping[str, Any], small_stem: bool = False
         plain = json.loads(json.dumps(dict(options)))
     except (TypeError, ValueError) as error:
         raise ValueError(f"the options of {name} must be plain values: {error}") from error
-    return Architecture(library, bare, plain, small_stem)
+    if not isinstance(align_chans, int) or align_chans < 0:
+        raise ValueError(f"align_chans must be a whole number from 0 on, got {align_chans!r}")
+    return Architecture(library, bare, plain, small_stem, align_chans)
 
 
 def build(architecture: Architecture, pretrained: bool = False) -> nn.Module:
@@ -68,6 +72,9 @@ def build(architecture: Architecture, pretrained: bool = False) -> nn.Module:
         ValueError: options that the library does not take, no published weights, or they cannot be fetched.
     """
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in architecture.options.items()}
+    in_chans = architecture.options.get("in_chans", 3)
+    if architecture.align_chans:
+        options["in_chans"] = architecture.align_chans
     try:
         network = _BUILDERS[architecture.library](architecture.name, options, pretrained)
     except Exception as error:  # foreign code, which may fail in any way
@@ -75,6 +82,8 @@ def build(architecture: Architecture, pretrained: bool = False) -> nn.Module:
         raise ValueError(f"{architecture.name} of {architecture.library} cannot be built {what}: {error}") from error
     if architecture.small_stem:
         use_small_stem(network)
+    if architecture.align_chans:
+        return ChannelAlignment(network, in_chans, architecture.align_chans)
     return network
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 import timm
 from torch import Tensor, nn
 
+from .layers import ChannelAlignment
 from .mst import MaskedSpikingTransformer
 from .quantization import shape_thresholds
 from .released import copy_weights, load_released, read_state_dict, strip_prefixes
@@ -68,6 +69,8 @@ def _load_same(model: nn.Module, source: str) -> InitialWeights:
         state: dict[str, Tensor] = published.state_dict()
     else:
         state = strip_prefixes(read_state_dict(Path(source)))
+    if isinstance(model, ChannelAlignment) and not any(name.startswith("network.") for name in state):
+        state = {f"network.{name}": tensor for name, tensor in state.items()}  # of the network behind the alignment
     shape_thresholds(model, state)
     ours = model.state_dict(keep_vars=True)
     thresholds = [name for name in ours if name.endswith(".threshold")]

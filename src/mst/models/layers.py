@@ -158,3 +158,32 @@ class AddConstant(nn.Module):
     def forward(self, x: Tensor, constant: Tensor) -> Tensor:
         """x [B, ...], constant broadcastable to x -> [B, ...]."""
         return x + constant
+
+
+class ChannelAlignment(nn.Module):
+    """A network behind a 1x1 convolution that brings the channels of its images to those that it takes.
+
+    y = network(W·x + b) at each pixel. For frames of events in front of a network made for pictures.
+
+    Args:
+        network: takes [B, align_chans, height, width].
+        in_chans: channels of the images.
+        align_chans: channels that the network takes.
+
+    Raises:
+        ValueError: a number of channels below 1.
+
+    Source: Masked Spiking Transformer (ICCV 2023), its networks for event data; the kernel's size is ours.
+    """
+
+    def __init__(self, network: nn.Module, in_chans: int, align_chans: int = 3) -> None:
+        super().__init__()
+        if min(in_chans, align_chans) < 1:
+            raise ValueError(f"channels must be at least 1, got {in_chans} and {align_chans}")
+        self.align = nn.Conv2d(in_chans, align_chans, kernel_size=1)
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_chans, height, width] -> what the network gives."""
+        y: Tensor = self.network(self.align(x))
+        return y

@@ -35,6 +35,8 @@ class MSTConfig:
         img_size: pixels, one number or (height, width).
         patch_size: pixels.
         in_chans: channels of the image.
+        align_chans: channels to which a 1x1 convolution in front brings those of the image; 0: no such convolution. For
+            frames of events, so that what follows has the 3 channels of weights trained on pictures.
         num_classes: 0 leaves the pooled features as output.
         embed_dim: channels C of the first stage; each later stage has twice its predecessor's.
         depths: blocks per stage.
@@ -60,6 +62,7 @@ class MSTConfig:
     img_size: int | tuple[int, int] = 224
     patch_size: int = 4
     in_chans: int = 3
+    align_chans: int = 0
     num_classes: int = 1000
     embed_dim: int = 96
     depths: tuple[int, ...] = (2, 2, 6, 2)
@@ -92,6 +95,8 @@ class MSTConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if int(self.embed_dim * self.mlp_ratio) < 1:
             raise ValueError(f"mlp_ratio {self.mlp_ratio} leaves no hidden channel of {self.embed_dim}")
+        if self.align_chans < 0:
+            raise ValueError(f"align_chans must not be negative, got {self.align_chans}")
         if self.num_classes < 0:
             raise ValueError(f"num_classes must not be negative, got {self.num_classes}")
         if not self.threshold > 0:
@@ -114,7 +119,9 @@ class MSTConfig:
         for size in self.img_size if isinstance(self.img_size, tuple) else (self.img_size,):
             if not isinstance(size, int) or size < 1:
                 raise ValueError(f"img_size must be one positive number or (height, width), got {self.img_size!r}")
-        for name in ("patch_size", "in_chans", "num_classes", "embed_dim", "window_size", "num_levels"):
+        for name in (
+            "patch_size", "in_chans", "align_chans", "num_classes", "embed_dim", "window_size", "num_levels",
+        ):  # fmt: skip
             if not isinstance(getattr(self, name), int):
                 raise ValueError(f"{name} must be a whole number, got {getattr(self, name)!r}")
         for name in ("mlp_ratio", "threshold", "masking_ratio", "drop_path_rate"):
@@ -180,16 +187,16 @@ def shifted_window_mask(resolution: tuple[int, int], window: int, shift: int) ->
 
 
 class PatchEmbed(nn.Module):
-    """Image -> tokens: convolution of patch size and stride, BatchNorm, neuron."""
+    """Image -> tokens: channel alignment, convolution of patch size and stride, BatchNorm, neuron."""
 
     def __init__(self, config: MSTConfig) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(
-            config.in_chans, config.embed_dim, kernel_size=config.patch_size, stride=config.patch_size
-        )
+        chans = config.align_chans or config.in_chans
+        self.align = nn.Conv2d(config.in_chans, chans, kernel_size=1) if config.align_chans else nn.Identity()
+        self.proj = nn.Conv2d(chans, config.embed_dim, kernel_size=config.patch_size, stride=config.patch_size)
         self.norm = TokenBatchNorm(config.embed_dim)
         self.proj_if = config.site("patch")
-        self.image_shape = config.image_shape
+        self.image_shape = (config.in_chans, *config.image_shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_chans, height, width] -> [B, L, C].
@@ -197,10 +204,11 @@ class PatchEmbed(nn.Module):
         Raises:
             ValueError: another image size or number of channels than the model was built for.
         """
-        expected = (self.proj.in_channels, *self.image_shape)
-        if x.dim() != 4 or tuple(x.shape[1:]) != expected:
-            raise ValueError(f"the model takes images [B, {', '.join(map(str, expected))}], got {tuple(x.shape)}")
-        y: Tensor = self.proj_if(self.norm(self.proj(x).flatten(2).transpose(1, 2)))
+        if x.dim() != 4 or tuple(x.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"the model takes images [B, {', '.join(map(str, self.image_shape))}], got {tuple(x.shape)}"
+            )
+        y: Tensor = self.proj_if(self.norm(self.proj(self.align(x)).flatten(2).transpose(1, 2)))
         return y
 
 

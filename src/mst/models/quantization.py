@@ -29,12 +29,14 @@ class Architecture:
     """How a network can be built again: by name, from a library, with plain options.
 
     library: "timm" or "torchvision".  options: keyword arguments.  small_stem: see `use_small_stem`.
+    align_chans: channels behind a `ChannelAlignment` in front; 0: there is none.
     """
 
     library: str
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     small_stem: bool = False
+    align_chans: int = 0
 
 
 @dataclass(frozen=True)

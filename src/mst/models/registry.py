@@ -114,6 +114,7 @@ def create_model(
     also: tuple[str, ...] = (),
     small_stem: bool = False,
     pretrained: bool = False,
+    align_chans: int = 0,
     **options: Any,
 ) -> nn.Module:
     """Build a network with QCFS activations by name: an MST, or any network of timm or torchvision, quantised.
@@ -125,6 +126,7 @@ def create_model(
         max_pool, also: see `quantize`; `also` by the names of torch's classes ("GELU"). Not for an MST.
         small_stem: see `use_small_stem`. Not for an MST.
         pretrained: fetch the published weights of that name. Thresholds still have to be set (`set_thresholds`).
+        align_chans: channels to which a 1x1 convolution in front brings those of the images (in_chans); 0: none.
         options: fields of `MSTConfig`, or keyword arguments of the library's builder (num_classes, in_chans, ...).
 
     Raises:
@@ -132,7 +134,9 @@ def create_model(
             weights that cannot be fetched.
     """
     if name not in MODEL_NAMES:
-        network = quantize_named(architecture(name, options, small_stem), num_levels, max_pool, also, pretrained)
+        network = quantize_named(
+            architecture(name, options, small_stem, align_chans), num_levels, max_pool, also, pretrained
+        )
         return mask_spikes(network, masking_ratio, mask_sites or ALL_SITES)
     taken = {"max_pool": max_pool != "keep", "also": bool(also), "small_stem": small_stem}
     for option, is_set in taken.items():
@@ -142,7 +146,7 @@ def create_model(
             )
     if pretrained:
         raise ValueError(f"no weights are published for {name}; use mst.import_released or mst.load_checkpoint")
-    options |= {"num_levels": num_levels, "masking_ratio": masking_ratio}
+    options |= {"num_levels": num_levels, "masking_ratio": masking_ratio, "align_chans": align_chans}
     if mask_sites is not None:
         options["mask_sites"] = (mask_sites,) if isinstance(mask_sites, str) else tuple(mask_sites)
     fields = [f.name for f in dataclasses.fields(MSTConfig)]

@@ -211,6 +211,8 @@ def copy_weights(
     )
     skipped = heads if keep_head else set()
     found = list(problems)
+    new_alignment = not any(_is_alignment(name) for name in state)  # in front of weights that know none, it starts anew
+    may_lack = {*may_lack, *(name for name in ours if new_alignment and _is_alignment(name))}
     found += [f"missing {name}" for name in ours if name not in state and name not in may_lack and name not in skipped]
     found += [f"unexpected {name}" for name in state if name not in ours and name not in skipped]
     shared = [name for name in ours if name in state and name not in skipped]
@@ -225,6 +227,11 @@ def copy_weights(
         for name in shared:
             ours[name].copy_(state[name])
     return not skipped
+
+
+def _is_alignment(name: str) -> bool:
+    """Whether the tensor belongs to a channel alignment."""
+    return name.startswith(("align.", "patch_embed.align."))
 
 
 def _misfit(name: str, theirs: Tensor, ours: Tensor) -> str:

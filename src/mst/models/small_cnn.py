@@ -54,16 +54,18 @@ class SmallVGG(VGG):  # type: ignore[misc]
     Args:
         width: channels of the first two convolutions; 64 is the full network.
         in_chans, num_classes: as everywhere.
-        img_size: side of the images in pixels.
+        img_size: pixels, one number or (height, width); the shorter side counts.
 
     Source: Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015, configuration D.
     """
 
-    def __init__(self, width: int = 64, in_chans: int = 3, num_classes: int = 10, img_size: int = 32) -> None:
+    def __init__(
+        self, width: int = 64, in_chans: int = 3, num_classes: int = 10, img_size: int | tuple[int, int] = 32
+    ) -> None:
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
         layers: list[int | str] = []
-        side = img_size
+        side = img_size if isinstance(img_size, int) else min(img_size)
         for factor, convolutions in ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3)):
             layers += [factor * width] * convolutions
             if side >= 2:

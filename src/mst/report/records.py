@@ -134,6 +134,7 @@ def measurement_record(estimate: EnergyEstimate, result: SimulationResult) -> di
             row.name: {
                 "kind": row.kind,
                 "driven_by": row.sources,
+                "by_events": row.by_events,
                 "snn": _cost(row.snn),
                 "ann": _cost(row.ann),
             }

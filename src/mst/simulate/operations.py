@@ -40,6 +40,7 @@ class Operation:
     dense_macs: MACs per image and step if every input counts; also what the ANN spends on an image.
     driving_input: which operand the spikes come in by; 1 for the right operand of a product.
     pooled: how many inputs an average pool before it has put into one; their spikes add up.
+    reads_input: whether its input is the image itself.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Operation:
     pooled: int = 1
     module: str = ""
     call_number: int = 1
+    reads_input: bool = False
 
     @property
     def is_spike_driven(self) -> bool:
@@ -61,10 +63,13 @@ class OperationCount:
     """What an operation did in a simulation.
 
     acs_per_step: accumulations of each step, summed over all images, int64 [T]; zeros if not spike-driven.
+    macs_per_step: likewise multiply-accumulations, where they were counted: of an operation that reads slices over
+        time, one for each non-zero value and output it reaches. None: its dense MACs at every step, or none at all.
     """
 
     operation: Operation
     acs_per_step: Tensor
+    macs_per_step: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -81,12 +86,13 @@ class Trace:
 # ------------------------------------------------------------------------------------------------ trace
 
 
-def trace_operations(network: nn.Module, image: Tensor) -> Trace:
+def trace_operations(network: nn.Module, image: Tensor, is_static: bool = True) -> Trace:
     """Run one image for one step and note each operation, its size and what drives it.
 
     Args:
         network: a converted network (of `IFNeuron`s).
         image: [1, ...], any image of the right shape.
+        is_static: whether the network will see the same image at every step.
 
     Returns:
         The operations. A BatchNorm that folds into a linear map before it is not listed.
@@ -94,13 +100,13 @@ def trace_operations(network: nn.Module, image: Tensor) -> Trace:
     Raises:
         ConversionError: something on the image's way that spikes cannot carry.
     """
-    flow = watch(network, image, _OPERATIONS)
+    flow = watch(network, image, _OPERATIONS, is_static=is_static)
     if flow.obstacles:
         raise ConversionError(tuple(flow.obstacles))
     thresholds = {m.site: m.threshold for m in network.modules() if isinstance(m, IFNeuron)}
     found: dict[str, Operation] = {}
     for call in flow.calls:
-        operation = _describe(call)
+        operation = _describe(call, flow.image)
         if operation is None or call.path in flow.free_norms:
             continue
         if operation.pooled > 1 and not _can_be_counted(operation, call, thresholds):
@@ -125,15 +131,19 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _OPERATIONS = (nn.Linear, *_CONVOLUTIONS, ActivationProduct, nn.LayerNorm, nn.Softmax, *_NORMS)
 
 
-def _describe(call: Call) -> Operation | None:
+def _describe(call: Call, image: Tensor | None) -> Operation | None:
     """The operation that a module performs on one image, or None if it costs nothing of its own."""
     name, module, numel = call.path, call.module, call.output.numel()
     spikes = [tuple(sorted(flow.spikes_of)) if flow is not None else () for flow in call.flows]
     pooled = call.flows[0].pooled if call.flows[0] is not None else 1
     if isinstance(module, nn.Linear):
         return Operation(name, "linear", spikes[0], numel * module.in_features, pooled=pooled, module=name)
+    reads_input = image is not None and bool(call.inputs) and call.inputs[0].data_ptr() == image.data_ptr()
     if isinstance(module, _CONVOLUTIONS):
-        return Operation(name, "convolution", spikes[0], numel * module.weight[0].numel(), pooled=pooled, module=name)
+        macs = numel * module.weight[0].numel()
+        return Operation(
+            name, "convolution", spikes[0], macs, pooled=pooled, module=name, reads_input=reads_input and not spikes[0]
+        )
     if isinstance(module, ActivationProduct):
         macs = numel * call.inputs[0].shape[-1]
         return Operation(
@@ -156,16 +166,24 @@ class OperationRecorder:
         network: the converted network.
         operations: what `trace_operations` found in it.
         num_steps: T.
+        count_input: count the MACs of convolutions that read the image, one for each value that is not 0 and output it
+            reaches, instead of taking all.
     """
 
-    def __init__(self, network: nn.Module, operations: tuple[Operation, ...], num_steps: int) -> None:
+    def __init__(
+        self, network: nn.Module, operations: tuple[Operation, ...], num_steps: int, count_input: bool = False
+    ) -> None:
         self._operations = {op.name: op for op in operations}
-        self._modules = {op.module: network.get_submodule(op.module) for op in operations if op.is_spike_driven}
-        self._names = {(op.module, op.call_number): op.name for op in operations if op.is_spike_driven}
+        self._of_input = {op.name for op in operations if op.reads_input and count_input}
+        counted = [op for op in operations if op.is_spike_driven or op.name in self._of_input]
+        self._modules = {op.module: network.get_submodule(op.module) for op in counted}
+        self._names = {(op.module, op.call_number): op.name for op in counted}
         self._calls: Counter[str] = Counter()
         self._step = -1
         self._num_steps = num_steps
-        self._acs: dict[str, Tensor] = {}  # on the device of the spikes, so that counting never waits for it
+        self._acs: dict[
+            str, Tensor
+        ] = {}  # MACs, of the input's; on the device of the spikes, so that counting never waits for it
         self._run: RunState | None = None
         self._fan_out: dict[tuple[str, tuple[int, ...]], Tensor | int] = {}
         self._thresholds = {m.site: m.threshold for m in network.modules() if isinstance(m, IFNeuron)}
@@ -186,7 +204,11 @@ class OperationRecorder:
     def counts(self) -> tuple[OperationCount, ...]:
         """What has been recorded, one entry per traced operation."""
         none = torch.zeros(self._num_steps, dtype=torch.int64)
-        return tuple(OperationCount(op, self._acs.get(op.name, none).cpu()) for op in self._operations.values())
+        return tuple(
+            OperationCount(op, none, self._acs.get(op.name, none).cpu()) if op.name in self._of_input
+            else OperationCount(op, self._acs.get(op.name, none).cpu())
+            for op in self._operations.values()
+        )  # fmt: skip
 
     def _hook(self, path: str) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
         def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:

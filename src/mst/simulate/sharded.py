@@ -27,12 +27,13 @@ def simulate_dataset(
     record_operations: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
+    in_slices: bool = False,
 ) -> SimulationResult:
     """`simulate` over a data set. In processes that torchrun or accelerate launch started, each takes an unbroken
     share of the images, none twice; every process gets the result of all, equal to that of one process.
 
     Args:
-        snn, num_steps, steps_per_chunk, record_operations, seed: as for `simulate`.
+        snn, num_steps, steps_per_chunk, record_operations, seed, in_slices: as for `simulate`.
         dataset: (image, label) pairs.
         batch_size: images at once, for each process.
         num_workers: processes that prepare images, for each process.
@@ -52,6 +53,7 @@ def simulate_dataset(
         first_image=share.start,
         progress=progress,
         allow_empty=True,
+        in_slices=in_slices,
     )
     parts = [part for part in gather_values(result) if part.num_images > 0]
     if not parts:
@@ -108,4 +110,9 @@ def _add_sites(same: list[SiteRecord]) -> SiteRecord:
 
 
 def _add_operations(same: list[OperationCount]) -> OperationCount:
-    return replace(same[0], acs_per_step=torch.stack([count.acs_per_step for count in same]).sum(dim=0))
+    macs = [count.macs_per_step for count in same if count.macs_per_step is not None]
+    return replace(
+        same[0],
+        acs_per_step=torch.stack([count.acs_per_step for count in same]).sum(dim=0),
+        macs_per_step=torch.stack(macs).sum(dim=0) if macs else None,
+    )

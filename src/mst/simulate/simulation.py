@@ -109,6 +109,7 @@ def simulate(
     first_image: int = 0,
     progress: Progress | None = None,
     allow_empty: bool = False,
+    in_slices: bool = False,
 ) -> SimulationResult:
     """Present each image for T steps, sum the logits and read the prediction after every step.
 
@@ -129,13 +130,15 @@ def simulate(
         first_image: index of the first image in a larger whole of which this is a part (see `simulate_dataset`).
         progress: called with the number of image-steps done since its last call.
         allow_empty: return a result of no images instead of raising, where there are none.
+        in_slices: images have a time axis, [B, K, ...] with K <= T, and step t sees slice t·K // T: with K = T each
+            step its own. The neurons' state carries over from slice to slice. The ANN to compare with sees the mean.
 
     Returns:
         Accuracy at every step, spikes per site, operations.
 
     Raises:
         ValueError: snn is not converted, T or steps_per_chunk below 1, no data, batches of another form, labels
-            outside the classes, or images of a shape that the network does not take.
+            outside the classes, images of a shape that the network does not take, or more slices than steps.
         ConversionError: the network does what spikes cannot carry, which `mst.convert` could not see without an image.
 
     Source: Masked Spiking Transformer (ICCV 2023), inference; released code (logits summed over steps).
@@ -148,7 +151,7 @@ def simulate(
         raise ValueError(f"steps_per_chunk must be at least 1, got {steps_per_chunk}")
     began = time.perf_counter()
     simulation = _Simulation(
-        snn, num_steps, steps_per_chunk, keep_step_logits, record_operations, seed, first_image, progress
+        snn, num_steps, steps_per_chunk, keep_step_logits, record_operations, seed, first_image, progress, in_slices
     )
     with torch.no_grad():
         for images, labels in _batches(data):
@@ -197,8 +200,10 @@ class _Simulation:
         seed: int,
         first_image: int,
         progress: Progress | None,
+        in_slices: bool,
     ) -> None:
         self.snn = snn
+        self.in_slices = in_slices
         self.num_steps = num_steps
         self.steps_per_chunk = steps_per_chunk
         self.keep_step_logits = keep_step_logits
@@ -223,8 +228,13 @@ class _Simulation:
         batch = images.shape[0]
         if batch == 0:
             return
+        if self.in_slices and (images.dim() < 3 or not 1 <= images.shape[1] <= self.num_steps):
+            raise ValueError(
+                f"images in slices are [B, K, ...] with K from 1 to the {self.num_steps} time steps, got "
+                f"{tuple(images.shape)}"
+            )
         if self.num_images == 0:
-            self._look_at(images[:1])
+            self._look_at(images[:1, 0] if self.in_slices else images[:1])
         run = RunState(self.seed, batch, first_image=self.first_image + self.num_images)
         if self.recorder is None:
             self._run(run, images, labels)
@@ -237,11 +247,13 @@ class _Simulation:
     def _look_at(self, image: Tensor) -> None:
         """Before the first image: is there anything that spikes cannot carry, and what is there to count?"""
         if self.record_operations:
-            trace = trace_operations(self.snn.network, image)
+            trace = trace_operations(self.snn.network, image, is_static=not self.in_slices)
             self.uncounted = trace.uncounted
-            self.recorder = OperationRecorder(self.snn.network, trace.operations, self.num_steps)
-        elif not self.snn.examined:
-            obstacles = watch(self.snn.network, image).obstacles
+            self.recorder = OperationRecorder(
+                self.snn.network, trace.operations, self.num_steps, count_input=self.in_slices
+            )
+        elif not self.snn.examined or self.in_slices:
+            obstacles = watch(self.snn.network, image, is_static=not self.in_slices).obstacles
             if obstacles:
                 raise ConversionError(tuple(obstacles))
 
@@ -252,7 +264,7 @@ class _Simulation:
         while start < self.num_steps:
             run.begin_chunk(start, min(chunk, self.num_steps - start))
             with running(run):
-                logits = self.snn(images.repeat(run.steps_in_chunk, *[1] * (images.dim() - 1)))
+                logits = self.snn(self._seen(images, start, run.steps_in_chunk))
             logits_TBK = logits.view(run.steps_in_chunk, batch, -1)
             running_TBK = logits_TBK.cumsum(dim=0)
             if total is not None:
@@ -273,6 +285,13 @@ class _Simulation:
         self.num_labelled += 0 if labels is None else batch
         if kept:
             self.step_logits.append(torch.cat(kept).cpu())
+
+    def _seen(self, images: Tensor, start: int, steps: int) -> Tensor:
+        """What the network sees in these steps, [steps*B, ...]: the images each time, or a slice of each."""
+        if not self.in_slices:
+            return images.repeat(steps, *[1] * (images.dim() - 1))
+        at = torch.arange(start, start + steps, device=images.device) * images.shape[1] // self.num_steps
+        return images[:, at].transpose(0, 1).flatten(0, 1)
 
     def _count_hits(self, start: int, running_TBK: Tensor, labels: Tensor) -> None:
         steps, batch, classes = running_TBK.shape

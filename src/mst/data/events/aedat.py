@@ -1,0 +1,261 @@
+"""Recordings in the AEDAT formats of jAER and DV.
+
+AEDAT 2.0: header lines that begin with #, then big-endian events of uint32 address and uint32 time in µs, which may
+wrap around. How an address divides depends on the camera:
+  DVS128 (CIFAR10-DVS as first published): polarity bit 0 (0: brighter), bits 1-7 and 8-14 coordinates;
+  DAVIS (Action Recognition): bit 31 set for frames and motion sensor, y bits 22-30, x bits 12-21, polarity bit 11,
+  bit 10 an external trigger.
+AEDAT 3.1 (DVS128 Gesture as first published): packets with a header of 28 bytes; little-endian polarity events of
+uint32 (bit 0 valid, bit 1 polarity, y bits 2-16, x bits 17-31) and int32 time in µs, to which the packet's overflow
+count adds multiples of 2³¹.
+AEDAT 4 (CIFAR10-DVS as tonic serves it): compressed packets, decoded by the package aedat.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .stream import Events, Recording, Sensor, UnreadableEventsError, make_events
+
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class AddressLayout:
+    """How a camera packs an event into the 32 bits of an AEDAT 2.0 address.
+
+    is_light: which addresses are events of light.  unpack: addresses -> x, y, p.  pack: x, y, p -> addresses.
+    """
+
+    sensor: Sensor
+    is_light: Callable[[Numbers], NDArray[np.bool_]]
+    unpack: Callable[[Numbers], tuple[Numbers, Numbers, Numbers]]
+    pack: Callable[[Numbers, Numbers, Numbers], Numbers]
+
+
+# CIFAR10-DVS was recorded with the camera turned: the column counts along the address's row field, both backwards.
+CIFAR10_DVS_LAYOUT = AddressLayout(
+    Sensor(128, 128),
+    lambda address: address >> 15 == 0,
+    lambda address: (127 - (address >> 8 & 0x7F), 127 - (address >> 1 & 0x7F), 1 - (address & 1)),
+    lambda x, y, p: (127 - x) << 8 | (127 - y) << 1 | (1 - p),
+)
+"""DVS128, with the pictures upright."""
+
+DAVIS346_LAYOUT = AddressLayout(
+    Sensor(260, 346),
+    lambda address: (address >> 31 == 0) & (address >> 10 & 1 == 0),
+    lambda address: (345 - (address >> 12 & 0x3FF), 259 - (address >> 22 & 0x1FF), address >> 11 & 1),
+    lambda x, y, p: (259 - y) << 22 | (345 - x) << 12 | p << 11,
+)
+"""DAVIS346; jAER counts rows from below and columns from the right."""
+
+_AEDAT2_EVENT = np.dtype([("address", ">u4"), ("t", ">u4")])
+_AEDAT3_EVENT = np.dtype([("data", "<u4"), ("t", "<i4")])
+_PACKET = struct.Struct("<hhiiiiii")
+_POLARITY_EVENT = 1
+
+
+def read_aedat2(path: Path, layout: AddressLayout) -> Recording:
+    """Read an AEDAT 2.0 file.
+
+    Raises:
+        UnreadableEventsError: it is empty, truncated, of another version, or no such file; an address of none of the
+            camera's pixels.
+    """
+    content = path.read_bytes()
+    start = _skip_header(path, content, "2.0")
+    number, rest = divmod(len(content) - start, 8)
+    if rest:
+        raise UnreadableEventsError(
+            path, f"the file ends inside an event, {8 - rest} of whose 8 bytes are missing", start + 8 * number, number
+        )
+    if number == 0:
+        raise UnreadableEventsError(path, "there are no events behind the header", start)
+    raw = np.frombuffer(content, _AEDAT2_EVENT, offset=start)
+    address = raw["address"].astype(np.int64)
+    places = np.flatnonzero(layout.is_light(address))
+    x, y, p = layout.unpack(address[places])
+    outside = (x < 0) | (y < 0)
+    if outside.any():
+        at = int(outside.argmax())
+        raise UnreadableEventsError(
+            path, f"address {address[places[at]]:#010x} is no pixel of a sensor of {layout.sensor}",
+            start + 8 * int(places[at]), int(places[at]),
+        )  # fmt: skip
+    events = make_events(_unwrap(raw["t"].astype(np.uint32))[places], x, y, p)
+    return Recording(events, layout.sensor, lambda event: start + 8 * int(places[event]), number - len(places))
+
+
+def write_aedat2(path: Path, events: Events, layout: AddressLayout) -> None:
+    """Write an AEDAT 2.0 file.
+
+    Raises:
+        ValueError: events outside the camera's sensor, or times that do not fit into 32 bits.
+        OSError: it cannot be written.
+    """
+    if len(events) and (int(events["t"].min()) < 0 or int(events["t"].max()) >= 2**32):
+        raise ValueError("an AEDAT 2.0 file holds times from 0 to 4,294,967,295 µs")
+    if len(events) and (events["x"].max() >= layout.sensor.width or events["y"].max() >= layout.sensor.height):
+        raise ValueError(f"there are events outside the sensor of {layout.sensor}")
+    raw = np.empty(len(events), _AEDAT2_EVENT)
+    raw["address"] = layout.pack(*(events[name].astype(np.int64) for name in ("x", "y", "p")))
+    raw["t"] = events["t"]
+    path.write_bytes(b"#!AER-DAT2.0\r\n# events: big-endian uint32 address, uint32 time in us\r\n" + raw.tobytes())
+
+
+def read_aedat3(path: Path) -> Recording:
+    """Read an AEDAT 3.1 file: its polarity events; other packets are stepped over.
+
+    Raises:
+        UnreadableEventsError: it is empty, truncated, of another version, or no such file.
+    """
+    content = path.read_bytes()
+    at = _skip_header(path, content, "3.")
+    parts: list[Events] = []
+    offsets: list[Numbers] = []
+    left_out = 0
+    while at < len(content):
+        if at + _PACKET.size > len(content):
+            raise UnreadableEventsError(path, "the file ends inside the header of a packet", at)
+        kind, _, size, time_at, overflow, capacity, number, _ = _PACKET.unpack_from(content, at)
+        body = at + _PACKET.size
+        if kind < 0 or size < 1 or not 0 <= number <= capacity:
+            raise UnreadableEventsError(path, f"a packet of {number} events with {size} bytes makes no sense", at)
+        if body + capacity * size > len(content):
+            raise UnreadableEventsError(path, f"the file ends inside a packet of {capacity:,} events", at)
+        if kind == _POLARITY_EVENT:
+            if size != _AEDAT3_EVENT.itemsize or time_at != 4:
+                raise UnreadableEventsError(path, f"polarity events of {size} bytes; they have 8", at)
+            raw = np.frombuffer(content, _AEDAT3_EVENT, number, body)
+            valid = np.flatnonzero(raw["data"] & 1)
+            data = raw["data"][valid].astype(np.int64)
+            t = raw["t"][valid].astype(np.int64) + (overflow << 31)
+            parts.append(make_events(t, data >> 17 & 0x7FFF, data >> 2 & 0x7FFF, data >> 1 & 1))
+            offsets.append(body + 8 * valid)
+            left_out += number - len(valid)
+        else:
+            left_out += number
+        at = body + capacity * size
+    if not parts:
+        raise UnreadableEventsError(path, "there are no events of light in it")
+    places = np.concatenate(offsets)
+    return Recording(np.concatenate(parts), None, lambda event: int(places[event]), left_out)
+
+
+def write_aedat3(path: Path, events: Events, events_per_packet: int = 4096) -> None:
+    """Write an AEDAT 3.1 file of polarity events.
+
+    Raises:
+        ValueError: a coordinate or a time that does not fit.
+        OSError: it cannot be written.
+    """
+    if len(events) and (events["x"].max() > 0x7FFF or events["y"].max() > 0x7FFF or events["t"].min() < 0):
+        raise ValueError("an AEDAT 3.1 file holds coordinates up to 32,767 and times from 0 on")
+    parts = [b"#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n"]
+    overflows = events["t"] >> 31
+    for overflow in np.unique(overflows):
+        same = events[overflows == overflow]
+        for first in range(0, len(same), events_per_packet):
+            part = same[first : first + events_per_packet]
+            raw = np.empty(len(part), _AEDAT3_EVENT)
+            x, y, p = (part[name].astype(np.uint32) for name in ("x", "y", "p"))
+            raw["data"] = x << 17 | y << 2 | p << 1 | 1
+            raw["t"] = part["t"] & 0x7FFFFFFF
+            number = len(part)
+            parts += [_PACKET.pack(_POLARITY_EVENT, 0, 8, 4, int(overflow), number, number, number), raw.tobytes()]
+    path.write_bytes(b"".join(parts))
+
+
+def read_aedat4(path: Path) -> Recording:
+    """Read the events of an AEDAT 4 file, with the package aedat.
+
+    Raises:
+        UnreadableEventsError: it cannot be decoded, or holds no stream of events.
+        ValueError: the package is not installed.
+    """
+    try:
+        import aedat
+    except ImportError as error:
+        raise ValueError(
+            "AEDAT 4 files need the package aedat: pip install masked-spiking-transformer[events]"
+        ) from error
+    if path.stat().st_size == 0:
+        raise UnreadableEventsError(path, "the file is empty")
+    parts: list[Events] = []
+    sensor = None
+    try:
+        decoder = aedat.Decoder(str(path))
+        streams = {number: stream for number, stream in decoder.id_to_stream().items() if stream["type"] == "events"}
+        if not streams:
+            raise UnreadableEventsError(path, "there is no stream of events in it")
+        first = min(streams)
+        sensor = Sensor(int(streams[first]["height"]), int(streams[first]["width"]))
+        for packet in decoder:
+            if packet["stream_id"] == first:
+                columns = packet["events"]
+                parts.append(make_events(columns["t"], columns["x"], columns["y"], columns["on"]))
+    except UnreadableEventsError:
+        raise
+    except Exception as error:  # the decoder raises bare exceptions of its own
+        raise UnreadableEventsError(
+            path, f"it cannot be decoded as AEDAT 4 ({' '.join(str(error).split())})"
+        ) from error
+    if not parts:
+        raise UnreadableEventsError(path, "there are no events in it")
+    return Recording(np.concatenate(parts), sensor)
+
+
+def read_any_aedat(path: Path, layout: AddressLayout) -> Recording:
+    """Read an AEDAT file of the version that it states.
+
+    Args:
+        layout: of the camera, should it be version 2.0.
+
+    Raises:
+        UnreadableEventsError: as the reader of its version.
+    """
+    with path.open("rb") as file:
+        first = file.read(16)
+    if first.startswith(b"#!AER-DAT4"):
+        return read_aedat4(path)
+    return read_aedat3(path) if first.startswith(b"#!AER-DAT3") else read_aedat2(path, layout)
+
+
+def _skip_header(path: Path, content: bytes, version: str) -> int:
+    """Where the events begin."""
+    if not content:
+        raise UnreadableEventsError(path, "the file is empty")
+    stated = re.match(rb"#!AER-DAT([\d.]+)", content)
+    if stated is None:
+        raise UnreadableEventsError(path, f"this is no AEDAT file: it begins with {content[:10]!r}", 0)
+    found = stated[1].decode()
+    if not found.startswith(version):
+        raise UnreadableEventsError(path, f"the header says AEDAT {found}; expected is {version}", 0)
+    end_mark = re.search(rb"^#!END-HEADER\r?\n", content, re.MULTILINE)
+    if end_mark:
+        return end_mark.end()
+    at = 0
+    # An address can begin with the byte of # too; a header line is text with an end.
+    while content[at : at + 1] == b"#":
+        end = content.find(b"\n", at)
+        line = content[at:end] if end >= 0 else content[at:]
+        if end < 0 or not all(32 <= byte < 127 or byte in (9, 13) for byte in line):
+            break
+        at = end + 1
+    return at
+
+
+def _unwrap(t: NDArray[np.uint32]) -> Numbers:
+    """32-bit times -> 64 bits: a fall by more than 2³¹ is the clock that ran over, a smaller one a step back."""
+    if len(t) == 0:
+        return t.astype(np.int64)
+    steps = np.diff(t).astype(np.int32).astype(np.int64)  # modulo 2³², nearest to 0
+    return int(t[0]) + np.concatenate([[0], np.cumsum(steps)])

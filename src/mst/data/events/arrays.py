@@ -1,0 +1,161 @@
+"""Recordings in files of arrays: Matlab's .mat (ASL-DVS), and numpy's .npz and .npy.
+
+.mat: arrays ts (µs), x, y, pol of one length; rows counted from below.
+.npz: arrays t, x, y, p (or ts, pol), as many libraries cache events; sensor_size (height, width) where mst wrote it.
+.npy: [N, 4] whole numbers x, y, p, t with t in milliseconds, as tonic serves DVS128 Gesture.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+
+from .stream import Events, Recording, Sensor, UnreadableEventsError, make_events
+
+ASL_DVS_SENSOR = Sensor(180, 240)
+
+_NAMES = {"t": ("t", "ts", "timestamps"), "x": ("x",), "y": ("y",), "p": ("p", "pol", "polarity")}
+_DAMAGED = (ValueError, OSError, EOFError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+
+
+def read_mat(path: Path) -> Recording:
+    """Read a .mat file of ASL-DVS.
+
+    Raises:
+        UnreadableEventsError: it is empty or damaged, an array is missing, or they do not fit each other.
+    """
+    if path.stat().st_size == 0:
+        raise UnreadableEventsError(path, "the file is empty")
+    try:
+        content = scipy.io.loadmat(path)
+    except Exception as error:  # scipy raises what its parsers of three versions raise
+        raise UnreadableEventsError(path, f"it cannot be read as a .mat file ({_said(error)})") from error
+    recording = _from_columns(path, content)
+    events = recording.events
+    if len(events) and int(events["y"].max()) < ASL_DVS_SENSOR.height:
+        events["y"] = ASL_DVS_SENSOR.height - 1 - events["y"]
+    return recording
+
+
+def write_mat(path: Path, events: Events, sensor: Sensor) -> None:
+    """Write a .mat file as ASL-DVS has them.
+
+    Raises:
+        ValueError: events outside its sensor.
+        OSError: it cannot be written.
+    """
+    del sensor
+    if len(events) and (events["y"].max() >= ASL_DVS_SENSOR.height or events["x"].max() >= ASL_DVS_SENSOR.width):
+        raise ValueError(f"there are events outside the sensor of {ASL_DVS_SENSOR}")
+    columns = {"ts": events["t"], "x": events["x"], "y": ASL_DVS_SENSOR.height - 1 - events["y"], "pol": events["p"]}
+    scipy.io.savemat(path, {name: column[:, None] for name, column in columns.items()})
+
+
+def read_npz(path: Path) -> Recording:
+    """Read a .npz file with arrays t, x, y, p. Pickled objects in it are refused.
+
+    Raises:
+        UnreadableEventsError: it is empty or damaged, an array is missing, or they do not fit each other.
+    """
+    if path.stat().st_size == 0:
+        raise UnreadableEventsError(path, "the file is empty")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array, not several by name")
+            content = {name: file[name] for name in file.files}
+    except _DAMAGED as error:
+        raise UnreadableEventsError(path, f"it cannot be read as a .npz file ({_said(error)})") from error
+    return _from_columns(path, content)
+
+
+def write_npz(path: Path, events: Events, sensor: Sensor) -> None:
+    """Write a .npz file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    columns: dict[str, Any] = {name: events[name] for name in ("t", "x", "y", "p")}
+    np.savez_compressed(path, sensor_size=np.array([sensor.height, sensor.width]), **columns)
+
+
+def read_npy(path: Path) -> Recording:
+    """Read a .npy file of DVS128 Gesture as tonic serves it: columns x, y, p, t, with t in milliseconds.
+
+    Raises:
+        UnreadableEventsError: it is empty, damaged, or of another shape.
+    """
+    if path.stat().st_size == 0:
+        raise UnreadableEventsError(path, "the file is empty")
+    try:
+        table = np.load(path, allow_pickle=False)
+        if not isinstance(table, np.ndarray) or table.ndim != 2 or table.shape[1] != 4:
+            raise ValueError(f"expected is an array [N, 4], it holds {getattr(table, 'shape', 'several')}")
+    except _DAMAGED as error:
+        raise UnreadableEventsError(path, f"it cannot be read as a .npy file ({_said(error)})") from error
+    x, y, p, t = (table[:, column] for column in range(4))
+    return _from_columns(path, {"t": np.asarray(t) * 1000, "x": x, "y": y, "p": p})
+
+
+def write_npy(path: Path, events: Events, sensor: Sensor) -> None:
+    """Write a .npy file as tonic serves DVS128 Gesture; times must be whole milliseconds.
+
+    Raises:
+        ValueError: other times.
+        OSError: it cannot be written.
+    """
+    del sensor
+    if (events["t"] % 1000).any():
+        raise ValueError("this format holds whole milliseconds")
+    columns = [events["x"], events["y"], events["p"], events["t"] // 1000]
+    np.save(path, np.stack([column.astype(np.int64) for column in columns], axis=1))
+
+
+def _from_columns(path: Path, content: Mapping[str, Any]) -> Recording:
+    columns: dict[str, Any] = {}
+    for name, aliases in _NAMES.items():
+        found = next((alias for alias in aliases if alias in content), None)
+        if found is None:
+            there = ", ".join(key for key in content if not key.startswith("__")) or "none"
+            raise UnreadableEventsError(path, f"it has no array {' or '.join(aliases)}; there are {there}")
+        column = np.asarray(content[found])
+        if column.dtype.kind not in "uibf":
+            raise UnreadableEventsError(path, f"array {found} holds {column.dtype}, not numbers")
+        column = column.reshape(-1)
+        if column.dtype.kind == "f" and not (np.isfinite(column).all() and (column == np.floor(column)).all()):
+            raise UnreadableEventsError(path, f"array {found} holds numbers that are not whole")
+        columns[name] = column.astype(np.int64)
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) != 1:
+        raise UnreadableEventsError(path, f"its arrays differ in length: {lengths}")
+    if lengths["t"] == 0:
+        raise UnreadableEventsError(path, "there are no events in it")
+    p = columns["p"]
+    if set(np.unique(p).tolist()) <= {-1, 1}:
+        columns["p"] = p = (p + 1) // 2
+    for name, highest in (("x", 0xFFFF), ("y", 0xFFFF), ("p", 1)):
+        bad = (columns[name] < 0) | (columns[name] > highest)
+        if bad.any():
+            at = int(bad.argmax())
+            raise UnreadableEventsError(path, f"{name} {columns[name][at]} is out of range", event=at)
+    return Recording(make_events(**columns), _sensor(path, content.get("sensor_size")))
+
+
+def _sensor(path: Path, stated: Any) -> Sensor | None:
+    if stated is None:
+        return None
+    try:
+        height, width = (int(side) for side in np.asarray(stated).reshape(-1))
+        return Sensor(height, width)
+    except (ValueError, TypeError) as error:
+        raise UnreadableEventsError(path, f"its sensor_size {stated!r} is no (height, width)") from error
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,156 @@
+"""Random changes of a recording before it becomes frames: tonic's, and two that it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from .stream import Events, Sensor
+
+_TONIC = (
+    "horizontal_flip",
+    "polarity_flip",
+    "time_reversal",
+    "event_drop",
+    "spatial_jitter",
+    "time_jitter_us",
+    "noise_events",
+)
+
+
+@dataclass(frozen=True)
+class EventAugmentConfig:
+    """Random changes of training recordings. All but shift and time_window are tonic's and need the extra `events`.
+
+    Args:
+        shift: move the picture by up to so many pixels each way; what leaves the sensor is lost.
+        time_window: least share of a recording's duration that is shown, in (0, 1]; the share is drawn log-uniformly
+            and the counts are scaled by its inverse. A network that is to see slices over time (mst simulate --slices)
+            needs it, for example 0.03: else it has never seen less than a whole recording. 1 shows all.
+        horizontal_flip: mirror every second recording, at random.
+        polarity_flip: chance of exchanging brighter and darker.
+        time_reversal: chance of running a recording backwards, polarities exchanged.
+        event_drop: leave out random events, or those of a random box or time, or none (EventDrop; Gu et al., IJCAI
+            2021).
+        spatial_jitter: variance in px² of each event's place.
+        time_jitter_us: standard deviation of each event's time, in µs.
+        noise_events: events at random places and times that are added.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    shift: int = 0
+    time_window: float = 1.0
+    horizontal_flip: bool = False
+    polarity_flip: float = 0.0
+    time_reversal: float = 0.0
+    event_drop: bool = False
+    spatial_jitter: float = 0.0
+    time_jitter_us: float = 0.0
+    noise_events: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.time_window <= 1.0:
+            raise ValueError(f"time_window must be in (0, 1], got {self.time_window}")
+        for name in ("polarity_flip", "time_reversal"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        for name in ("shift", "spatial_jitter", "time_jitter_us", "noise_events"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
+    @property
+    def changes_anything(self) -> bool:
+        """Whether any option is on."""
+        return any(getattr(self, field.name) != field.default for field in fields(self))
+
+    @property
+    def needs_tonic(self) -> tuple[str, ...]:
+        """The options in use that tonic carries out."""
+        return tuple(name for name in _TONIC if getattr(self, name))
+
+
+class EventAugmentation:
+    """Events of a recording -> changed events, and the share of its duration that they stand for.
+
+    All randomness follows from torch's generator.
+
+    Args:
+        config: what to change.
+        sensor: nothing leaves it.
+
+    Raises:
+        ValueError: an option needs tonic, which is not installed.
+    """
+
+    def __init__(self, config: EventAugmentConfig, sensor: Sensor) -> None:
+        self.config = config
+        self.sensor = sensor
+        self._steps = _tonic_steps(config, sensor)
+
+    def __call__(self, events: Events) -> tuple[Events, float]:
+        """[N] -> ([M], share of the duration). If nothing would be left, the recording stays as it was."""
+        events, share = self._window(events)
+        changed = events.astype(_SIGNED)
+        if self._steps:
+            kept = np.random.get_state()  # noqa: NPY002 (tonic draws from numpy's global generator)
+            try:
+                np.random.seed(int(torch.randint(2**32, (1,))))  # noqa: NPY002
+                for step in self._steps:
+                    changed = step(changed) if len(changed) else changed
+            finally:
+                np.random.set_state(kept)  # noqa: NPY002
+        if self.config.shift:
+            down, right = torch.randint(-self.config.shift, self.config.shift + 1, (2,)).tolist()
+            changed["y"] += down
+            changed["x"] += right
+        inside = (
+            (changed["x"] >= 0) & (changed["x"] < self.sensor.width)
+            & (changed["y"] >= 0) & (changed["y"] < self.sensor.height)
+        )  # fmt: skip
+        changed = changed[inside]
+        changed = changed[np.argsort(changed["t"], kind="stable")]
+        return (changed.astype(events.dtype), share) if len(changed) else (events, share)
+
+    def _window(self, events: Events) -> tuple[Events, float]:
+        """The events of a random stretch of time."""
+        if self.config.time_window == 1.0:
+            return events, 1.0
+        drawn, at = torch.rand(2, dtype=torch.float64).tolist()
+        share = self.config.time_window**drawn
+        duration = int(events["t"][-1] - events["t"][0]) + 1
+        start = events["t"][0] + at * (1.0 - share) * duration
+        first, end = np.searchsorted(events["t"], [start, start + share * duration])
+        return (events[first:end], share) if end > first else (events, 1.0)
+
+
+_SIGNED = np.dtype([("t", "<i8"), ("x", "<i4"), ("y", "<i4"), ("p", "<i4")])
+"""Room for coordinates that leave the sensor."""
+
+
+def _tonic_steps(config: EventAugmentConfig, sensor: Sensor) -> list[Callable[[Any], Any]]:
+    if not config.needs_tonic:
+        return []
+    try:
+        from tonic import transforms
+    except ImportError as error:
+        raise ValueError(
+            f"{', '.join(config.needs_tonic)}: these changes of events are tonic's; install it with "
+            "pip install masked-spiking-transformer[events]"
+        ) from error
+    size = (sensor.width, sensor.height, 2)
+    steps: dict[str, Callable[[], Any]] = {
+        "horizontal_flip": lambda: transforms.RandomFlipLR(size, 0.5),
+        "polarity_flip": lambda: transforms.RandomFlipPolarity(config.polarity_flip),
+        "time_reversal": lambda: transforms.RandomTimeReversal(config.time_reversal),
+        "event_drop": lambda: transforms.EventDrop(size),
+        "spatial_jitter": lambda: transforms.SpatialJitter(size, config.spatial_jitter, config.spatial_jitter),
+        "time_jitter_us": lambda: transforms.TimeJitter(config.time_jitter_us, clip_negative=False),
+        "noise_events": lambda: transforms.UniformNoise(size, config.noise_events),
+    }
+    return [steps[name]() for name in config.needs_tonic]

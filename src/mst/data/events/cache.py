@@ -1,0 +1,111 @@
+"""Frames that have been made once, kept on disk by what they were made from.
+
+An entry's name is a digest of the recording's content and of how it was represented, so nothing has to be invalidated:
+another recording, or another representation, has another name. Entries appear whole or not at all, so any number of
+worker processes and of runs may read and write at once; one that is damaged all the same is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import secrets
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+"""Part of every entry's name; to be raised when the same representation comes out differently."""
+
+CACHE_VARIABLE = "MST_CACHE"
+"""Environment variable: the cache's folder, or "off"."""
+
+_DIGEST_BYTES = 16
+
+
+def cache_folder() -> Path | None:
+    """Where frames are kept: $MST_CACHE, else mst in the user's cache folder; None if it is "off"."""
+    named = os.environ.get(CACHE_VARIABLE, "")
+    if named.lower() == "off":
+        return None
+    if named:
+        return Path(named).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "mst"
+
+
+def cache_size(folder: Path) -> tuple[int, int]:
+    """How many entries there are, and how many bytes they take."""
+    sizes = [entry.stat().st_size for entry in folder.glob("??/*.frames")]
+    return len(sizes), sum(sizes)
+
+
+class FrameCache:
+    """Entries in one folder; with None, nothing is kept."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def get(self, key: tuple[Any, ...], make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """The array of `key`, from disk or else from `make`.
+
+        Args:
+            key: values whose text identifies the array; must include a digest of the recording.
+            make: called where there is no sound entry.
+        """
+        if self.folder is None:
+            return make()
+        name = hashlib.blake2b(repr((VERSION, *key)).encode(), digest_size=20).hexdigest()
+        path = self.folder / name[:2] / f"{name[2:]}.frames"
+        kept = _read(path)
+        if kept is not None:
+            return kept
+        made = make()
+        try:
+            _write(path, made)
+        except OSError as error:
+            logger.warning("frames are not cached from here on: %s cannot be written (%s)", self.folder, error.strerror)
+            self.folder = None
+        return made
+
+
+def content_digest(content: bytes | memoryview, *more: object) -> str:
+    """A digest of bytes and of values that go with them."""
+    digest = hashlib.blake2b(content, digest_size=20)
+    digest.update(repr(more).encode())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> NDArray[Any] | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, packed = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if hashlib.blake2b(packed, digest_size=_DIGEST_BYTES).digest() != digest:
+        logger.warning("%s is damaged; its frames are made again", path)
+        return None
+    array: NDArray[Any] = np.load(io.BytesIO(zlib.decompress(packed)), allow_pickle=False)
+    return array
+
+
+def _write(path: Path, array: NDArray[Any]) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    packed = zlib.compress(buffer.getvalue(), level=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(6)}.part")
+    try:
+        temporary.write_bytes(hashlib.blake2b(packed, digest_size=_DIGEST_BYTES).digest() + packed)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
