@@ -81,10 +81,11 @@ def test_timm_interface_features_head_and_new_classifier() -> None:
 # ---------------------------------------------------------------------------- every field does something
 
 CHANGED = {
-    "img_size": 16, "patch_size": 1, "in_chans": 2, "align_chans": 3, "num_classes": 4, "embed_dim": 12, "depths": (1, 1),
-    "num_heads": (1, 2), "window_size": 4, "mlp_ratio": 3.0, "qkv_bias": False, "mlp_batch_norm": False,
-    "absolute_position_embedding": True, "num_levels": 2, "threshold": 0.5, "masking_ratio": 0.5,
-    "mask_sites": ("mlp",), "drop_path_rate": 0.5, "grad_checkpointing": True, "weight_init": "trunc_normal",
+    "img_size": 16, "patch_size": 1, "in_chans": 2, "align_chans": 3, "num_classes": 4, "embed_dim": 12,
+    "depths": (1, 1), "num_heads": (1, 2), "window_size": 4, "mlp_ratio": 3.0, "qkv_bias": False,
+    "mlp_batch_norm": False, "absolute_position_embedding": True, "num_levels": 2, "threshold": 0.5,
+    "masking_ratio": 0.5, "mask_sites": ("mlp",), "drop_path_rate": 0.5, "grad_checkpointing": True,
+    "weight_init": "trunc_normal",
 }  # fmt: skip
 
 

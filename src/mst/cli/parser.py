@@ -26,6 +26,9 @@ OPTIONS_FILE = "options.json"
 POSITIONAL = {"import": "weights"}
 """Verb -> the option that a first word without dashes is taken for."""
 
+ACTIONS = {"datasets": ("check", "show", "events-from", "download")}
+"""Verb -> first words that are options in disguise: `datasets events-from FOLDER`."""
+
 Verbs = Mapping[str, Callable[..., None]]
 
 DESCRIPTION = (
@@ -88,7 +91,7 @@ def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
 
     `--time-steps 64` -> `--time_steps 64`; `--resume` -> `--resume true`; `--mask-sites query,key` ->
     `--mask_sites=["query", "key"]`; `--config NAME` -> the packaged file, if there is no file NAME here; `-o` ->
-    `--output`; `import FILE` -> `import --weights FILE`.
+    `--output`; `import FILE` -> `import --weights FILE`; `datasets show NAME` -> `datasets --show NAME`.
     """
     verb = verbs.get(argv[0]) if argv else None
     types = {} if verb is None else _option_types(verb)
@@ -96,6 +99,8 @@ def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
     rest = ["--output" if word == "-o" else word for word in argv]
     if len(rest) > 1 and rest[0] in POSITIONAL and not rest[1].startswith("-"):
         rest.insert(1, f"--{POSITIONAL[rest[0]]}")
+    if len(rest) > 1 and rest[1] in ACTIONS.get(rest[0], ()):
+        rest[1] = f"--{rest[1]}"
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") or word == "--":

@@ -1,7 +1,8 @@
-"""`mst quickstart`: the whole path on digits, masked against unmasked, in a few minutes on a CPU."""
+"""`mst quickstart`: the whole path on digits, as images or as events, in a few minutes on a CPU."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from mst.measure import EnergyEstimate, estimate_energy
@@ -20,34 +21,57 @@ from mst.simulate import SimulationResult
 
 from .common import console, open_run, prepare_output, print_files
 from .parser import run_verb
+from .recordings import draw_first_recording
 from .simulate import run_both
 from .train import train
 
-RUNS = {"p = 0": "digits-mst", "p = 0.75": "digits-mst-masked"}
-"""Label -> recipe."""
+
+@dataclass(frozen=True)
+class _Run:
+    """recipe: what is trained, once.  slices: as for `mst simulate`."""
+
+    recipe: str
+    slices: int | None = None
 
 
-def quickstart(output: Path | None = None, time_steps: int = 64, seed: int = 0) -> None:
-    """Train an MST on digits with masking ratios 0 and 0.75, convert, simulate and measure both.
+def _runs(events: bool, time_steps: int) -> dict[str, _Run]:
+    """Label -> what is trained and how it is simulated."""
+    if events:
+        recipe = "digits-dvs-mst"
+        return {"whole recording": _Run(recipe), f"{time_steps} slices over time": _Run(recipe, time_steps)}
+    return {"p = 0": _Run("digits-mst"), "p = 0.75": _Run("digits-mst-masked")}
+
+
+def quickstart(output: Path | None = None, events: bool = False, time_steps: int = 64, seed: int = 0) -> None:
+    """Train an MST on digits with masking ratios 0 and 0.75, convert, simulate and measure both; or on events.
 
     Prints accuracy against time steps and energy, and writes figures and records. Nothing is downloaded.
 
     Args:
         output: folder for everything; without it runs/quickstart, or the next free number of it.
+        events: instead train once on digits-dvs, digits as a simulated event camera sees them, and simulate the network
+            on whole recordings and on slices over time.
         time_steps: T.
         seed: of the masks in evaluation and simulation.
     """
+    runs = _runs(events, time_steps)
+    settings = {"output": output, "events": events, "time_steps": time_steps, "seed": seed}
     output = prepare_output(output or _free_folder(Path("runs/quickstart")))
     results: dict[str, SimulationResult] = {}
     ann_accuracies: dict[str, float] = {}
     estimates: dict[str, EnergyEstimate] = {}
     written: list[Path] = []
-    for label, recipe in RUNS.items():
-        folder = output / recipe
-        console.rule(f"{recipe}: training, {label}")
-        run_verb({"train": train}, ["train", "--config", recipe, "--output", str(folder)])
-        opened = open_run(folder / "last.safetensors", None, None, 120, None, None, "cpu")
-        simulated = run_both(opened, time_steps, "rate", None, seed)
+    for label, run in runs.items():
+        trained = output / run.recipe
+        folder = output / label.replace(" ", "-") if events else trained
+        if not trained.exists():
+            console.rule(f"{run.recipe}: training" + ("" if events else f", {label}"))
+            run_verb({"train": train}, ["train", "--config", run.recipe, "--output", str(trained)])
+        opened = open_run(trained / "last.safetensors", None, None, 120, None, None, "cpu")
+        simulated = run_both(opened, time_steps, "rate", None, seed, run.slices)
+        prepare_output(folder)
+        if run.slices is None:
+            written += draw_first_recording(opened.data, output)
         result = results[label] = simulated.result
         ann_accuracies[label] = simulated.ann_accuracy
         estimates[label] = estimate_energy(result)
@@ -64,15 +88,16 @@ def quickstart(output: Path | None = None, time_steps: int = 64, seed: int = 0) 
     console.rule("results")
     console.print(accuracy_table(results, ann_accuracies))
     console.print(energy_table(estimates))
-    figures = {label: _figures(results[label], ann_accuracies[label], estimates[label]) for label in RUNS}
+    figures = {label: _figures(results[label], ann_accuracies[label], estimates[label]) for label in runs}
     curves = {label: result.accuracy.tolist() for label, result in results.items() if result.accuracy is not None}
-    title = f"digits, {next(iter(results.values())).num_images} test images, rate coding"
+    name = "digits-dvs" if events else "digits"
+    title = f"{name}, {next(iter(results.values())).num_images} test images, rate coding"
     written += [
         accuracy_vs_time(curves, ann_accuracies, output / "accuracy_vs_time.png", title),
-        energy_bars(estimates, output / "energy.png", f"digits, T = {time_steps}"),
+        energy_bars(estimates, output / "energy.png", f"{name}, T = {time_steps}"),
         write_json(
             output / "run_record.json",
-            run_record("quickstart", {"output": output, "time_steps": time_steps, "seed": seed}, figures, seed=seed),
+            run_record("quickstart", settings, figures, seed=seed),
         ),
     ]
     print_files(*written)

@@ -25,6 +25,7 @@ from mst.simulate import SimulationResult, simulate_dataset
 from mst.train import Evaluation, evaluate_dataset, is_main_process, share_of
 
 from .common import OpenedRun, console, masking_ratio_of, open_run, prepare_output, print_files, progress_bar, remark
+from .recordings import draw_first_recording
 
 
 def simulate(
@@ -48,7 +49,8 @@ def simulate(
     """Convert a checkpoint to a spiking network and run it on test images.
 
     Prints accuracy against time steps and the firing rate of every site. Writes simulation.json,
-    accuracy_vs_time.png, firing_rates.png and run_record.json.
+    accuracy_vs_time.png, firing_rates.png and run_record.json; of event data also a recording as frames, in space and
+    time, and as an animation.
 
     On several devices: torchrun --nproc_per_node 8 -m mst simulate ...
 
@@ -122,6 +124,7 @@ def report_simulation(
             {label: result.accuracy.tolist()}, {label: ann_accuracy}, output / "accuracy_vs_time.png", title
         ),
         firing_rates(result.firing_rates, result.firing_rate, output / "firing_rates.png"),
+        *draw_first_recording(opened.data, output),
     ]
     results = {
         "ann_accuracy": ann_accuracy,

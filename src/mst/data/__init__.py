@@ -1,6 +1,6 @@
 """Names and paths come in; images, or frames of events, with labels, split and preprocessed, go out."""
 
-from .catalog import DATASETS, dataset_info, nearest_name
+from .catalog import DATASETS, EVENTS, dataset_info, nearest_name
 from .datasets import DataSplits, load_dataset
 from .entry import DatasetEntry, DatasetInfo
 from .events.augment import EventAugmentConfig
@@ -8,16 +8,18 @@ from .events.cache import cache_folder, cache_size
 from .events.camera import CameraConfig, SimulatedCamera
 from .events.formats import read_events, write_events
 from .events.representation import EventRepresentation, per_step_frames, represent
-from .events.sources import StoredRecording
+from .events.sources import StoredRecording, read_sound_events
 from .events.stream import EVENT, Events, Sensor, UnreadableEventsError, UnreadableSampleError, make_events
-from .fashion_mnist import find_fashion_mnist
-from .image_files import find_image_splits
+from .fashion_mnist import DEFAULT_DATA_PATH, find_fashion_mnist
+from .image_files import find_image_splits, open_image_files
 from .preprocessing import AugmentConfig, Interpolation, Preprocessing
 from .splits import BadImages, ImageDataset, UnreadableImageError, collate, in_order, leave_signals
 
 __all__ = [
     "DATASETS",
+    "DEFAULT_DATA_PATH",
     "EVENT",
+    "EVENTS",
     "AugmentConfig",
     "BadImages",
     "CameraConfig",
@@ -47,8 +49,10 @@ __all__ = [
     "load_dataset",
     "make_events",
     "nearest_name",
+    "open_image_files",
     "per_step_frames",
     "read_events",
+    "read_sound_events",
     "represent",
     "write_events",
 ]

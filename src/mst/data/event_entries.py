@@ -155,7 +155,7 @@ EVENT_DATASETS: dict[str, DatasetEntry] = {
         _entry(
             "cifar10-dvs", CIFAR10_DVS, 10, (9000, 1000),
             "CIFAR10DVS/airplane/*.aedat4 (as tonic unpacks it) or the original *.aedat in such folders; figshare "
-            "9724016; seeded split, 90 % of each class for training",
+            "4724671; seeded split, 90 % of each class for training",
         ),
         _entry(
             "n-caltech101", N_CALTECH101, 101, (7838, 871),

@@ -128,6 +128,10 @@ class ImageFiles:
                 "out such images with --on-bad-image skip"
             ) from error
 
+    def name(self, index: int) -> str:
+        """Where an image lies, as a person would find it."""
+        return self.reader.filename(index if self.indices is None else self.indices[index], absolute=True)
+
     def update_fingerprint(self, digest: hashlib._Hash) -> None:
         digest.update(self.identity.encode())
         for index in range(0 if self.identity else len(self)):

@@ -1,5 +1,6 @@
 """Results come in; tables, figures and records go out."""
 
+from .events import event_animation, event_frames, event_scatter
 from .figures import accuracy_vs_time, energy_bars, firing_rates
 from .records import measurement_record, run_record, simulation_record, write_json, write_run_record, write_text
 from .sweeps import (
@@ -25,6 +26,9 @@ __all__ = [
     "accuracy_vs_time",
     "energy_bars",
     "energy_table",
+    "event_animation",
+    "event_frames",
+    "event_scatter",
     "firing_rates",
     "measurement_record",
     "operation_table",

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from .stream import Events, Sensor, UnreadableEventsError, sound_events
 logger = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class StoredRecording(Protocol):
     """A recording that is read when its events are asked for."""
 
@@ -150,3 +151,26 @@ def as_bytes(images: Tensor) -> Tensor:
     """Pictures [N, 1, h, w], uint8 or float from 0 to 1 -> uint8 [N, h, w]."""
     flat = images[:, 0]
     return flat if flat.dtype == torch.uint8 else (flat * 255).round().to(torch.uint8)
+
+
+def read_sound_events(path: Path, sensor: tuple[int, int] | None = None) -> tuple[Events, Sensor]:
+    """The events of one file, with the sensor that they lie on.
+
+    Args:
+        path: the file; its suffix says which format it is.
+        sensor: (height, width); None takes what the file states, or else what its events reach.
+
+    Raises:
+        UnreadableEventsError: it is damaged.
+        ValueError: an unknown suffix.
+        OSError: it cannot be opened.
+    """
+    recording = read_events(path)
+    if sensor is not None:
+        pixels = Sensor(*sensor)
+    elif recording.sensor is not None:
+        pixels = recording.sensor
+    else:
+        reached = (int(recording.events[side].max(initial=0)) + 1 for side in ("y", "x"))
+        pixels = Sensor(*reached)
+    return sound_events(recording, pixels, path)[0], pixels
