@@ -202,9 +202,9 @@ def read_aedat4(path: Path) -> Recording:
             if packet["stream_id"] == first:
                 columns = packet["events"]
                 parts.append(make_events(columns["t"], columns["x"], columns["y"], columns["on"]))
-    except UnreadableEventsError:
+    except (UnreadableEventsError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # the decoder raises bare exceptions of its own
+    except BaseException as error:  # the decoder raises bare exceptions, and its panics are no Exception
         raise UnreadableEventsError(
             path, f"it cannot be decoded as AEDAT 4 ({' '.join(str(error).split())})"
         ) from error
@@ -243,13 +243,13 @@ def _skip_header(path: Path, content: bytes, version: str) -> int:
     if end_mark:
         return end_mark.end()
     at = 0
-    # An address can begin with the byte of # too; a header line is text with an end.
+    # An address can begin with the byte of # too; a line of the header is text, and ends as the first line does.
+    ends = b"\r\n" if content.split(b"\n", 1)[0].endswith(b"\r") else b"\n"
     while content[at : at + 1] == b"#":
-        end = content.find(b"\n", at)
-        line = content[at:end] if end >= 0 else content[at:]
-        if end < 0 or not all(32 <= byte < 127 or byte in (9, 13) for byte in line):
+        end = content.find(ends, at)
+        if end < 0 or not all(32 <= byte < 127 or byte == 9 for byte in content[at:end]):
             break
-        at = end + 1
+        at = end + len(ends)
     return at
 
 

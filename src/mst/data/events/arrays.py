@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from .stream import Events, Recording, Sensor, UnreadableEventsError, make_event
 ASL_DVS_SENSOR = Sensor(180, 240)
 
 _NAMES = {"t": ("t", "ts", "timestamps"), "x": ("x",), "y": ("y",), "p": ("p", "pol", "polarity")}
-_DAMAGED = (ValueError, OSError, EOFError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 def read_mat(path: Path) -> Recording:
@@ -66,11 +63,11 @@ def read_npz(path: Path) -> Recording:
     if path.stat().st_size == 0:
         raise UnreadableEventsError(path, "the file is empty")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("it holds one array, not several by name")
             content = {name: file[name] for name in file.files}
-    except _DAMAGED as error:
+    except Exception as error:  # numpy raises what its parsers of archives and headers raise
         raise UnreadableEventsError(path, f"it cannot be read as a .npz file ({_said(error)})") from error
     return _from_columns(path, content)
 
@@ -94,10 +91,11 @@ def read_npy(path: Path) -> Recording:
     if path.stat().st_size == 0:
         raise UnreadableEventsError(path, "the file is empty")
     try:
-        table = np.load(path, allow_pickle=False)
+        with path.open("rb") as opened:
+            table = np.load(opened, allow_pickle=False)
         if not isinstance(table, np.ndarray) or table.ndim != 2 or table.shape[1] != 4:
             raise ValueError(f"expected is an array [N, 4], it holds {getattr(table, 'shape', 'several')}")
-    except _DAMAGED as error:
+    except Exception as error:  # likewise
         raise UnreadableEventsError(path, f"it cannot be read as a .npy file ({_said(error)})") from error
     x, y, p, t = (table[:, column] for column in range(4))
     return _from_columns(path, {"t": np.asarray(t) * 1000, "x": x, "y": y, "p": p})
