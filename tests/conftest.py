@@ -28,6 +28,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Frames of events are kept for these tests alone, not in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MST_CACHE", str(tmp_path_factory.mktemp("frames")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _one_thread_and_fixed_seed() -> Iterator[None]:
     threads = torch.get_num_threads()

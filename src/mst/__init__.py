@@ -4,11 +4,20 @@ Importing this package registers its models with timm.
 """
 
 from .convert import ConversionError, SiteConversion, SpikingNetwork, convert
-from .data import AugmentConfig, Preprocessing, load_dataset
+from .data import (
+    AugmentConfig,
+    EventAugmentConfig,
+    EventRepresentation,
+    Preprocessing,
+    load_dataset,
+    read_events,
+    write_events,
+)
 from .measure import EnergyConstants, EnergyEstimate, estimate_energy
 from .models import (
     ActivationProduct,
     AddConstant,
+    ChannelAlignment,
     CheckpointInfo,
     MaskedSpikingTransformer,
     MSTConfig,
@@ -33,10 +42,13 @@ __all__ = [
     "ActivationProduct",
     "AddConstant",
     "AugmentConfig",
+    "ChannelAlignment",
     "CheckpointInfo",
     "ConversionError",
     "EnergyConstants",
     "EnergyEstimate",
+    "EventAugmentConfig",
+    "EventRepresentation",
     "IFNeuron",
     "MSTConfig",
     "MaskedSpikingTransformer",
@@ -59,8 +71,10 @@ __all__ = [
     "mask_spikes",
     "quantize",
     "read_checkpoint_info",
+    "read_events",
     "save_checkpoint",
     "simulate",
     "simulate_dataset",
     "train",
+    "write_events",
 ]

@@ -11,7 +11,7 @@ from .checkpoint import (
 )
 from .foreign import build
 from .initial import InitialWeights, load_initial_weights
-from .layers import ActivationProduct, AddConstant, TokenBatchNorm, synchronise_batch_norm
+from .layers import ActivationProduct, AddConstant, ChannelAlignment, TokenBatchNorm, synchronise_batch_norm
 from .masking import ALL_SITES, SITE_GROUPS, mask_spikes, select_sites
 from .mst import MaskedSpikingTransformer, MSTConfig
 from .quantization import (
@@ -38,6 +38,7 @@ __all__ = [
     "ActivationProduct",
     "AddConstant",
     "Architecture",
+    "ChannelAlignment",
     "CheckpointInfo",
     "InitialWeights",
     "MSTConfig",

@@ -59,16 +59,19 @@ def _misfit(img_size: tuple[int, int], patch_size: int, window_size: int, num_st
 
 
 def _nearest_sizes(img_size: tuple[int, int], patch_size: int, window_size: int, num_stages: int) -> str:
-    """The next smaller and the next larger square size that fit."""
-    target = max(img_size)
-    limit = 2 * target + patch_size * window_size * 2**num_stages
-
-    def fits(size: int) -> bool:
-        return not _misfit((size, size), patch_size, window_size, num_stages)
-
-    smaller = next((s for s in range(target, 0, -1) if fits(s)), None)
-    larger = next((s for s in range(target + 1, limit) if fits(s)), None)
-    return ", ".join(str(s) for s in (smaller, larger) if s is not None)
+    """The next smaller and the next larger size that fit; squares for a square."""
+    step = patch_size * 2 ** (num_stages - 1)  # the sides that fit are multiples of it
+    first, second = (side // step for side in img_size)
+    reach = 2 * max(first, second, window_size) + 1
+    pairs = [(h * step, w * step) for h in range(1, first + reach) for w in range(1, second + reach)]
+    if img_size[0] == img_size[1]:
+        pairs = [(side * step, side * step) for side in range(1, first + reach)]
+    fitting = [pair for pair in pairs if not _misfit(pair, patch_size, window_size, num_stages)]
+    smaller = [pair for pair in fitting if pair[0] <= img_size[0] and pair[1] <= img_size[1]]
+    larger = [pair for pair in fitting if pair[0] >= img_size[0] and pair[1] >= img_size[1]]
+    found = [max(smaller, key=sum)] if smaller else []
+    found += [min(larger, key=sum)] if larger else []
+    return ", ".join(_text(pair) for pair in found)
 
 
 def _text(img_size: tuple[int, int]) -> str:

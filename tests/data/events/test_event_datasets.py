@@ -1,0 +1,391 @@
+"""The event data sets in the layouts in which they are published, their splits, and what a network sees of them."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from event_data import (
+    SMALL,
+    aedat2_bytes,
+    aedat3_bytes,
+    aedat4_bytes,
+    bin_bytes,
+    dat_bytes,
+    davis_address,
+    dvs128_address,
+    mat_file,
+    small_events,
+)
+from mst.data import (
+    DATASETS,
+    AugmentConfig,
+    DataSplits,
+    EventAugmentConfig,
+    EventRepresentation,
+    Preprocessing,
+    Sensor,
+    UnreadableEventsError,
+    load_dataset,
+    write_events,
+)
+from mst.data.events.datasets import ASL_LETTERS, GESTURES, split_by_class
+
+ONE = EventRepresentation(num_bins=1)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MST_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def put(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def numbered(number: int) -> list[tuple[int, int, int, int]]:
+    """A recording that tells its number by the row of its first event."""
+    return [(0, 1, number, 1), *[(t + 1, x, y, p) for t, x, y, p in SMALL]]
+
+
+def cifar10_dvs(root: Path) -> None:
+    for name in ("airplane", "frog"):
+        for i in range(10):
+            addresses = [(dvs128_address(x, y, p), t) for t, x, y, p in numbered(i)]
+            put(root / "CIFAR10DVS" / name / f"cifar10_{name}_{i}.aedat", aedat2_bytes(addresses))
+
+
+def cifar10_dvs_of_tonic(root: Path) -> None:
+    for name in ("airplane", "frog"):
+        for i in range(10):
+            put(root / "CIFAR10DVS" / name / f"{i}.aedat4", aedat4_bytes(numbered(i), 128, 128))
+
+
+def n_caltech101(root: Path) -> None:
+    for name in ("accordion", "wrench"):
+        for i in range(10):
+            put(root / "Caltech101" / name / f"image_{i:04d}.bin", bin_bytes(numbered(i)))
+
+
+def n_cars(root: Path) -> None:
+    for part, count in (("train", 18), ("test", 2)):
+        for name in ("cars", "background"):
+            for i in range(count // 2):
+                put(root / f"n-cars_{part}" / name / f"obj_{i:06d}_td.dat", dat_bytes(numbered(i)))
+
+
+def asl_dvs(root: Path) -> None:
+    for name in ("a", "y"):
+        (root / "ASLDVS" / "part" / name).mkdir(parents=True)
+        for i in range(10):
+            mat_file(root / "ASLDVS" / "part" / name / f"{name}_{i:04d}.mat", numbered(i))
+
+
+def action_recognition(root: Path) -> None:
+    for name in ("arm crossing", "waving"):
+        for i in range(10):
+            addresses = [(davis_address(x, y, p), t) for t, x, y, p in numbered(i)]
+            put(root / "action-recognition" / name / f"{i}.aedat", aedat2_bytes(addresses))
+
+
+LAYOUTS = {
+    "cifar10-dvs": (cifar10_dvs, Sensor(128, 128)), "cifar10-dvs (tonic)": (cifar10_dvs_of_tonic, Sensor(128, 128)),
+    "n-caltech101": (n_caltech101, Sensor(180, 240)), "n-cars": (n_cars, Sensor(100, 120)),
+    "asl-dvs": (asl_dvs, Sensor(180, 240)), "action-recognition": (action_recognition, Sensor(260, 346)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_published_layout_is_opened_and_read(case: str, tmp_path: Path) -> None:
+    write, sensor = LAYOUTS[case]
+    name = case.partition(" ")[0]
+    write(tmp_path)
+    assert DATASETS[name].find(tmp_path) is not None
+    splits = load_dataset(name, tmp_path, events=ONE)
+    assert splits.info.sensor == sensor
+    assert len(splits.info.class_names) == 2
+    assert (len(splits.train), len(splits.test)) == (18, 2)
+    assert splits.preprocessing.size == (max(sensor.height, sensor.width),) * 2
+    for split in (splits.train, splits.test):
+        for index in range(len(split)):
+            frame, label = split[index]
+            assert frame.shape == (2, *splits.preprocessing.size)
+            counts = frame * torch.tensor(splits.preprocessing.std)[:, None, None]
+            assert float(counts.sum()) == pytest.approx(len(SMALL) + 1, abs=1e-3)
+            assert label in (0, 1)
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_no_recording_is_in_both_splits(case: str, tmp_path: Path) -> None:
+    LAYOUTS[case][0](tmp_path)
+    splits = load_dataset(case.partition(" ")[0], tmp_path, events=ONE)
+    paths = [{file.path for file in split.raw.files} for split in (splits.train, splits.test)]  # type: ignore[attr-defined]
+    assert paths[0].isdisjoint(paths[1])
+    assert len(paths[0] | paths[1]) == 20
+
+
+def test_split_is_nine_to_one_a_class_whatever_the_order_of_the_listing() -> None:
+    found = {name: [Path(f"{name}/{i}") for i in range(100)] for name in ("b", "a")}
+    train, test = split_by_class(found, Path())
+    assert {name: (len(train[name]), len(test[name])) for name in found} == {"a": (90, 10), "b": (90, 10)}
+    backwards = {name: list(reversed(paths)) for name, paths in reversed(found.items())}
+    assert split_by_class(backwards, Path()) == (train, test)
+    assert [path.name for path in test["a"]] == ["1", "15", "16", "19", "20", "3", "52", "58", "91", "94"]
+
+
+def test_class_of_one_recording_cannot_be_split() -> None:
+    with pytest.raises(ValueError, match="class 'a' has 1 recording; to be split it needs at least 2"):
+        split_by_class({"a": [Path("a/1")]}, Path("root"))
+
+
+def test_folder_of_no_class_is_refused(tmp_path: Path) -> None:
+    cifar10_dvs(tmp_path)
+    put(tmp_path / "CIFAR10DVS" / "aeroplane" / "1.aedat", b"")
+    with pytest.raises(ValueError, match="no class of this data set: aeroplane; its classes are airplane, automobile"):
+        load_dataset("cifar10-dvs", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["cifar10-dvs", "n-caltech101", "n-cars", "asl-dvs", "action-recognition", "dvs128-gesture"]
+)
+def test_missing_files_are_asked_for(name: str, tmp_path: Path) -> None:
+    assert DATASETS[name].find(tmp_path) is None
+    with pytest.raises(FileNotFoundError, match=rf"{name} is not in {tmp_path}. Name the folder .* Needed: "):
+        load_dataset(name, tmp_path)
+
+
+def test_other_data_beside_it_is_not_taken_for_a_data_set(tmp_path: Path) -> None:
+    put(tmp_path / "cifar-10-batches-bin" / "data_batch_1.bin", b"x" * 50)
+    assert all(DATASETS[name].find(tmp_path) is None for name in ("n-caltech101", "n-cars", "asl-dvs"))
+
+
+# ---------------------------------------------------------------------------------------------- gestures
+
+
+def gestures_as_published(root: Path) -> None:
+    rows = [(t, x, 5, 1) for t, x in zip(range(0, 1000, 10), [7] * 100, strict=True)]
+    for name in ("user01_led", "user24_led"):
+        put(root / "DvsGesture" / f"{name}.aedat", aedat3_bytes([(1, 0, rows)]))
+        put(root / "DvsGesture" / f"{name}_labels.csv",
+            b"class,startTime_usec,endTime_usec\n1,0,300\n11,500,990\n")  # fmt: skip
+    put(root / "DvsGesture" / "trials_to_train.txt", b"user01_led.aedat\n")
+    put(root / "DvsGesture" / "trials_to_test.txt", b"user24_led.aedat\n")
+
+
+def test_gestures_as_published_are_cut_by_their_labels(tmp_path: Path) -> None:
+    gestures_as_published(tmp_path)
+    splits = load_dataset("dvs128-gesture", tmp_path, events=ONE)
+    assert splits.info.class_names == GESTURES
+    assert (len(splits.train), len(splits.test)) == (2, 2)
+    recordings = [splits.test.raw.read(index) for index in range(2)]
+    assert [label for _, label in recordings] == [0, 10]
+    assert [len(file.events()) for file, _ in recordings] == [31, 50]  # type: ignore[union-attr]
+    assert recordings[0][0].digest() != recordings[1][0].digest()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda root: put(root / "user24_led_labels.csv", b"class,start\n1,0\n"), r"line 2: needs class, startTime_usec"),
+    (lambda root: put(root / "user24_led_labels.csv", b"class,startTime_usec,endTime_usec\n12,0,9\n"), "class 12 from"),
+    (lambda root: (root / "user24_led.aedat").unlink(), "names user24_led.aedat, but .* is not there"),
+    (lambda root: put(root / "trials_to_test.txt", b"\n"), "names no recordings"),
+])  # fmt: skip
+def test_damaged_lists_of_gestures_are_refused(change, message: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    gestures_as_published(tmp_path)
+    change(tmp_path / "DvsGesture")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        load_dataset("dvs128-gesture", tmp_path, events=ONE)
+
+
+def test_gestures_of_tonic_are_read(tmp_path: Path) -> None:
+    for part, user in (("Train", "user01_led"), ("Test", "user24_led")):
+        folder = tmp_path / "DVSGesture" / f"ibmGesture{part}" / user
+        folder.mkdir(parents=True)
+        for label in (0, 10):
+            np.save(folder / f"{label}.npy", np.array([[3, 2, 1, 0], [5, 7, 0, 9]]))
+    splits = load_dataset("dvs128-gesture", tmp_path, events=ONE)
+    assert [splits.test[index][1] for index in range(2)] == [0, 10]
+    np.save(folder / "eleven.npy", np.zeros((1, 4)))
+    with pytest.raises(ValueError, match="are named 0.npy to 10.npy"):
+        load_dataset("dvs128-gesture", tmp_path, events=ONE)
+
+
+# ----------------------------------------------------------------------------------------- own recordings
+
+
+def own_recordings(root: Path, names: tuple[str, ...] = ("train/x", "train/y", "test/x", "test/y")) -> Path:
+    for name in names:
+        for i in range(3):
+            path = root / name / f"{i}.dat"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_events(path, small_events(), Sensor(8, 10), "dat")
+    return root
+
+
+def test_own_recordings_with_and_without_splits(tmp_path: Path) -> None:
+    splits = load_dataset(f"events:{own_recordings(tmp_path / 'a')}", events=ONE)
+    assert (len(splits.train), len(splits.test)) == (6, 6)
+    assert splits.info.sensor == Sensor(8, 10)
+    assert splits.info.class_names == ("x", "y")
+    splits = load_dataset(f"events:{own_recordings(tmp_path / 'b', ('x', 'y'))}", events=ONE)
+    assert (len(splits.train), len(splits.test)) == (4, 2)
+
+
+def test_own_recordings_that_do_not_tell_their_sensor(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        for i in range(2):
+            put(tmp_path / name / f"{i}.bin", bin_bytes(SMALL))
+    with pytest.raises(ValueError, match="does not state the sensor's size; give it with --events.sensor HEIGHT,WIDTH"):
+        load_dataset(f"events:{tmp_path}")
+    splits = load_dataset(f"events:{tmp_path}", events=EventRepresentation(sensor=(8, 10)))
+    assert splits.info.sensor == Sensor(8, 10)
+
+
+def test_own_folder_without_recordings_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such folder of recordings"):
+        load_dataset(f"events:{tmp_path / 'none'}")
+    with pytest.raises(FileNotFoundError, match=r"there are no recordings \(.aedat, .aedat4"):
+        load_dataset(f"events:{tmp_path}")
+
+
+def test_damaged_recordings_fail_or_are_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = own_recordings(tmp_path)
+    (root / "test" / "x" / "1.dat").write_bytes(b"")
+    splits = load_dataset(f"events:{root}", events=ONE)
+    with pytest.raises(UnreadableEventsError, match=r"1.dat: the file is empty; .* --on-bad-image skip"):
+        splits.test[1]
+    splits = load_dataset(f"events:{root}", events=ONE, on_bad_image="skip")
+    labels = [splits.test[index][1] for index in range(6)]
+    assert labels == [0, -1, 0, 1, 1, 1]
+    assert "skipped: " in caplog.text
+
+
+def test_bad_events_are_dropped_where_the_representation_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = own_recordings(tmp_path)
+    late = dat_bytes([*SMALL, (5, 1, 1, 0)], "% Version 2\n% Height 8\n% Width 10\n")
+    (root / "test" / "x" / "1.dat").write_bytes(late)
+    with pytest.raises(UnreadableEventsError, match="time runs backwards, from 131,071 to 5 µs .*drop-bad-events"):
+        load_dataset(f"events:{root}", events=ONE).test[1]
+    how = EventRepresentation(num_bins=1, drop_bad_events=True)
+    frame = load_dataset(f"events:{root}", events=how).test[1][0]
+    assert torch.equal(frame, load_dataset(f"events:{root}", events=how).test[0][0])
+    assert "1 of 6 events left out" in caplog.text
+
+
+# ------------------------------------------------------------------------------------- what a network sees
+
+
+def digits(**options: object) -> DataSplits:
+    return load_dataset("digits-dvs", **options)  # type: ignore[arg-type]
+
+
+def test_simulated_data_set_has_the_split_of_its_images() -> None:
+    splits, images = digits(events=ONE), load_dataset("digits")
+    assert (len(splits.train), len(splits.test)) == (len(images.train), len(images.test))
+    assert [splits.test[i][1] for i in range(20)] == [images.test[i][1] for i in range(20)]
+    assert digits(events=ONE).fingerprint == splits.fingerprint != images.fingerprint
+
+
+def test_frames_come_out_of_the_cache_as_they_went_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [digits().test[i][0] for i in range(4)]
+    monkeypatch.setattr("mst.data.event_transform.represent", None)
+    assert all(torch.equal(frame, digits(preprocessing=_nine()).test[i][0]) for i, frame in enumerate(made))
+
+
+def _nine() -> Preprocessing:
+    return Preprocessing(16, 18, (0.0,) * 18, digits_std(), "nearest", events=EventRepresentation())
+
+
+def digits_std() -> tuple[float, ...]:
+    return (0.777935, 0.716394, 0.814464, 0.76975, 0.865661, 0.746461, 0.90813, 0.947488, 1.050369, 1.030289,
+            1.131181, 1.000787, 0.618755, 0.655422, 0.745457, 0.729075, 0.765078, 0.727901)  # fmt: skip
+
+
+def test_counts_are_scaled_by_their_spread_and_no_event_stays_zero() -> None:
+    splits = digits()
+    assert splits.preprocessing.mean == (0.0,) * 18
+    frames = torch.stack([splits.train[i * 5][0] for i in range(200)])
+    assert frames.std(dim=(0, 2, 3)).mean() == pytest.approx(1.0, abs=0.05)
+    assert float((frames == 0).double().mean()) > 0.5
+
+
+def test_mean_over_slices_is_the_frame() -> None:
+    splits = digits(events=ONE)
+    for num_slices in (1, 4, 30):
+        slices, label = splits.test_in_slices(num_slices)[7]
+        assert slices.shape == (num_slices, 2, 16, 16)
+        assert torch.allclose(slices.mean(dim=0), splits.test[7][0], atol=1e-5)
+        assert label == splits.test[7][1]
+
+
+def test_slices_of_time_bins_or_images_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"sees 9 time bins as channels .* train one with --events.num-bins 1"):
+        digits().test_in_slices(8)
+    with pytest.raises(ValueError, match="digits holds images"):
+        load_dataset("digits").test_in_slices(8)
+
+
+def test_augmented_frames_keep_their_scale() -> None:
+    splits = digits(events=ONE, event_augment=EventAugmentConfig(time_window=0.1))
+    torch.manual_seed(0)
+    shown = torch.stack([splits.train[i][0] for i in range(150)])
+    plain = torch.stack([splits.without_augmentation()[i][0] for i in range(150)])
+    assert float(shown.mean()) == pytest.approx(float(plain.mean()), rel=0.1)
+    assert not torch.equal(shown, plain)
+
+
+def test_image_size_of_frames(tmp_path: Path) -> None:
+    assert digits(events=ONE, img_size=8).test[0][0].shape == (2, 8, 8)
+    how = EventRepresentation(num_bins=1, pad_to_square=False)
+    splits = load_dataset(f"events:{own_recordings(tmp_path)}", events=how)
+    assert splits.test[0][0].shape == (2, 8, 10)
+    assert load_dataset(f"events:{tmp_path}", events=how, img_size=(16, 20)).test[0][0].shape == (2, 16, 20)
+
+
+def test_preprocessing_of_events_round_trips_through_plain_values() -> None:
+    import dataclasses
+    import json
+
+    before = digits(events=EventRepresentation(num_bins=2, sensor=(16, 16)), img_size=(8, 12)).preprocessing
+    assert Preprocessing(**json.loads(json.dumps(dataclasses.asdict(before)))) == before
+
+
+@pytest.mark.parametrize(("name", "options", "message"), [
+    ("digits", {"events": ONE}, "events has no effect: digits holds images"),
+    ("digits", {"event_augment": EventAugmentConfig(shift=1)}, "event_augment has no effect: digits holds images"),
+    ("digits-dvs", {"augment": AugmentConfig(horizontal_flip=True)}, r"augment \(use event_augment\) has no effect"),
+    ("digits-dvs", {"crop_ratio": 0.9}, "crop_ratio has no effect: digits-dvs holds recordings"),
+    ("digits-dvs", {"interpolation": "bilinear"}, "interpolation has no effect"),
+    ("digits-dvs", {"cache_images": True}, "cache_images has no effect"),
+    ("digits-dvs", {"preprocessing": Preprocessing(8, 1, (0.0,), (1.0,))}, "the network takes images"),
+    ("digits", {"preprocessing": Preprocessing(16, 2, (0.0,) * 2, (1.0,) * 2, events=ONE)}, "the network takes frames"),
+    ("digits-dvs", {"preprocessing": Preprocessing(16, 2, (0.0,) * 2, (1.0,) * 2, events=ONE),
+                    "events": EventRepresentation(num_bins=3)}, "cannot be changed"),
+])  # fmt: skip
+def test_options_that_do_not_go_with_the_data_are_refused(name: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_dataset(name, **options)  # type: ignore[arg-type]
+
+
+def test_workers_give_what_the_main_process_gives() -> None:
+    splits = digits(events=ONE)
+    frames = torch.cat([images for images, _ in DataLoader(splits.test, 30, num_workers=2)])
+    assert torch.equal(frames[:40], torch.stack([splits.test[i][0] for i in range(40)]))
+    sent = pickle.loads(pickle.dumps(splits.test))  # as a spawned worker gets it
+    assert torch.equal(sent[7][0], splits.test[7][0])
+
+
+def test_registry_tells_every_event_data_set_its_sensor() -> None:
+    with_sensor = {name for name, entry in DATASETS.items() if entry.info.sensor is not None}
+    assert with_sensor == {
+        "digits-dvs", "fashion-mnist-dvs", "cifar10-dvs", "n-caltech101", "n-cars", "asl-dvs", "action-recognition",
+        "dvs128-gesture",
+    }  # fmt: skip
+    assert len(ASL_LETTERS) == 24
