@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from mst.data import Events, make_events
+from mst.data import Events, Sensor, make_events
 
 SMALL = [(0, 3, 2, 1), (40, 0, 0, 0), (40, 5, 7, 1), (1_000, 9, 4, 0), (131_071, 3, 2, 1)]
 """(t, x, y, p)."""
@@ -91,3 +91,63 @@ def mat_file(path: Path, rows: list[tuple[int, int, int, int]]) -> None:
     """ASL-DVS's .mat: columns, rows of the picture counted from below."""
     t, x, y, p = (np.array(column)[:, None] for column in zip(*rows, strict=True))
     scipy.io.savemat(path, {"ts": t, "x": x, "y": 179 - y, "pol": p})
+
+
+# ------------------------------------------------------------------- data sets in their published layouts
+
+
+def put(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def numbered(number: int) -> list[tuple[int, int, int, int]]:
+    """A recording that tells its number by the row of its first event."""
+    return [(0, 1, number, 1), *[(t + 1, x, y, p) for t, x, y, p in SMALL]]
+
+
+def cifar10_dvs(root: Path) -> None:
+    for name in ("airplane", "frog"):
+        for i in range(10):
+            addresses = [(dvs128_address(x, y, p), t) for t, x, y, p in numbered(i)]
+            put(root / "CIFAR10DVS" / name / f"cifar10_{name}_{i}.aedat", aedat2_bytes(addresses))
+
+
+def cifar10_dvs_of_tonic(root: Path) -> None:
+    for name in ("airplane", "frog"):
+        for i in range(10):
+            put(root / "CIFAR10DVS" / name / f"{i}.aedat4", aedat4_bytes(numbered(i), 128, 128))
+
+
+def n_caltech101(root: Path) -> None:
+    for name in ("accordion", "wrench"):
+        for i in range(10):
+            put(root / "Caltech101" / name / f"image_{i:04d}.bin", bin_bytes(numbered(i)))
+
+
+def n_cars(root: Path) -> None:
+    for part, count in (("train", 18), ("test", 2)):
+        for name in ("cars", "background"):
+            for i in range(count // 2):
+                put(root / f"n-cars_{part}" / name / f"obj_{i:06d}_td.dat", dat_bytes(numbered(i)))
+
+
+def asl_dvs(root: Path) -> None:
+    for name in ("a", "y"):
+        (root / "ASLDVS" / "part" / name).mkdir(parents=True)
+        for i in range(10):
+            mat_file(root / "ASLDVS" / "part" / name / f"{name}_{i:04d}.mat", numbered(i))
+
+
+def action_recognition(root: Path) -> None:
+    for name in ("arm crossing", "waving"):
+        for i in range(10):
+            addresses = [(davis_address(x, y, p), t) for t, x, y, p in numbered(i)]
+            put(root / "action-recognition" / name / f"{i}.aedat", aedat2_bytes(addresses))
+
+
+LAYOUTS = {
+    "cifar10-dvs": (cifar10_dvs, Sensor(128, 128)), "cifar10-dvs (tonic)": (cifar10_dvs_of_tonic, Sensor(128, 128)),
+    "n-caltech101": (n_caltech101, Sensor(180, 240)), "n-cars": (n_cars, Sensor(100, 120)),
+    "asl-dvs": (asl_dvs, Sensor(180, 240)), "action-recognition": (action_recognition, Sensor(260, 346)),
+}  # fmt: skip

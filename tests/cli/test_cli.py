@@ -15,6 +15,7 @@ from timm.models.swin_transformer import SwinTransformer
 
 import mst
 from conftest import Golden
+from event_data import LAYOUTS
 from failing import fails
 from image_data import image_files, write_cifar10, write_cifar100, write_folder
 from mst.cli.main import main
@@ -271,7 +272,9 @@ def test_recipe_runs_to_its_end(
         return
     if recipe.split("-")[0] in ("digits", "fashion"):  # the quickstart and docs/results.md run these in full
         return
-    data = {"cifar10": write_cifar10, "cifar100": write_cifar100}.get(recipe.split("-")[0])
+    name = recipe.removesuffix("-masked").removesuffix("-mst")
+    events = {known: write for known, (write, _) in LAYOUTS.items()}
+    data = {"cifar10": write_cifar10, "cifar100": write_cifar100, **events}.get(name)
     if data is not None:
         data(tmp_path / "data")
     else:
@@ -284,7 +287,7 @@ def test_recipe_runs_to_its_end(
     arguments = ["--data-path", str(tmp_path / "data"), "--output", str(tmp_path / "run"), *start, *SMALL]
     assert main(["train", "--config", recipe, *arguments]) == 0
     info = mst.read_checkpoint_info(tmp_path / "run" / "last.safetensors")
-    assert info.dataset == recipe.split("-")[0]
+    assert info.dataset == name
     assert info.preprocessing is not None
     assert info.preprocessing.img_size == 224
     assert (

@@ -11,15 +11,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from event_data import (
+    LAYOUTS,
     SMALL,
-    aedat2_bytes,
     aedat3_bytes,
-    aedat4_bytes,
     bin_bytes,
+    cifar10_dvs,
     dat_bytes,
-    davis_address,
-    dvs128_address,
-    mat_file,
+    put,
     small_events,
 )
 from mst.data import (
@@ -42,63 +40,6 @@ ONE = EventRepresentation(num_bins=1)
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MST_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
-def put(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-
-
-def numbered(number: int) -> list[tuple[int, int, int, int]]:
-    """A recording that tells its number by the row of its first event."""
-    return [(0, 1, number, 1), *[(t + 1, x, y, p) for t, x, y, p in SMALL]]
-
-
-def cifar10_dvs(root: Path) -> None:
-    for name in ("airplane", "frog"):
-        for i in range(10):
-            addresses = [(dvs128_address(x, y, p), t) for t, x, y, p in numbered(i)]
-            put(root / "CIFAR10DVS" / name / f"cifar10_{name}_{i}.aedat", aedat2_bytes(addresses))
-
-
-def cifar10_dvs_of_tonic(root: Path) -> None:
-    for name in ("airplane", "frog"):
-        for i in range(10):
-            put(root / "CIFAR10DVS" / name / f"{i}.aedat4", aedat4_bytes(numbered(i), 128, 128))
-
-
-def n_caltech101(root: Path) -> None:
-    for name in ("accordion", "wrench"):
-        for i in range(10):
-            put(root / "Caltech101" / name / f"image_{i:04d}.bin", bin_bytes(numbered(i)))
-
-
-def n_cars(root: Path) -> None:
-    for part, count in (("train", 18), ("test", 2)):
-        for name in ("cars", "background"):
-            for i in range(count // 2):
-                put(root / f"n-cars_{part}" / name / f"obj_{i:06d}_td.dat", dat_bytes(numbered(i)))
-
-
-def asl_dvs(root: Path) -> None:
-    for name in ("a", "y"):
-        (root / "ASLDVS" / "part" / name).mkdir(parents=True)
-        for i in range(10):
-            mat_file(root / "ASLDVS" / "part" / name / f"{name}_{i:04d}.mat", numbered(i))
-
-
-def action_recognition(root: Path) -> None:
-    for name in ("arm crossing", "waving"):
-        for i in range(10):
-            addresses = [(davis_address(x, y, p), t) for t, x, y, p in numbered(i)]
-            put(root / "action-recognition" / name / f"{i}.aedat", aedat2_bytes(addresses))
-
-
-LAYOUTS = {
-    "cifar10-dvs": (cifar10_dvs, Sensor(128, 128)), "cifar10-dvs (tonic)": (cifar10_dvs_of_tonic, Sensor(128, 128)),
-    "n-caltech101": (n_caltech101, Sensor(180, 240)), "n-cars": (n_cars, Sensor(100, 120)),
-    "asl-dvs": (asl_dvs, Sensor(180, 240)), "action-recognition": (action_recognition, Sensor(260, 346)),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", LAYOUTS)
