@@ -26,7 +26,7 @@ FRAMES_PER_SECOND = 12
 _LEAST_SIDE = 320  # pixels of an animation's longer side
 
 
-def event_frames(events: Events, sensor: Sensor, path: Path, title: str = "", num_frames: int = 9) -> Path:
+def event_frames(events: Events, sensor: Sensor, path: str | Path, title: str = "", num_frames: int = 9) -> Path:
     """Frames of equal duration in a row or grid, red where it became brighter and blue where darker.
 
     Args:
@@ -55,10 +55,10 @@ def event_frames(events: Events, sensor: Sensor, path: Path, title: str = "", nu
                     spine.set(visible=True, color="#cccccc")
                 axes.set_title(f"{edges[place]:.0f}-{edges[place + 1]:.0f} ms", fontsize=8)
         figure.suptitle(_with_counts(title, events), fontsize=10)
-        return save_figure(figure, path)
+        return save_figure(figure, Path(path))
 
 
-def event_scatter(events: Events, sensor: Sensor, path: Path, title: str = "") -> Path:
+def event_scatter(events: Events, sensor: Sensor, path: str | Path, title: str = "") -> Path:
     """Every event as a point in space and time; of more than `MAX_SCATTERED` an even selection.
 
     Args:
@@ -85,10 +85,10 @@ def event_scatter(events: Events, sensor: Sensor, path: Path, title: str = "") -
         axes.legend(loc="upper left", markerscale=3)
         part = "" if len(shown) == len(events) else f"; {len(shown):,} shown"
         axes.set_title(_with_counts(title, events) + part, fontsize=10)
-        return save_figure(figure, path)
+        return save_figure(figure, Path(path))
 
 
-def event_animation(events: Events, sensor: Sensor, path: Path, num_frames: int = 36) -> Path:
+def event_animation(events: Events, sensor: Sensor, path: str | Path, num_frames: int = 36) -> Path:
     """A short animation that repeats: frames of equal duration, one after another.
 
     Args:
@@ -106,8 +106,8 @@ def event_animation(events: Events, sensor: Sensor, path: Path, num_frames: int 
             temporary, "GIF", save_all=True, append_images=images[1:], duration=1000 // FRAMES_PER_SECOND, loop=0
         )
 
-    write_atomically(path, write)
-    return path
+    write_atomically(Path(path), write)
+    return Path(path)
 
 
 def _coloured(events: Events, sensor: Sensor, num_frames: int) -> NDArray[np.uint8]:

@@ -67,7 +67,7 @@ def own_format(path: Path) -> str | None:
     return next((name for name in OWN_FORMATS if suffix in FORMATS[name].suffixes), None)
 
 
-def read_events(path: Path, format_name: str | None = None) -> Recording:
+def read_events(path: str | Path, format_name: str | None = None) -> Recording:
     """Read one recording.
 
     Args:
@@ -79,6 +79,7 @@ def read_events(path: Path, format_name: str | None = None) -> Recording:
         ValueError: an unknown format or suffix.
         OSError: it cannot be opened.
     """
+    path = Path(path)
     name = format_name or own_format(path)
     if name not in FORMATS:
         known = ", ".join(sorted({suffix for known in FORMATS.values() for suffix in known.suffixes}))
@@ -86,7 +87,7 @@ def read_events(path: Path, format_name: str | None = None) -> Recording:
     return FORMATS[name].read(path)
 
 
-def write_events(path: Path, events: Events, sensor: Sensor, format_name: str) -> None:
+def write_events(path: str | Path, events: Events, sensor: Sensor, format_name: str) -> None:
     """Write one recording. The file appears whole or not at all.
 
     Raises:
@@ -97,6 +98,7 @@ def write_events(path: Path, events: Events, sensor: Sensor, format_name: str) -
     if write is None:
         known = ", ".join(name for name, known in FORMATS.items() if known.write is not None)
         raise ValueError(f"events can be written as {known}; got {format_name!r}")
+    path = Path(path)
     part = path.with_name(f".part-{path.name}")  # keeps the suffix, which numpy and scipy would else add
     try:
         write(part, events, sensor)
