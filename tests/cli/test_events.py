@@ -107,6 +107,15 @@ def test_recordings_from_images_are_trained_on(tmp_path: Path, capfd: pytest.Cap
                  "--output", str(tmp_path / "sim")]) == 0  # fmt: skip
 
 
+@pytest.mark.parametrize("file_format", ["aedat3", "npz", "bin"])
+def test_recordings_of_every_format_are_found_again(file_format: str, tmp_path: Path) -> None:
+    images = write_folder(tmp_path / "images", image_files(classes=2, train=2, test=1))
+    made = ["--sensor", "16,16", "--file-format", file_format, "--output", str(tmp_path / "made")]
+    assert main(["datasets", "events-from", str(images), *made]) == 0
+    name = f"events:{tmp_path / 'made'}"
+    assert main(["datasets", "check", name, "--sensor", "16,16", "--decode"]) == 0
+
+
 def test_damaged_image_ends_or_is_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     images = write_folder(tmp_path / "images", image_files(classes=2, train=2, test=1))
     next(images.rglob("*.JPEG")).write_bytes(b"no image")

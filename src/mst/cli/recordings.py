@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mst.data import (
+    EVENT_FORMATS,
     BadImages,
     CameraConfig,
     DataSplits,
@@ -129,7 +130,7 @@ def make_events(folder: Path, output: Path, sensor: tuple[int, int], file_format
                 events = cameras[pixels.shape].record(pixels)
                 place = output / part / opened.class_names[label]
                 place.mkdir(parents=True, exist_ok=True)
-                name = f"{index:06d}-{Path(split.name(index)).stem}.{file_format}"
+                name = f"{index:06d}-{Path(split.name(index)).stem}{EVENT_FORMATS[file_format].suffixes[0]}"
                 write_events(place / name, events, config.sensor, file_format)
                 number, total = number + 1, total + len(events)
     record = {"simulated": True, "images": str(folder), "format": file_format, "camera": asdict(config)}

@@ -6,6 +6,7 @@ from .entry import DatasetEntry, DatasetInfo
 from .events.augment import EventAugmentConfig
 from .events.cache import cache_folder, cache_size
 from .events.camera import CameraConfig, SimulatedCamera
+from .events.formats import FORMATS as EVENT_FORMATS
 from .events.formats import read_events, write_events
 from .events.representation import EventRepresentation, per_step_frames, represent
 from .events.sources import StoredRecording, read_sound_events
@@ -20,6 +21,7 @@ __all__ = [
     "DEFAULT_DATA_PATH",
     "EVENT",
     "EVENTS",
+    "EVENT_FORMATS",
     "AugmentConfig",
     "BadImages",
     "CameraConfig",

@@ -103,7 +103,8 @@ def load_dataset(
             expects.
         FileNotFoundError: the files are not there.
     """
-    entry = entry_of(name, None if events is None else events.sensor)
+    how = events or (None if preprocessing is None else preprocessing.events)
+    entry = entry_of(name, None if how is None else how.sensor)
     opened = entry.open(entry.info, data_path, cache_images)
     if opened.info.sensor is not None:
         _no_effect(name, "recordings of an event camera", {
@@ -159,8 +160,10 @@ def _load_events(
         preprocessing = replace(raw, std=std)
     elif preprocessing.events is None:
         raise ValueError(f"{info.name} holds recordings of an event camera, the network takes images")
-    elif events not in (None, EventRepresentation(), preprocessing.events):
-        raise ValueError("how recordings become frames is part of the network's preprocessing and cannot be changed")
+    elif events is not None and events != EventRepresentation():
+        if replace(events, drop_bad_events=False) != replace(preprocessing.events, drop_bad_events=False):
+            raise ValueError("how recordings become frames is part of the network's preprocessing, which is given")
+        preprocessing = replace(preprocessing, events=events)
     return DataSplits(
         info,
         preprocessing,
@@ -204,7 +207,7 @@ def _scale(frames: ImageDataset) -> tuple[float, ...]:
     ]).sum(dim=0)  # fmt: skip
     pixels = count * frames[0][0][0].numel()
     variance = (sums[1] - sums[0].square() / pixels) / max(1, pixels - 1)
-    return tuple(round(value, 6) if value > 1e-12 else 1.0 for value in variance.clamp(min=0).sqrt().tolist())
+    return tuple(round(value, 6) if value > 1e-5 else 1.0 for value in variance.clamp(min=0).sqrt().tolist())
 
 
 def _images(frames: ImageDataset, indices: Iterable[int]) -> Iterable[Tensor]:

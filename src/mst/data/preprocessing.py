@@ -48,13 +48,18 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if isinstance(self.img_size, list | tuple):  # a checkpoint's header knows lists only
+            if len(self.img_size) != 2:
+                raise ValueError(f"img_size must be one whole number or (height, width), got {self.img_size!r}")
             height, width = self.img_size
             object.__setattr__(self, "img_size", height if height == width else (height, width))
         if not all(isinstance(side, int) for side in self.size):
             raise ValueError(f"img_size must be one whole number or (height, width), got {self.img_size!r}")
         given: object = self.events
         if isinstance(given, dict):
-            object.__setattr__(self, "events", EventRepresentation(**given))
+            try:
+                object.__setattr__(self, "events", EventRepresentation(**given))
+            except TypeError as error:
+                raise ValueError(f"events {given} is no representation: {error}") from error
         if self.events is not None and self.events.in_chans != self.in_chans:
             raise ValueError(
                 f"{self.events.num_bins} bins of {self.events.kind} are {self.events.in_chans} channels, not "

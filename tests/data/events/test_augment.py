@@ -68,6 +68,25 @@ def test_time_window_shows_a_stretch_whose_share_is_told() -> None:
     assert np.median(shares) == pytest.approx(0.05**0.5, rel=0.2)  # log-uniform
 
 
+def test_jitter_has_no_bias_and_drops_go_by_the_recordings_own_time() -> None:
+    wide = Sensor(12, 400)
+    events = EVENTS.copy()
+    events["x"] += 200
+    torch.manual_seed(0)
+    jitter = EventAugmentation(EventAugmentConfig(spatial_jitter=4.0), wide)
+    moved = np.concatenate([jitter(events)[0]["x"] for _ in range(20)]).astype(float)
+    assert moved.mean() == pytest.approx(events["x"].mean(), abs=0.05)
+    assert moved.var() == pytest.approx(events["x"].var() + 4.0, rel=0.05)
+    drop = EventAugmentation(EventAugmentConfig(event_drop=True), SENSOR)
+    late = EVENTS.copy()
+    late["t"] += 100_000_000
+    kept = []
+    for recording in (EVENTS, late):
+        torch.manual_seed(1)
+        kept.append([len(drop(recording)[0]) for _ in range(60)])
+    assert kept[0] == kept[1]
+
+
 def test_window_without_events_shows_the_whole_recording() -> None:
     events = EVENTS[[0, -1]]
     augment = EventAugmentation(EventAugmentConfig(time_window=0.01), SENSOR)
@@ -95,7 +114,7 @@ def test_tonic_is_asked_for_only_where_it_is_needed(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"time_window": 0.0}, r"time_window must be in \(0, 1\]"), ({"polarity_flip": 1.5}, "polarity_flip must be in"),
-    ({"shift": -1}, "shift must not be negative"), ({"noise_events": -5}, "noise_events must not be negative"),
+    ({"shift": -1}, "shift must be from 0"), ({"noise_events": -5}, "noise_events must be from 0"),
 ])  # fmt: skip
 def test_augmentation_out_of_range_is_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):

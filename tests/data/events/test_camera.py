@@ -54,6 +54,12 @@ def test_even_picture_gives_no_events_but_noise() -> None:
     assert np.mean(counts) == pytest.approx(100 * 256 * noisy.duration_us * 1e-6, rel=0.02)
 
 
+def test_blank_picture_still_makes_a_recording() -> None:
+    camera = SimulatedCamera(CameraConfig(5, 5, margin=1, noise_hz=0.01), (4, 4))
+    counts = [len(camera.record(np.full((4, 4), value, np.uint8))) for value in range(40)]
+    assert min(counts) >= 1
+
+
 def test_brighter_edge_leads_in_the_direction_of_the_movement() -> None:
     """The picture first moves down and to the right: pixels below and right of it brighten, those above darken."""
     events = SimulatedCamera(QUIET, (8, 8)).record(square())

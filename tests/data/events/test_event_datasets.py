@@ -17,6 +17,7 @@ from event_data import (
     bin_bytes,
     cifar10_dvs,
     dat_bytes,
+    n_caltech101,
     put,
     small_events,
 )
@@ -135,6 +136,8 @@ def test_gestures_as_published_are_cut_by_their_labels(tmp_path: Path) -> None:
     (lambda root: put(root / "user24_led_labels.csv", b"class,startTime_usec,endTime_usec\n12,0,9\n"), "class 12 from"),
     (lambda root: (root / "user24_led.aedat").unlink(), "names user24_led.aedat, but .* is not there"),
     (lambda root: put(root / "trials_to_test.txt", b"\n"), "names no recordings"),
+    (lambda root: put(root / "trials_to_test.txt", b"user01_led.aedat\n"), "is in both lists"),
+    (lambda root: put(root / "trials_to_test.txt", "user24".encode("utf-16")), "is no text in UTF-8"),
 ])  # fmt: skip
 def test_damaged_lists_of_gestures_are_refused(change, message: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     gestures_as_published(tmp_path)
@@ -185,6 +188,73 @@ def test_own_recordings_that_do_not_tell_their_sensor(tmp_path: Path) -> None:
         load_dataset(f"events:{tmp_path}")
     splits = load_dataset(f"events:{tmp_path}", events=EventRepresentation(sensor=(8, 10)))
     assert splits.info.sensor == Sensor(8, 10)
+
+
+def test_checkpoint_brings_the_sensor_along(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        for i in range(2):
+            put(tmp_path / name / f"{i}.bin", bin_bytes(SMALL))
+    trained = load_dataset(f"events:{tmp_path}", events=EventRepresentation(num_bins=1, sensor=(8, 10)))
+    again = load_dataset(f"events:{tmp_path}", preprocessing=trained.preprocessing)
+    assert again.info.sensor == Sensor(8, 10)
+    assert torch.equal(again.test[0][0], trained.test[0][0])
+    lenient = load_dataset(
+        f"events:{tmp_path}", preprocessing=trained.preprocessing,
+        events=EventRepresentation(num_bins=1, sensor=(8, 10), drop_bad_events=True),
+    )  # fmt: skip
+    assert lenient.preprocessing.events is not None
+    assert lenient.preprocessing.events.drop_bad_events
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "VAL"), ("train", "valid")])
+def test_official_split_is_recognised_however_it_is_spelled(names: tuple[str, str], tmp_path: Path) -> None:
+    own_recordings(tmp_path, tuple(f"{part}/{name}" for part in names for name in "xy"))
+    splits = load_dataset(f"events:{tmp_path}", events=ONE)
+    assert (len(splits.train), len(splits.test)) == (6, 6)
+
+
+def test_classes_may_be_links(tmp_path: Path) -> None:
+    own_recordings(tmp_path / "elsewhere", ("x", "y"))
+    (tmp_path / "data").mkdir()
+    for name in ("x", "y"):
+        (tmp_path / "data" / name).symlink_to(tmp_path / "elsewhere" / name)
+    assert load_dataset(f"events:{tmp_path / 'data'}", events=ONE).info.class_names == ("x", "y")
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda root: put(root / "stray.dat", b"x"), "stray.dat lies in no class"),
+    (lambda root: put(root / "x" / "subject1" / "0.dat", b"x"), "0.dat lies in no class"),
+    (lambda root: put(root / "x" / "0.bin", b"x" * 5), "0.bin and .*0.dat look like one recording in two formats"),
+    (lambda root: put(root / "train" / "x" / "0.dat", b"x"), "has a folder train/ and none for the other split"),
+])  # fmt: skip
+def test_layout_that_would_be_misread_is_refused(change, message: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    own_recordings(tmp_path, ("x", "y"))
+    change(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        load_dataset(f"events:{tmp_path}", events=ONE)
+
+
+def test_first_file_need_not_be_readable_and_sensors_must_agree(tmp_path: Path) -> None:
+    own_recordings(tmp_path)
+    (tmp_path / "test" / "x" / "0.dat").write_bytes(b"")
+    put(tmp_path / "test" / "x" / "._0.dat", b"not a recording")
+    write_events(tmp_path / "test" / "y" / "2.dat", small_events(), Sensor(40, 50), "dat")
+    splits = load_dataset(f"events:{tmp_path}", events=ONE, on_bad_image="skip")
+    assert splits.info.sensor == Sensor(8, 10)
+    with pytest.raises(UnreadableEventsError, match="states a sensor of 40 x 50 px, where the data set's is 8 x 10 px"):
+        load_dataset(f"events:{tmp_path}", events=ONE).test[5]
+
+
+def test_fingerprint_does_not_hang_on_where_the_data_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_recordings(tmp_path / "here")
+    before = load_dataset(f"events:{tmp_path / 'here'}", events=ONE).fingerprint
+    monkeypatch.chdir(tmp_path / "here")
+    assert load_dataset("events:.", events=ONE).fingerprint == before
+
+
+def test_data_path_may_be_the_folder_itself(tmp_path: Path) -> None:
+    n_caltech101(tmp_path)
+    assert len(load_dataset("n-caltech101", tmp_path / "Caltech101", events=ONE).test) == 2
 
 
 def test_own_folder_without_recordings_is_refused(tmp_path: Path) -> None:
@@ -308,7 +378,7 @@ def test_preprocessing_of_events_round_trips_through_plain_values() -> None:
     ("digits-dvs", {"preprocessing": Preprocessing(8, 1, (0.0,), (1.0,))}, "the network takes images"),
     ("digits", {"preprocessing": Preprocessing(16, 2, (0.0,) * 2, (1.0,) * 2, events=ONE)}, "the network takes frames"),
     ("digits-dvs", {"preprocessing": Preprocessing(16, 2, (0.0,) * 2, (1.0,) * 2, events=ONE),
-                    "events": EventRepresentation(num_bins=3)}, "cannot be changed"),
+                    "events": EventRepresentation(num_bins=3)}, "which is given"),
 ])  # fmt: skip
 def test_options_that_do_not_go_with_the_data_are_refused(name: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -116,7 +116,8 @@ def test_aedat4_is_read(tmp_path: Path) -> None:
 
 def test_mat_is_read(tmp_path: Path) -> None:
     mat_file(tmp_path / "a.mat", SMALL)
-    assert np.array_equal(read_events(tmp_path / "a.mat").events, small_events())
+    assert np.array_equal(read_events(tmp_path / "a.mat", "mat-asl-dvs").events, small_events())
+    assert read_events(tmp_path / "a.mat").events["y"].tolist() == [179 - y for _, _, y, _ in SMALL]
 
 
 def test_npy_of_gestures_is_read_in_milliseconds(tmp_path: Path) -> None:
@@ -146,9 +147,9 @@ def test_readers_agree_with_tonic(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------- round trips
 
 LIMITS = {  # (largest time, height, width, unit of time)
-    "dat": (2**32 - 1, 2**14, 2**14, 1), "npz": (2**62, 2**16, 2**16, 1), "bin": (2**23 - 1, 240, 256, 1),
+    "dat": (2**32 - 1, 2**14, 2**14, 1), "npz": (2**52, 2**16, 2**16, 1), "bin": (2**23 - 1, 240, 256, 1),
     "aedat3": (2**40, 2**15, 2**15, 1), DAVIS: (2**32 - 1, 260, 346, 1), CIFAR: (2**32 - 1, 128, 128, 1),
-    "mat": (2**53, 180, 240, 1), "npy": (2**40, 2**16, 2**16, 1000),
+    "mat": (2**52, 2**16, 2**16, 1), "mat-asl-dvs": (2**52, 180, 240, 1), "npy": (2**40, 2**16, 2**16, 1000),
 }  # fmt: skip
 
 
@@ -181,7 +182,11 @@ def test_events_come_back_bit_for_bit(name: str, data: st.DataObject, tmp_path_f
         ("bin", make_events([2**23], [0], [0], [0]), "holds times"),
         (DAVIS, make_events([0], [346], [0], [0]), "outside the sensor"),
         ("aedat3", make_events([0], [2**15], [0], [0]), "coordinates up to 32,767"),
-        ("mat", make_events([0], [0], [180], [0]), "outside the sensor"),
+        ("mat-asl-dvs", make_events([0], [0], [180], [0]), "outside the sensor"),
+        ("mat", make_events([2**53], [0], [0], [0]), "times must be within"),
+        ("npz", make_events([2**53], [0], [0], [0]), "times must be within"),
+        ("aedat3", make_events([2**62], [0], [0], [0]), "times from 0 to"),
+        (DAVIS, make_events([0, 2**31], [0, 0], [0, 0], [0, 0]), "clock that ran over"),
         ("npy", make_events([1], [0], [0], [0]), "whole milliseconds"),
         ("aedat4", small_events(), "can be written as dat"),
     ],
@@ -212,7 +217,29 @@ def _huge_aedat3(path: Path) -> None:
     path.write_bytes(b"#!AER-DAT3.1\r\n#!END-HEADER\r\n" + struct.pack("<HHIIIIII", 1, 1, 8, 4, 0, 2**30, 2**30, 2**30))
 
 
-VERSION_2 = "% A recording\n% Version 2\n"
+def _bomb(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("t", "x", "y", "p"):
+            archive.writestr(f"{name}.npy", b"0")
+    content = bytearray(path.read_bytes())
+    at = content.find(b"PK\x01\x02")  # what the directory says of the first member
+    content[at + 24 : at + 28] = struct.pack("<I", 2**32 - 2)
+    path.write_bytes(bytes(content))
+
+
+def _cut_mat(path: Path) -> None:
+    mat_file(path, SMALL)
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def _wrong_type(path: Path) -> None:
+    """A byte that ends the process of a reader that trusts it: the type of a matrix's numbers."""
+    mat_file(path, SMALL)
+    content = bytearray(path.read_bytes())
+    content[176] = 0
+    path.write_bytes(bytes(content))
+
+
 BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "empty dat": ("a.dat", lambda p: p.write_bytes(b""), "the file is empty"),
     "dat without an event": ("a.dat", lambda p: p.write_bytes(dat_bytes([])), "byte 28: there are no events behind"),
@@ -267,7 +294,26 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "npz with a column below 0": ("a.npz", lambda p: _npz(p, x=[-1]), "x -1 is out of range"),
     "npz with a sensor of nothing": ("a.npz", lambda p: _npz(p, sensor_size=[0, 5]), "sensor_size .* is no"),
     "pickle called npz": ("a.npz", lambda p: p.write_bytes(pickle.dumps(_Evil())), "cannot be read as a .npz file"),
-    "npy of another shape": ("a.npy", lambda p: np.save(p, np.zeros((3, 5))), r"an array \[N, 4\], it holds \(3, 5\)"),
+    "npy of another shape": (
+        "a.npy", lambda p: np.save(p, np.zeros((3, 5))), r"numbers \[N, 4\], it holds float64 \(3, 5\)",
+    ),
+    "npz with a time beyond all": ("a.npz", lambda p: _npz(p, t=[1e300]), "array t holds numbers from 1e[+]300"),
+    "npz that promises gigabytes": ("a.npz", _bomb, "its arrays take [0-9,]+ bytes"),
+    "dat of a sensor of nothing": (
+        "a.dat", lambda p: p.write_bytes(dat_bytes(SMALL, "% Version 2\n% Height 0\n% Width 0\n")), "header is damaged",
+    ),
+    "aedat 3 with an overflow below 0": (
+        "a.aedat", lambda p: p.write_bytes(aedat3_bytes([(1, 2**32 - 5, SMALL)])), "makes no sense",
+    ),
+    "aedat 4 whose description is no text": (
+        "a.aedat4", lambda p: p.write_bytes(aedat4_bytes(SMALL, 9, 9).replace(b"outInfo", b"out\xefnfo", 1)),
+        "cannot be decoded as AEDAT 4 .its description",
+    ),
+    "mat cut in an element": ("a.mat", _cut_mat, "ends inside an element of"),
+    "mat of version 7.3": (
+        "a.mat", lambda p: p.write_bytes(b"MATLAB 7.3 MAT-file".ljust(126) + b"IM" + b"x" * 90), "version 7.3; save it",
+    ),
+    "mat with a wrong type": ("a.mat", _wrong_type, "cannot be read as a .mat file"),
     "npy of text": ("a.npy", lambda p: p.write_bytes(b"nothing"), "cannot be read as a .npy file"),
 }  # fmt: skip
 
@@ -308,13 +354,49 @@ def test_recording_of_bad_events_only_is_refused(tmp_path: Path) -> None:
         sound_events(read_events(path), SENSOR, path, drop_bad=True)
 
 
+def test_compressed_mat_is_read(tmp_path: Path) -> None:
+    columns = {"ts": [[1.0], [2.0]], "x": [[3], [4]], "y": [[5], [6]], "pol": [[0], [1]], "note": "text", "z": [1j]}
+    scipy.io.savemat(tmp_path / "a.mat", columns, do_compression=True)
+    events = read_events(tmp_path / "a.mat").events
+    assert events.tolist() == [(1, 3, 5, 0), (2, 4, 6, 1)]
+
+
+def test_few_sound_events_among_bad_ones_are_no_recording(tmp_path: Path) -> None:
+    rows = [(0, 1, 1, 0), (99, 1, 1, 0), *[(t, 1, 1, 1) for t in range(1, 9)]]
+    path = written(tmp_path / "a.dat", dat_bytes(rows))
+    with pytest.raises(UnreadableEventsError, match="only 2 of its 10 events make sense"):
+        sound_events(read_events(path), SENSOR, path, drop_bad=True)
+
+
+def test_times_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    for times, message in (([-5, 0], r"its time is -5 µs, before 0"), ([0, 2**41], "it lasts 25 days")):
+        np.savez(tmp_path / "a.npz", t=times, x=[0, 0], y=[0, 0], p=[0, 0])
+        with pytest.raises(UnreadableEventsError, match=message):
+            sound_events(read_events(tmp_path / "a.npz"), SENSOR, tmp_path / "a.npz")
+
+
+def test_error_travels_between_processes() -> None:
+    error = UnreadableEventsError("a.dat", "is bad", 5, 1)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is UnreadableEventsError
+    assert str(again) == str(error)
+
+
+@pytest.mark.parametrize("header", [
+    "#!AER-DAT2.0\r\n# by Jos\u00e9\r\n", "#!AER-DAT2.0\r\n# one\n# two\r\r\n# three\x0c\r\n", "#!AER-DAT2.0\n# unix\n",
+])  # fmt: skip
+def test_aedat2_headers_of_all_writers_are_skipped(header: str, tmp_path: Path) -> None:
+    content = header.encode() + aedat2_bytes([(davis_address(3, 2, 1), 7)], "")
+    assert read_events(written(tmp_path / "a.aedat", content), DAVIS).events["t"].tolist() == [7]
+
+
 def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"kind of file is not known; recordings end in .aedat, .aedat4, .bin"):
         read_events(tmp_path / "a.xyz")
 
 
 @given(data=st.data())
-@pytest.mark.parametrize("name", ["dat", "npz", "bin", "aedat3", DAVIS, "mat", "npy"])
+@pytest.mark.parametrize("name", ["dat", "npz", "bin", "aedat3", DAVIS, "mat", "mat-asl-dvs", "npy"])
 def test_mutated_file_gives_events_or_one_error(
     name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import struct
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ _AEDAT2_EVENT = np.dtype([("address", ">u4"), ("t", ">u4")])
 _AEDAT3_EVENT = np.dtype([("data", "<u4"), ("t", "<i4")])
 _PACKET = struct.Struct("<hhiiiiii")
 _POLARITY_EVENT = 1
+_MAX_STREAMS = 64
 
 
 def read_aedat2(path: Path, layout: AddressLayout) -> Recording:
@@ -103,6 +105,8 @@ def write_aedat2(path: Path, events: Events, layout: AddressLayout) -> None:
     """
     if len(events) and (int(events["t"].min()) < 0 or int(events["t"].max()) >= 2**32):
         raise ValueError("an AEDAT 2.0 file holds times from 0 to 4,294,967,295 µs")
+    if len(events) > 1 and int(np.abs(np.diff(events["t"])).max()) >= 2**31:
+        raise ValueError("in an AEDAT 2.0 file a gap of 2,147,483,648 µs would be taken for a clock that ran over")
     if len(events) and (events["x"].max() >= layout.sensor.width or events["y"].max() >= layout.sensor.height):
         raise ValueError(f"there are events outside the sensor of {layout.sensor}")
     raw = np.empty(len(events), _AEDAT2_EVENT)
@@ -127,7 +131,7 @@ def read_aedat3(path: Path) -> Recording:
             raise UnreadableEventsError(path, "the file ends inside the header of a packet", at)
         kind, _, size, time_at, overflow, capacity, number, _ = _PACKET.unpack_from(content, at)
         body = at + _PACKET.size
-        if kind < 0 or size < 1 or not 0 <= number <= capacity:
+        if kind < 0 or size < 1 or overflow < 0 or not 0 <= number <= capacity:
             raise UnreadableEventsError(path, f"a packet of {number} events with {size} bytes makes no sense", at)
         if body + capacity * size > len(content):
             raise UnreadableEventsError(path, f"the file ends inside a packet of {capacity:,} events", at)
@@ -157,8 +161,10 @@ def write_aedat3(path: Path, events: Events, events_per_packet: int = 4096) -> N
         ValueError: a coordinate or a time that does not fit.
         OSError: it cannot be written.
     """
-    if len(events) and (events["x"].max() > 0x7FFF or events["y"].max() > 0x7FFF or events["t"].min() < 0):
-        raise ValueError("an AEDAT 3.1 file holds coordinates up to 32,767 and times from 0 on")
+    if len(events) and (events["x"].max() > 0x7FFF or events["y"].max() > 0x7FFF):
+        raise ValueError("an AEDAT 3.1 file holds coordinates up to 32,767")
+    if len(events) and (int(events["t"].min()) < 0 or int(events["t"].max()) >= 2**62):
+        raise ValueError("an AEDAT 3.1 file holds times from 0 to 2⁶² - 1 µs")
     parts = [b"#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n"]
     overflows = events["t"] >> 31
     for overflow in np.unique(overflows):
@@ -187,8 +193,7 @@ def read_aedat4(path: Path) -> Recording:
         raise ValueError(
             "AEDAT 4 files need the package aedat: pip install masked-spiking-transformer[events]"
         ) from error
-    if path.stat().st_size == 0:
-        raise UnreadableEventsError(path, "the file is empty")
+    _check_aedat4(path)
     parts: list[Events] = []
     sensor = None
     try:
@@ -211,6 +216,33 @@ def read_aedat4(path: Path) -> Recording:
     if not parts:
         raise UnreadableEventsError(path, "there are no events in it")
     return Recording(np.concatenate(parts), sensor)
+
+
+def _check_aedat4(path: Path) -> None:
+    """See that the header is whole and its description is XML: the decoder ends the process where it is not."""
+    content = path.read_bytes()
+    if not content:
+        raise UnreadableEventsError(path, "the file is empty")
+    start = content.find(b"\r\n") + 2
+    size = int.from_bytes(content[start : start + 4], "little")
+    header = content[start + 4 : start + 4 + size]
+    if len(header) < size or size < 16:
+        raise UnreadableEventsError(path, f"it cannot be decoded as AEDAT 4 (a header of {size:,} bytes)", start)
+    first, last = header.find(b"<"), header.rfind(b">")
+    try:
+        ElementTree.fromstring(header[first : last + 1].decode("utf-8"))
+    except (ElementTree.ParseError, UnicodeDecodeError) as error:
+        raise UnreadableEventsError(
+            path, f"it cannot be decoded as AEDAT 4 (its description: {error})", start
+        ) from error
+    at = start + 4 + size
+    while at + 8 <= len(content):
+        stream, length = struct.unpack_from("<ii", content, at)
+        if not 0 <= stream < _MAX_STREAMS or length < 0:
+            break  # the table behind the packets
+        if at + 8 + length > len(content):
+            raise UnreadableEventsError(path, f"it cannot be decoded as AEDAT 4 (cut in a packet of {length:,})", at)
+        at += 8 + length
 
 
 def read_any_aedat(path: Path, layout: AddressLayout) -> Recording:
@@ -242,15 +274,15 @@ def _skip_header(path: Path, content: bytes, version: str) -> int:
     end_mark = re.search(rb"^#!END-HEADER\r?\n", content, re.MULTILINE)
     if end_mark:
         return end_mark.end()
-    at = 0
-    # An address can begin with the byte of # too; a line of the header is text, and ends as the first line does.
-    ends = b"\r\n" if content.split(b"\n", 1)[0].endswith(b"\r") else b"\n"
+    at = last = 0
     while content[at : at + 1] == b"#":
-        end = content.find(ends, at)
-        if end < 0 or not all(32 <= byte < 127 or byte == 9 for byte in content[at:end]):
+        end = content.find(b"\n", at)
+        if end < 0 or min(content[at:end]) < 9:
             break
-        at = end + len(ends)
-    return at
+        last, at = at, end + 1
+    # An address may begin with the byte of # and soon hold that of a line's end. Then whole events begin before it.
+    looks_like_an_event = at - last < 8 and (len(content) - at) % 8 and (len(content) - last) % 8 == 0
+    return last if looks_like_an_event else at
 
 
 def _unwrap(t: NDArray[np.uint32]) -> Numbers:

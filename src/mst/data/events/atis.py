@@ -69,7 +69,10 @@ def read_dat(path: Path) -> Recording:
             path, f"bits 29 to 31 of address {address[at]:#010x} are set, which no event has", start + 8 * at, at
         )
     sides = [re.search(rf"^% *{side} +(\d+)", header, re.MULTILINE) for side in ("Height", "Width")]
-    sensor = Sensor(*(int(found[1]) for found in sides if found)) if all(sides) else None
+    try:
+        sensor = Sensor(*(int(found[1][:9]) for found in sides if found)) if all(sides) else None
+    except ValueError as error:
+        raise UnreadableEventsError(path, f"its header is damaged: {error}", 0) from error
     events = make_events(raw["t"], address & _X_BITS, (address >> _Y_SHIFT) & _X_BITS, address >> _P_SHIFT)
     return Recording(events, sensor, lambda event: start + 8 * event)
 

@@ -1,4 +1,4 @@
-"""Random changes of a recording before it becomes frames: tonic's, and two that it lacks."""
+"""Random changes of a recording before it becomes frames: tonic's, and some of our own."""
 
 from __future__ import annotations
 
@@ -11,20 +11,13 @@ import torch
 
 from .stream import Events, Sensor
 
-_TONIC = (
-    "horizontal_flip",
-    "polarity_flip",
-    "time_reversal",
-    "event_drop",
-    "spatial_jitter",
-    "time_jitter_us",
-    "noise_events",
-)
+_TONIC = ("horizontal_flip", "polarity_flip", "time_reversal", "event_drop", "time_jitter_us", "noise_events")
 
 
 @dataclass(frozen=True)
 class EventAugmentConfig:
-    """Random changes of training recordings. All but shift and time_window are tonic's and need the extra `events`.
+    """Random changes of training recordings. All but shift, time_window and spatial_jitter are tonic's and need the
+    extra `events`.
 
     Args:
         shift: move the picture by up to so many pixels each way; what leaves the sensor is lost.
@@ -36,7 +29,7 @@ class EventAugmentConfig:
         time_reversal: chance of running a recording backwards, polarities exchanged.
         event_drop: leave out random events, or those of a random box or time, or none (EventDrop; Gu et al., IJCAI
             2021).
-        spatial_jitter: variance in px² of each event's place.
+        spatial_jitter: variance in px² of each event's place, rounded to whole pixels.
         time_jitter_us: standard deviation of each event's time, in µs.
         noise_events: events at random places and times that are added.
 
@@ -61,8 +54,8 @@ class EventAugmentConfig:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         for name in ("shift", "spatial_jitter", "time_jitter_us", "noise_events"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) <= 10_000_000:
+                raise ValueError(f"{name} must be from 0 to 10,000,000, got {getattr(self, name)}")
 
     @property
     def changes_anything(self) -> bool:
@@ -97,6 +90,8 @@ class EventAugmentation:
         """[N] -> ([M], share of the duration). If nothing would be left, the recording stays as it was."""
         events, share = self._window(events)
         changed = events.astype(_SIGNED)
+        start = changed["t"][0]
+        changed["t"] -= start  # tonic takes a recording to begin at 0
         if self._steps:
             kept = np.random.get_state()  # noqa: NPY002 (tonic draws from numpy's global generator)
             try:
@@ -105,6 +100,10 @@ class EventAugmentation:
                     changed = step(changed) if len(changed) else changed
             finally:
                 np.random.set_state(kept)  # noqa: NPY002
+        if self.config.spatial_jitter:
+            moves = torch.randn(2, len(changed)).mul_(self.config.spatial_jitter**0.5).round_().to(torch.int32).numpy()
+            changed["y"] += moves[0]
+            changed["x"] += moves[1]
         if self.config.shift:
             down, right = torch.randint(-self.config.shift, self.config.shift + 1, (2,)).tolist()
             changed["y"] += down
@@ -115,6 +114,7 @@ class EventAugmentation:
         )  # fmt: skip
         changed = changed[inside]
         changed = changed[np.argsort(changed["t"], kind="stable")]
+        changed["t"] += start
         return (changed.astype(events.dtype), share) if len(changed) else (events, share)
 
     def _window(self, events: Events) -> tuple[Events, float]:
@@ -149,7 +149,6 @@ def _tonic_steps(config: EventAugmentConfig, sensor: Sensor) -> list[Callable[[A
         "polarity_flip": lambda: transforms.RandomFlipPolarity(config.polarity_flip),
         "time_reversal": lambda: transforms.RandomTimeReversal(config.time_reversal),
         "event_drop": lambda: transforms.EventDrop(size),
-        "spatial_jitter": lambda: transforms.SpatialJitter(size, config.spatial_jitter, config.spatial_jitter),
         "time_jitter_us": lambda: transforms.TimeJitter(config.time_jitter_us, clip_negative=False),
         "noise_events": lambda: transforms.UniformNoise(size, config.noise_events),
     }

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Part of every entry's name; to be raised when the same representation comes out differently."""
 
 CACHE_VARIABLE = "MST_CACHE"
@@ -36,10 +36,14 @@ def cache_folder() -> Path | None:
     named = os.environ.get(CACHE_VARIABLE, "")
     if named.lower() == "off":
         return None
-    if named:
-        return Path(named).expanduser()
     home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "mst"
+    try:
+        if named:
+            return Path(named).expanduser()
+        return (Path(home) if home else Path.home() / ".cache") / "mst"
+    except RuntimeError as error:  # no home folder, or no such user
+        logger.warning("frames are not cached: %s ($%s names another folder)", error, CACHE_VARIABLE)
+        return None
 
 
 def cache_size(folder: Path) -> tuple[int, int]:
@@ -93,7 +97,11 @@ def _read(path: Path) -> NDArray[Any] | None:
     if hashlib.blake2b(packed, digest_size=_DIGEST_BYTES).digest() != digest:
         logger.warning("%s is damaged; its frames are made again", path)
         return None
-    array: NDArray[Any] = np.load(io.BytesIO(zlib.decompress(packed)), allow_pickle=False)
+    try:
+        array: NDArray[Any] = np.load(io.BytesIO(zlib.decompress(packed)), allow_pickle=False)
+    except (zlib.error, ValueError, EOFError) as error:
+        logger.warning("%s is none of ours (%s); its frames are made again", path, error)
+        return None
     return array
 
 

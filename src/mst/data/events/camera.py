@@ -112,12 +112,15 @@ class SimulatedCamera:
         """
         if picture.shape != self.picture_size:
             raise ValueError(f"the camera was made for pictures of {self.picture_size}, got {picture.shape}")
+        picture = np.ascontiguousarray(picture)
         intensity = self._rows @ (picture / 255.0) @ self._columns.transpose(0, 2, 1)
         log_KP = np.log(intensity + self.config.dark).reshape(len(self._times_us), -1)
         t, pixel, p = self._crossings(log_KP)
         noise = np.random.default_rng(np.random.SeedSequence([self.config.seed, 1, int(self.digest(picture)[:15], 16)]))
         pixels = self.config.height * self.config.width
         strays = int(noise.poisson(self.config.noise_hz * pixels * self.config.duration_us * 1e-6))
+        if len(t) == 0 and self.config.noise_hz > 0:  # a recording without an event would be none
+            strays = max(1, strays)
         t = np.concatenate([t, noise.uniform(0, self.config.duration_us, strays)])
         pixel = np.concatenate([pixel, noise.integers(0, pixels, strays)])
         p = np.concatenate([p, noise.integers(0, 2, strays)])
@@ -142,7 +145,8 @@ class SimulatedCamera:
                 pixel = np.repeat(moved, count)
                 nth = np.arange(len(pixel)) - np.repeat(np.cumsum(count) - count, count) + 1
                 level = memory[pixel] + nth * threshold[pixel]
-                share = np.clip((level - before[pixel]) / (now[pixel] - before[pixel]), 0.0, 1.0)
+                way = now[pixel] - before[pixel]
+                share = np.clip((level - before[pixel]) / np.where(way == 0, 1.0, way), 0.0, 1.0)
                 times.append(self._times_us[k - 1] + share * (self._times_us[k] - self._times_us[k - 1]))
                 pixels.append(pixel)
                 polarities.append(np.full(len(pixel), polarity))

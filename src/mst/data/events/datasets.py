@@ -5,18 +5,19 @@ from __future__ import annotations
 import csv
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .formats import FORMATS, OWN_FORMATS, own_format, read_events
+from .formats import FORMATS, OWN_FORMATS, read_events
 from .sources import EventFile, EventFiles
-from .stream import Sensor
+from .stream import Sensor, UnreadableEventsError
 
 TEST_SHARE = 0.1
 """Share of each class that is set aside for testing where no split is official; the paper's."""
 
-TRAIN_FOLDERS, TEST_FOLDERS = ("train", "training"), ("test", "val", "validation")
+TRAIN_FOLDERS = ("train", "training")
+TEST_FOLDERS = ("test", "testing", "val", "valid", "validation", "eval")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ N_CARS = EventFolders(
     Sensor(100, 120), ("dat",), ("Prophesee_Dataset_n_cars", "n-cars", ""), ("background", "cars"),
     "n-cars_train", "n-cars_test",
 )  # fmt: skip
-ASL_DVS = EventFolders(Sensor(180, 240), ("mat",), ("ASLDVS", "asl-dvs", "ASL-DVS", ""), ASL_LETTERS)
+ASL_DVS = EventFolders(Sensor(180, 240), ("mat-asl-dvs",), ("ASLDVS", "asl-dvs", "ASL-DVS", ""), ASL_LETTERS)
 ACTION_RECOGNITION = EventFolders(
     Sensor(260, 346), ("aedat2-davis346",), ("action-recognition", "ActionRecognition", "Action Recognition", "")
 )
@@ -76,27 +77,38 @@ _GESTURE_PLACES = ("DVSGesture", "dvs128-gesture", "DvsGesture", "")
 
 
 def find_recordings(folders: EventFolders, data_path: Path) -> Path | None:
-    """The folder below `data_path` that holds this data set; None if none does."""
+    """The folder below `data_path`, or `data_path` itself, that holds this data set; None if none does."""
     for place in folders.places:
         root = data_path / place
+        if not root.is_dir():
+            continue
+        named = bool(place) or any(Path(other).name == data_path.name for other in folders.places)
         if folders.train:
             if (root / folders.train).is_dir() and (root / folders.test).is_dir():
                 return root
         elif folders.classes:
-            if any(_holds(path, folders) for name in folders.classes for path in _class_folders(root, name)):
+            if any(_holds(path, folders) for name in folders.classes for path in _folders_of(root, name)):
                 return root
-        elif place and root.is_dir() and any(_holds(path, folders) for path in root.iterdir()):
+        elif named and any(_holds(path, folders) for path in root.iterdir()):
             return root
     return None
 
 
-def _class_folders(root: Path, name: str) -> Iterable[Path]:
+def _folders_of(root: Path, name: str) -> list[Path]:
     """Folders of that class: below the root, or one level deeper (archives within archives)."""
-    return [path for path in (root / name, *root.glob(f"*/{name}")) if path.is_dir()] if root.is_dir() else []
+    return [path for path in (root / name, *sorted(root.glob(f"*/{name}"))) if path.is_dir()]
 
 
 def _holds(folder: Path, folders: EventFolders) -> bool:
-    return folder.is_dir() and any(_format_of(path, folders.formats) for path in folder.iterdir())
+    return folder.is_dir() and bool(_recordings_in(folder, folders))
+
+
+def _recordings_in(folder: Path, folders: EventFolders) -> list[Path]:
+    """Files of the data set's formats that lie in the folder itself, in the order of their names."""
+    return sorted(
+        path for path in folder.iterdir()
+        if _format_of(path, folders.formats) and not path.name.startswith(".") and path.is_file()
+    )  # fmt: skip
 
 
 def _format_of(path: Path, formats: Sequence[str]) -> str | None:
@@ -107,7 +119,9 @@ def open_recordings(folders: EventFolders, root: Path) -> OpenedRecordings:
     """Both splits of a data set that lies in `root`.
 
     Raises:
-        ValueError: folders of unknown classes, a class without a recording to spare, or no recordings.
+        ValueError: recordings that lie in no class, or in an unknown one; one that lies there twice; a class without a
+            recording to spare.
+        FileNotFoundError: no recordings.
     """
     if folders.train:
         train, test = (_by_class(root / part, folders) for part in (folders.train, folders.test))
@@ -117,11 +131,21 @@ def open_recordings(folders: EventFolders, root: Path) -> OpenedRecordings:
 
 
 def _by_class(root: Path, folders: EventFolders) -> dict[str, list[Path]]:
-    """Class -> its files, in the order of their names, wherever below `root` its folders lie."""
+    """Class -> its files. A class is a folder in `root`; known classes may lie one level deeper."""
     found: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(root.rglob("*")):
-        if _format_of(path, folders.formats) and not path.name.startswith(".") and path.is_file():
-            found[path.parent.name].append(path)
+    direct = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    for path in direct:
+        found[path.name] += _recordings_in(path, folders)
+    stray = _recordings_in(root, folders)
+    for inner in (inner for path in direct for inner in sorted(path.iterdir()) if inner.is_dir()):
+        recordings = _recordings_in(inner, folders)
+        if inner.name in folders.classes:
+            found[inner.name] += recordings
+        else:
+            stray += recordings
+    if stray:
+        raise ValueError(f"{stray[0]} lies in no class: {root} needs one folder a class, with the recordings in it")
+    found = {name: paths for name, paths in sorted(found.items()) if paths}
     unknown = sorted(set(found) - set(folders.classes)) if folders.classes else []
     if unknown:
         raise ValueError(
@@ -130,8 +154,14 @@ def _by_class(root: Path, folders: EventFolders) -> dict[str, list[Path]]:
         )
     if not found:
         suffixes = sorted({suffix for name in folders.formats for suffix in FORMATS[name].suffixes})
-        raise FileNotFoundError(f"there are no recordings ({', '.join(suffixes)}) below {root}, one folder a class")
-    return dict(sorted(found.items()))
+        raise FileNotFoundError(f"there are no recordings ({', '.join(suffixes)}) in {root}, one folder a class")
+    for paths in found.values():
+        names: dict[tuple[Path, str], Path] = {}
+        for path in paths:
+            first = names.setdefault((path.parent, path.stem), path)
+            if first != path:
+                raise ValueError(f"{first} and {path} look like one recording in two formats; keep one of them")
+    return found
 
 
 def _same_classes(train: Mapping[str, object], test: Mapping[str, object], root: Path) -> tuple[str, ...]:
@@ -206,6 +236,9 @@ def open_gestures(root: Path) -> OpenedRecordings:
     """
     if (root / "trials_to_train.txt").is_file():
         train, test = (_listed_gestures(root, root / f"trials_to_{part}.txt") for part in ("train", "test"))
+        both = {file.path for file in train.files} & {file.path for file in test.files}
+        if both:
+            raise ValueError(f"{min(both)} is in both lists, trials_to_train.txt and trials_to_test.txt")
     else:
         train, test = (_tonic_gestures(root / f"ibmGesture{part}") for part in ("Train", "Test"))
     return OpenedRecordings(train, test, GESTURES, GESTURE_SENSOR)
@@ -225,25 +258,41 @@ def _tonic_gestures(folder: Path) -> EventFiles:
 
 def _listed_gestures(root: Path, trials: Path) -> EventFiles:
     files, labels = [], []
-    for name in trials.read_text(encoding="utf-8").split():
+    for name in _text_of(trials).split():
         path = root / name
         table = path.with_name(f"{path.stem}_labels.csv")
         for missing in (path, table):
             if not missing.is_file():
                 raise FileNotFoundError(f"{trials.name} names {name}, but {missing} is not there")
-        with table.open(newline="", encoding="utf-8") as rows:
-            for number, row in enumerate(csv.DictReader(rows), start=2):
-                try:
-                    label, start, end = (int(row[key]) for key in ("class", "startTime_usec", "endTime_usec"))
-                except (KeyError, TypeError, ValueError) as error:
-                    raise ValueError(f"{table}, line {number}: needs class, startTime_usec and endTime_usec") from error
-                if not 1 <= label <= len(GESTURES) or end <= start:
-                    raise ValueError(f"{table}, line {number}: class {label} from {start} to {end} µs makes no sense")
-                files.append(EventFile(path, "aedat3", GESTURE_SENSOR, (start, end)))
-                labels.append(label - 1)
+        for label, span in _gesture_rows(table):
+            files.append(EventFile(path, "aedat3", GESTURE_SENSOR, span))
+            labels.append(label)
     if not files:
         raise ValueError(f"{trials} names no recordings")
     return EventFiles(files, labels)
+
+
+def _gesture_rows(table: Path) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Label, and first and last time in µs, of each row."""
+    rows = csv.DictReader(_text_of(table).splitlines())
+    try:
+        for number, row in enumerate(rows, start=2):
+            try:
+                label, start, end = (int(row[key]) for key in ("class", "startTime_usec", "endTime_usec"))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{table}, line {number}: needs class, startTime_usec and endTime_usec") from error
+            if not 1 <= label <= len(GESTURES) or end <= start:
+                raise ValueError(f"{table}, line {number}: class {label} from {start} to {end} µs makes no sense")
+            yield label - 1, (start, end)
+    except csv.Error as error:
+        raise ValueError(f"{table} is no table of labels: {error}") from error
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}") from error
 
 
 # --------------------------------------------------------------------------------------- one's own folder
@@ -262,14 +311,35 @@ def open_own_recordings(root: Path, sensor: tuple[int, int] | None) -> OpenedRec
     """
     if not root.is_dir():
         raise FileNotFoundError(f"no such folder of recordings: {root}")
-    train = next((name for name in TRAIN_FOLDERS if (root / name).is_dir()), "")
-    test = next((name for name in TEST_FOLDERS if (root / name).is_dir()), "")
-    folders = EventFolders(Sensor(1, 1), OWN_FORMATS, (), (), *((train, test) if train and test else ("", "")))
-    first = next((path for path in sorted(root.rglob("*")) if path.is_file() and own_format(path)), None)
-    if first is None:
-        known = ", ".join(sorted({suffix for name in OWN_FORMATS for suffix in FORMATS[name].suffixes}))
-        raise FileNotFoundError(f"there are no recordings ({known}) below {root}, one folder a class")
-    size = Sensor(*sensor) if sensor is not None else read_events(first).sensor
-    if size is None:
-        raise ValueError(f"{first} does not state the sensor's size; give it with --events.sensor HEIGHT,WIDTH")
-    return open_recordings(EventFolders(size, folders.formats, (), (), folders.train, folders.test), root)
+    train, test = (_own_split(root, names) for names in (TRAIN_FOLDERS, TEST_FOLDERS))
+    if bool(train) != bool(test):
+        raise ValueError(
+            f"{root} has a folder {train or test}/ and none for the other split; name them train/ and test/, or put "
+            "the class folders into the root to have them split"
+        )
+    opened = open_recordings(EventFolders(Sensor(1, 1), OWN_FORMATS, (), (), train, test), root)
+    pixels = Sensor(*sensor) if sensor is not None else _stated_sensor(opened, root)
+    splits = [
+        EventFiles([replace(file, sensor=pixels, checks_sensor=sensor is None) for file in split.files], split.labels)
+        for split in (opened.train, opened.test)
+    ]
+    return OpenedRecordings(splits[0], splits[1], opened.class_names, pixels)
+
+
+def _own_split(root: Path, names: Sequence[str]) -> str:
+    """The folder of a split, whatever its case; empty if there is none."""
+    return next((path.name for path in sorted(root.iterdir()) if path.is_dir() and path.name.casefold() in names), "")
+
+
+def _stated_sensor(opened: OpenedRecordings, root: Path) -> Sensor:
+    """As the first file that can be read states it."""
+    files = [*opened.train.files, *opened.test.files]
+    for file in files:
+        try:
+            stated = read_events(file.path, file.format).sensor
+        except (UnreadableEventsError, OSError):
+            continue  # named when its turn comes
+        if stated is None:
+            raise ValueError(f"{file.path} does not state the sensor's size; give it with --events.sensor HEIGHT,WIDTH")
+        return stated
+    raise UnreadableEventsError(root, f"not one of its {len(files):,} recordings can be read")

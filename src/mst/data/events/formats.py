@@ -52,6 +52,7 @@ FORMATS: dict[str, Format] = {
     ),
     "aedat4": Format((".aedat4",), partial(read_any_aedat, layout=DAVIS346_LAYOUT)),
     "mat": Format((".mat",), read_mat, write_mat),
+    "mat-asl-dvs": Format((".mat",), partial(read_mat, rows_from_below=True), partial(write_mat, rows_from_below=True)),
     "npy": Format((".npy",), read_npy, write_npy),
 }
 """By name. An AEDAT file states its version; the names differ in what is written, and in the camera that version 2.0

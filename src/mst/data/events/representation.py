@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .stream import Events, Sensor
 
 Kind = Literal["frames", "voxels"]
-Image = TypeVar("Image", NDArray[np.uint16], NDArray[np.float32])
+Image = TypeVar("Image", NDArray[np.uint32], NDArray[np.float32])
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,17 @@ class EventRepresentation:
                 f"the representation of events must be one of {', '.join(get_args(Kind))}, got {self.kind!r}"
             )
         least = 2 if self.kind == "voxels" else 1
-        if not isinstance(self.num_bins, int) or self.num_bins < least:
+        if not isinstance(self.num_bins, int) or isinstance(self.num_bins, bool) or self.num_bins < least:
             raise ValueError(f"{self.kind} need at least {least} time bin(s), got {self.num_bins!r}")
         for name in ("pad_to_square", "drop_bad_events"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
         if self.sensor is not None:
-            height, width = self.sensor
-            object.__setattr__(self, "sensor", (Sensor(height, width).height, width))
+            given: object = self.sensor
+            if not isinstance(given, list | tuple) or len(given) != 2:
+                raise ValueError(f"sensor must be (height, width), got {given!r}")
+            Sensor(*given)
+            object.__setattr__(self, "sensor", tuple(given))
 
     @property
     def in_chans(self) -> int:
@@ -71,7 +74,7 @@ class EventRepresentation:
 
 def represent(
     events: Events, sensor: Sensor, how: EventRepresentation, size: tuple[int, int]
-) -> NDArray[np.uint16] | NDArray[np.float32]:
+) -> NDArray[np.uint32] | NDArray[np.float32]:
     """The image of a recording.
 
     Args:
@@ -81,7 +84,7 @@ def represent(
         size: (height, width) of the result.
 
     Returns:
-        [C, height, width]: frames as uint16 counts, channel 2·bin + polarity; voxels as float32.
+        [C, height, width]: frames as uint32 counts, channel 2·bin + polarity; voxels as float32.
     """
     if how.kind == "voxels":
         return _voxels(events, sensor, how, size)
@@ -90,7 +93,7 @@ def represent(
 
 def per_step_frames(
     events: Events, sensor: Sensor, how: EventRepresentation, size: tuple[int, int], num_steps: int
-) -> NDArray[np.uint16]:
+) -> NDArray[np.uint32]:
     """Events counted by time step and polarity: step t sees the t-th of T equal slices of the recording.
 
     Every event counts once where the image is no larger than what the sensor saw; where it is larger, a pixel's count
@@ -100,7 +103,7 @@ def per_step_frames(
         num_steps: T.
 
     Returns:
-        uint16 [T, P, height, width].
+        uint32 [T, P, height, width].
     """
     t = events["t"]
     duration = int(t[-1] - t[0]) + 1
@@ -111,11 +114,11 @@ def per_step_frames(
 def _counted(
     events: Events, channel: NDArray[np.int64], num_channels: int, sensor: Sensor, how: EventRepresentation,
     size: tuple[int, int],
-) -> NDArray[np.uint16]:  # fmt: skip
+) -> NDArray[np.uint32]:  # fmt: skip
     rows, columns, grid = _places(events, sensor, how, size)
     index = (channel * grid[0] + rows) * grid[1] + columns
     counts = np.bincount(index, minlength=num_channels * grid[0] * grid[1]).reshape(num_channels, *grid)
-    return _enlarge(np.minimum(counts, 0xFFFF).astype(np.uint16), size)
+    return _enlarge(counts.astype(np.uint32), size)
 
 
 def _voxels(events: Events, sensor: Sensor, how: EventRepresentation, size: tuple[int, int]) -> NDArray[np.float32]:

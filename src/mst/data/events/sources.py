@@ -45,13 +45,14 @@ class EventFile:
     """A recording in a file.
 
     format: a key of `FORMATS`.  sensor: no event may lie outside.  span: first and last time in µs of the part that is
-    meant; None: all of it.
+    meant; None: all of it.  checks_sensor: whether a file that states another sensor is refused.
     """
 
     path: Path
     format: str
     sensor: Sensor
     span: tuple[int, int] | None = None
+    checks_sensor: bool = False
 
     @property
     def name(self) -> str:
@@ -71,6 +72,10 @@ class EventFile:
             recording = read_events(self.path, self.format)
         except OSError as error:
             raise UnreadableEventsError(self.path, error.strerror or str(error)) from error
+        if self.checks_sensor and recording.sensor not in (None, self.sensor):
+            raise UnreadableEventsError(
+                self.path, f"it states a sensor of {recording.sensor}, where the data set's is {self.sensor}"
+            )
         events, dropped = sound_events(recording, self.sensor, self.path, drop_bad)
         if dropped:
             logger.warning("%s: %d of %d events left out", self.path, dropped, len(recording.events))
@@ -99,7 +104,7 @@ class EventFiles:
     def update_fingerprint(self, digest: hashlib._Hash) -> None:
         """Feed what identifies this split into `digest`."""
         for file, label in zip(self.files, self.labels, strict=True):
-            where = "/".join(file.path.parts[-3:])
+            where = "/".join(file.path.parts[-2:])  # wherever the data set lies
             digest.update(f"{where} {file.path.stat().st_size} {file.span} {label}\n".encode())
 
 

@@ -35,6 +35,20 @@ class UnreadableEventsError(UnreadableSampleError):
             f"{path}{at}{of}: {what}; replace or remove the file, or leave out such recordings with --on-bad-image skip"
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it travels from a worker process: as its text."""
+        return _error_of_text, (str(self),)
+
+
+def _error_of_text(text: str) -> UnreadableEventsError:
+    error = UnreadableEventsError.__new__(UnreadableEventsError)
+    error.args = (text,)
+    return error
+
+
+MAX_DURATION_US = 2**40
+"""Twelve days; a recording that says it is longer is damaged."""
+
 
 @dataclass(frozen=True)
 class Sensor:
@@ -90,7 +104,7 @@ def sound_events(recording: Recording, sensor: Sensor, name: Path | str, drop_ba
         sensor: no event may lie outside it.
         name: of the file, for errors.
         drop_bad: leave out events outside the sensor and events whose time runs backwards (earlier than one before
-            them), instead of refusing the recording.
+            them), instead of refusing the recording; a recording of which less than half is left is refused even so.
 
     Returns:
         The events, and how many were left out.
@@ -99,6 +113,10 @@ def sound_events(recording: Recording, sensor: Sensor, name: Path | str, drop_ba
         UnreadableEventsError: a bad event and drop_bad is off; or no event at all.
     """
     events = recording.events
+    early = events["t"] < 0
+    if early.any():
+        at = int(early.argmax())
+        raise _bad(name, recording, at, f"its time is {events['t'][at]:,} µs, before 0", can_be_dropped=False)
     outside = (events["x"] >= sensor.width) | (events["y"] >= sensor.height)
     inside = events if not outside.any() else events[~outside]
     latest = np.maximum.accumulate(inside["t"]) if len(inside) else inside["t"]
@@ -115,11 +133,16 @@ def sound_events(recording: Recording, sensor: Sensor, name: Path | str, drop_ba
     kept = inside if not backwards.any() else inside[~backwards]
     if len(kept) == 0:
         raise UnreadableEventsError(name, "there are no events in it")
+    if 2 * len(kept) < len(events):
+        raise UnreadableEventsError(name, f"only {len(kept):,} of its {len(events):,} events make sense")
+    if int(kept["t"][-1]) - int(kept["t"][0]) >= MAX_DURATION_US:
+        raise UnreadableEventsError(name, f"it says that it lasts {(kept['t'][-1] - kept['t'][0]) / 8.64e10:,.0f} days")
     return kept, len(events) - len(kept)
 
 
-def _bad(name: Path | str, recording: Recording, event: int, what: str) -> UnreadableEventsError:
+def _bad(
+    name: Path | str, recording: Recording, event: int, what: str, can_be_dropped: bool = True
+) -> UnreadableEventsError:
     offset = recording.offset_of(event) if recording.offset_of is not None else None
-    return UnreadableEventsError(
-        name, f"{what} (--events.drop-bad-events true leaves out such events alone)", offset, event
-    )
+    remedy = " (a network trained with --events.drop-bad-events true is shown the others)" if can_be_dropped else ""
+    return UnreadableEventsError(name, f"{what}{remedy}", offset, event)
