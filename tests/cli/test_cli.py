@@ -174,7 +174,7 @@ def test_help_of_every_verb_explains_each_option(verb: str, capsys: pytest.Captu
         (["train", "--train.epoch", "3"], 2, "unknown option --train.epoch; did you mean train.epochs"),
         (["train", "--train.epochs", "many"], 2, "Got value: many"),
         (["train", "--config", "nothing.yaml"], 1, "no configuration file: nothing.yaml"),
-        (["train", "--config", "digits"], 1, "no recipe of that name. Recipes: cifar10-mst"),
+        (["train", "--config", "digits"], 1, "no recipe of that name. Recipes: action-recognition-mst"),
         (["train", "--resume"], 1, "nothing to resume"),
         (["fly"], 2, "fly"),
         (["simulate", "nothing.safetensors"], 1, "no such checkpoint: nothing.safetensors"),
@@ -374,7 +374,7 @@ def test_own_images_are_checked_trained_on_and_simulated_with_a_damaged_one_skip
     line = fails(["datasets", "--check", data, "--decode"], capfd)
     assert "2 of the images" in line
     assert bad[0] in line
-    assert "--decode checks the images of one data set" in fails(["datasets", "--decode"], capfd)
+    assert "decode has no effect without check" in fails(["datasets", "--decode"], capfd)
     common = ["--dataset", data, "--output", str(tmp_path / "run"), "--model-kwargs.img-size", "8", *SHORT]
     common += ["--train.batch-size", "4", "--train.num-workers", "1"]
     line = fails(["train", *common], capfd)

@@ -50,6 +50,7 @@ def test_network_of_one_bin_sees_whole_recordings_and_slices(one_bin: Path, tmp_
     for picture in ("event_frames.png", "event_scatter.png", "events.gif", "accuracy_vs_time.png"):
         assert (tmp_path / "six" / picture).stat().st_size > 1000
     assert main(["measure", *common, "--slices", "6", "--output", str(tmp_path / "m")]) == 0
+    assert content(tmp_path / "m" / "measurement.json")["slices"] == 6
     operations = content(tmp_path / "m" / "measurement.json")["operations"]
     assert operations["patch_embed.proj"]["by_events"]
     assert operations["patch_embed.proj"]["snn"]["num_macs"] < 6 * operations["patch_embed.proj"]["ann"]["num_macs"]
@@ -107,13 +108,43 @@ def test_recordings_from_images_are_trained_on(tmp_path: Path, capfd: pytest.Cap
                  "--output", str(tmp_path / "sim")]) == 0  # fmt: skip
 
 
+def test_recordings_made_otherwise_are_not_mixed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    images = write_folder(tmp_path / "images", image_files(classes=2, train=2, test=1))
+    arguments = ["datasets", "events-from", str(images), "--output", str(tmp_path / "made"), "--sensor"]
+    assert main([*arguments, "16,16"]) == 0
+    assert "holds recordings made otherwise" in fails([*arguments, "20,20"], capfd)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    assert "holds other files" in fails(
+        ["datasets", "events-from", str(images), "--output", str(tmp_path / "full")], capfd
+    )
+    inside = str(images / "train")
+    assert "must lie outside" in fails(["datasets", "events-from", str(images), "--output", inside], capfd)
+
+
+def test_sweep_takes_the_sensor_and_the_bins_of_a_checkpoint(tmp_path: Path) -> None:
+    images = write_folder(tmp_path / "images", image_files(classes=2, train=4, test=2))
+    made = ["--sensor", "20,32", "--file-format", "bin", "--output", str(tmp_path / "made")]
+    assert main(["datasets", "events-from", str(images), *made]) == 0
+    data = ["--dataset", f"events:{tmp_path / 'made'}", "--img-size", "16", "--events.sensor", "20,32"]
+    batch = ["--train.batch-size", "4"]
+    trained = ["train", *data, "--events.num-bins", "1", *NANO, *SHORT, *batch, "--output", str(tmp_path / "run")]
+    assert main(trained) == 0
+    checkpoint = str(tmp_path / "run" / "last.safetensors")
+    common = ["--checkpoint", checkpoint, "--masking-ratios", "0", "--mask-seeds", "0", "--time-steps", "2"]
+    assert main(["sweep", "--method", "evaluate", *common, "--output", str(tmp_path / "e")]) == 0
+    tuned = ["sweep", "--method", "fine-tune", *common, "--img-size", "16", *NANO, *SHORT, *batch]
+    assert main([*tuned, "--output", str(tmp_path / "f")]) == 0
+
+
 @pytest.mark.parametrize("file_format", ["aedat3", "npz", "bin"])
 def test_recordings_of_every_format_are_found_again(file_format: str, tmp_path: Path) -> None:
     images = write_folder(tmp_path / "images", image_files(classes=2, train=2, test=1))
     made = ["--sensor", "16,16", "--file-format", file_format, "--output", str(tmp_path / "made")]
     assert main(["datasets", "events-from", str(images), *made]) == 0
     name = f"events:{tmp_path / 'made'}"
-    assert main(["datasets", "check", name, "--sensor", "16,16", "--decode"]) == 0
+    stated = [] if file_format == "npz" else ["--sensor", "16,16"]
+    assert main(["datasets", "check", name, *stated, "--decode"]) == 0
 
 
 def test_damaged_image_ends_or_is_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -171,6 +202,9 @@ REFUSED = [
     (["train", "--dataset", "digits-dvs", "--augment.horizontal-flip"], "augment (use event_augment) has no effect"),
     (["train", "--dataset", "digits", "--events.num-bins", "1"], "events has no effect: digits holds images"),
     (["train", "--dataset", "digits", "--event-augment.shift", "1"], "event_augment has no effect"),
+    (["train", "--dataset", "digits-dvs", "--events.sensor", "20,20"], "sensor's size has no effect on digits-dvs"),
+    (["datasets", "show", "digits-dvs", "--sensor", "20,20"], "sensor's size has no effect on digits-dvs"),
+    (["datasets", "events-from", "nowhere", "--data-path", "x"], "data_path has no effect without check or show"),
     (["train", "--dataset", "digits-dvs", "--events.num-bins", "0"], "frames need at least 1 time bin"),
     (["train", "--dataset", "digits-dvs", "--model-kwargs.align-chans", "3"], "model_kwargs may not hold align_chans"),
 ]  # fmt: skip
@@ -193,6 +227,11 @@ def test_simulation_that_does_not_fit_the_network_is_refused(
     options: list[str], message: str, one_bin: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert message in fails(["simulate", str(one_bin), *options, "--output", str(tmp_path / "o")], capfd)
+
+
+def test_weights_for_pictures_are_not_imported_for_events(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["import", "weights.pth", "--dataset", "digits-dvs", "--output", str(tmp_path / "x.safetensors")]
+    assert "mst train --dataset digits-dvs --align-chans 3 --init-from weights.pth" in fails(arguments, capfd)
 
 
 def test_recording_without_a_sensor_takes_the_one_given(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,7 @@ def test_step_t_sees_slice_t_times_k_over_t() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.site(x).flatten(1)
 
-    images = torch.tensor([1.0, 0.0, 1.0]).view(1, 3, 1, 1)  # three slices over seven steps: 3, 2 and 2 steps
+    images = torch.tensor([1.0, 0.0, 1.0]).view(1, 3, 1, 1, 1)  # three slices over seven steps: 3, 2 and 2 steps
     result = mst.simulate(mst.convert(Sum()), images, 7, in_slices=True, keep_step_logits=True)
     assert result.step_logits is not None
     assert result.step_logits[:, 0, 0].tolist() == [1, 1, 1, 0, 0, 1, 1]
@@ -81,7 +81,7 @@ def test_state_is_carried_from_slice_to_slice() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.site(x).flatten(1)
 
-    images = torch.tensor([0.3, 0.3, 0.0]).view(1, 3, 1, 1)
+    images = torch.tensor([0.3, 0.3, 0.0]).view(1, 3, 1, 1, 1)
     result = mst.simulate(mst.convert(One()), images, 3, in_slices=True, keep_step_logits=True)
     assert result.step_logits is not None
     assert result.step_logits[:, 0, 0].tolist() == [0, 1, 0]
@@ -97,9 +97,11 @@ def test_batches_and_shares_change_nothing() -> None:
     assert_same(whole, simulate_dataset(snn, data, 6, 2, in_slices=True))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("images", [torch.zeros(2, 9, 2, 8, 8), torch.zeros(2, 8)])
+@pytest.mark.parametrize("images", [torch.zeros(2, 9, 2, 8, 8), torch.zeros(2, 8), torch.zeros(2, 2, 8, 8)])
 def test_more_slices_than_steps_or_no_time_axis_is_refused(images: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match=r"images in slices are \[B, K, ...\] with K from 1 to the 8 time steps"):
+    with pytest.raises(
+        ValueError, match=r"images in slices are \[B, K, C, height, width\] with K from 1 to the 8 time steps"
+    ):
         mst.simulate(mst.convert(model()), images, 8, in_slices=True)
 
 
@@ -158,6 +160,32 @@ def test_function_before_the_first_neuron_is_refused_with_slices_only() -> None:
     for record in (True, False):
         with pytest.raises(mst.ConversionError, match="sigmoid"):
             mst.simulate(snn, slices(2, 4), 4, in_slices=True, record_operations=record)
+
+
+def test_max_pool_function_before_the_first_neuron_is_refused_with_slices() -> None:
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 3, 3)
+            self.site = QCFS(num_levels=4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.site(self.conv(F.max_pool2d(x, 2))).mean(dim=(2, 3))
+
+    snn = mst.convert(Pooled().double().eval())
+    mst.simulate(snn, slices(2, 1)[:, 0], 4)
+    with pytest.raises(mst.ConversionError, match=r"max-pool that is a function, .*make it an nn.MaxPool2d"):
+        mst.simulate(snn, slices(2, 4), 4, in_slices=True)
+
+
+def test_convolution_that_pads_by_itself_is_billed_as_dense() -> None:
+    from timm.layers import Conv2dSame
+
+    network = Small().double().eval()
+    network.conv = Conv2dSame(2, 3, 3, stride=2).double()
+    result = mst.simulate(mst.convert(network), slices(2, 4), 4, in_slices=True)
+    count = next(c for c in result.operations if c.operation.name == "conv")
+    assert count.macs_per_step is None
 
 
 def test_slices_carry_the_mean_to_the_first_site() -> None:

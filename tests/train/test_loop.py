@@ -115,6 +115,22 @@ def test_train_resume_needs_a_run_with_the_same_settings(tmp_path: Path) -> None
         run(tmp_path, QUICK, fresh(masking_ratio=0.5), resume=True)
 
 
+def test_train_resumes_a_run_from_before_an_option_existed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = _Trainer._settings
+
+    def without_alignment(self: Any) -> dict[str, Any]:
+        settings = genuine(self)
+        del settings["model"]["config"]["align_chans"]
+        return settings
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Trainer, "_settings", without_alignment)
+        run(tmp_path)
+    run(tmp_path, resume=True)
+    with pytest.raises(ValueError, match=r"model.config.align_chans: None -> 3"):
+        run(tmp_path, QUICK, fresh(align_chans=3), resume=True)
+
+
 def test_train_truncated_state_falls_back_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole = run(tmp_path)
     last = (tmp_path / "last.safetensors").read_bytes()

@@ -91,7 +91,7 @@ def datasets(
 
 
 _NEEDS = {
-    "decode": ("check",), "index": ("show",), "sensor": ("check", "show", "events_from"),
+    "decode": ("check",), "data_path": ("", "check", "show", "download"), "index": ("show",), "sensor": ("check", "show", "events_from"),
     "file_format": ("events_from",), "on_bad_image": ("events_from",), "output": ("show", "events_from"),
 }  # fmt: skip
 """Option -> the actions that it belongs to."""
@@ -106,7 +106,7 @@ def _see_effect(settings: Mapping[str, Any], chosen: str) -> None:
     defaults = inspect.signature(datasets).parameters
     for name, actions in _NEEDS.items():
         if settings[name] != defaults[name].default and chosen not in actions:
-            raise ValueError(f"{name} has no effect without {' or '.join(actions)}")
+            raise ValueError(f"{name} has no effect without {' or '.join(action for action in actions if action)}")
 
 
 def _list(data_path: Path | None) -> None:

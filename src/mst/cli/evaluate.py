@@ -47,7 +47,7 @@ def evaluate(
         seed: of the masks.
         device: auto, cpu, cuda, cuda:1, mps, ...
         num_workers: processes that prepare images.
-        on_bad_image: at an image file that cannot be decoded: fail, or skip it and say so.
+        on_bad_image: at an image file or a recording that cannot be read: fail, or skip it and say so.
     """
     settings = dict(locals())
     prepare_output(output)

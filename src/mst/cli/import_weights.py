@@ -82,6 +82,11 @@ def import_weights(
         raise ValueError(f"a checkpoint is a .safetensors file, got {output.name!r}")
     if output.exists():
         raise FileExistsError(f"{output} exists already; choose another name")
+    if dataset is not None and dataset_info(dataset).sensor is not None:
+        raise ValueError(
+            f"{dataset} holds recordings of an event camera, and weights that are imported take images; begin a "
+            f"training with them: mst train --dataset {dataset} --align-chans 3 --init-from {source}"
+        )
     prepare_output(output.parent)
     if from_timm is not None or (weights is not None and is_swin(strip_prefixes(read_state_dict(weights)))):
         if dataset is None:

@@ -71,7 +71,7 @@ def measure(
         seed: of the masks.
         device: auto, cpu, cuda, cuda:1, mps, ...
         num_workers: processes that prepare images.
-        on_bad_image: at an image file that cannot be decoded: fail, or skip it and say so.
+        on_bad_image: at an image file or a recording that cannot be read: fail, or skip it and say so.
     """
     settings = dict(locals())
     prepare_output(output)
@@ -101,14 +101,16 @@ def measure(
     content = measurement_record(estimate, simulated.result)
     assert simulated.result.accuracy is not None
     content |= opened.facts() | {
+        "slices": slices,
         "ann_accuracy": simulated.ann_accuracy,
         "snn_accuracy": float(simulated.result.accuracy[-1]),
     }
+    shown = "" if slices is None else f", {slices} slices over time"
     summary = {key: content[key] for key in ("energy_pj", "num_macs", "num_acs", "energy_ratio", "firing_rate")}
     record = run_record("measure", settings, summary, seed=seed, **opened.facts())
     print_files(
         write_json(output / "measurement.json", content),
-        energy_bars({label: estimate}, output / "energy.png", f"{opened.data.info.name}, T = {time_steps}"),
+        energy_bars({label: estimate}, output / "energy.png", f"{opened.data.info.name}, T = {time_steps}{shown}"),
         firing_rates(simulated.result.firing_rates, simulated.result.firing_rate, output / "firing_rates.png"),
         write_run_record(output, record),
     )

@@ -70,14 +70,15 @@ def quickstart(output: Path | None = None, events: bool = False, time_steps: int
         opened = open_run(trained / "last.safetensors", None, None, 120, None, None, "cpu")
         simulated = run_both(opened, time_steps, "rate", None, seed, run.slices)
         prepare_output(folder)
+        facts = opened.facts() | {"slices": run.slices}
         if run.slices is None:
             written += draw_first_recording(opened.data, output)
         result = results[label] = simulated.result
         ann_accuracies[label] = simulated.ann_accuracy
         estimates[label] = estimate_energy(result)
         written += [
-            write_json(folder / "simulation.json", simulation_record(result, simulated.ann_accuracy, **opened.facts())),
-            write_json(folder / "measurement.json", measurement_record(estimates[label], result) | opened.facts()),
+            write_json(folder / "simulation.json", simulation_record(result, simulated.ann_accuracy, **facts)),
+            write_json(folder / "measurement.json", measurement_record(estimates[label], result) | facts),
             firing_rates(
                 result.firing_rates,
                 result.firing_rate,

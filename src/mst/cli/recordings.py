@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -49,6 +51,7 @@ def show_recording(what: str, data_path: Path | None, index: int, sensor: tuple[
         f"brighter; columns {events['x'].min()} to {events['x'].max()}, "
         f"rows {events['y'].min()} to {events['y'].max()}",
         highlight=False,
+        soft_wrap=True,
     )
     print_files(*draw_recording(events, pixels, title, output))
 
@@ -66,6 +69,8 @@ def _one_recording(
     what: str, data_path: Path | None, index: int, sensor: tuple[int, int] | None
 ) -> tuple[Events, Sensor, str]:
     if Path(what).is_file():
+        if data_path is not None or index:
+            raise ValueError(f"data_path and index have no effect on {what}, which is a file with one recording")
         events, pixels = read_sound_events(Path(what), sensor)
         return events, pixels, Path(what).name
     splits = load_dataset(what, data_path, events=EventRepresentation(sensor=sensor) if sensor else None)
@@ -105,11 +110,18 @@ def make_events(folder: Path, output: Path, sensor: tuple[int, int], file_format
         FileNotFoundError, ValueError: as `open_image_files`; an image that cannot be decoded; an unknown format.
         OSError: a file cannot be written.
     """
-    if output.resolve() == folder.resolve():
-        raise ValueError("--output must be another folder than that of the images")
+    if output.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"--output must lie outside the folder of the images, {folder}")
+    made_before = output / "camera.json"
+    if not made_before.is_file() and output.is_dir() and any(output.iterdir()):
+        raise FileExistsError(f"{output} holds other files; choose a new folder for the recordings")
     opened = open_image_files(folder, in_chans=1)
     config = CameraConfig(*sensor)
     prepare_output(output)
+    record = {"simulated": True, "images": str(folder), "format": file_format, "camera": asdict(config)}
+    if made_before.is_file() and read_json(made_before) != json.loads(json.dumps(record)):
+        raise FileExistsError(f"{output} holds recordings made otherwise ({made_before.name}); choose a new folder")
+    write_json(made_before, record)
     cameras: dict[tuple[int, ...], SimulatedCamera] = {}
     skipped = number = total = 0
     with progress_bar("simulating", len(opened.train) + len(opened.test), "images") as advance:
@@ -133,15 +145,23 @@ def make_events(folder: Path, output: Path, sensor: tuple[int, int], file_format
                 name = f"{index:06d}-{Path(split.name(index)).stem}{EVENT_FORMATS[file_format].suffixes[0]}"
                 write_events(place / name, events, config.sensor, file_format)
                 number, total = number + 1, total + len(events)
-    record = {"simulated": True, "images": str(folder), "format": file_format, "camera": asdict(config)}
-    write_json(output / "camera.json", record)
+    states_sensor = file_format in ("dat", "npz")
+    option = "" if states_sensor else f" --events.sensor {config.height},{config.width}"
     console.print(
         f"{number:,} recordings with {total / max(1, number):,.0f} events each on {config.sensor}"
         + (f"; {skipped} images could not be read" if skipped else "")
-        + f". Train on them with --dataset events:{output}",
+        + f". Train on them with --dataset events:{output}{option}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def read_json(path: Path) -> Any:
+    """What a file of ours holds; None if it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
 
 
 def _fitting(picture: Image.Image, config: CameraConfig) -> np.ndarray:

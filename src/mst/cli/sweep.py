@@ -111,11 +111,13 @@ def sweep(
         train_images: use so many training images only, evenly taken.
         img_size: as for mst train.
         augment: random changes of the training images.
-        events, event_augment, align_chans: as for mst train.
+        events: as for mst train.
+        event_augment: as for mst train.
+        align_chans: as for mst train.
         train: how to train each; its spike_penalty is given by spike_penalties.
         batch_size: images simulated at once.
         max_images: simulate the first so many test images only.
-        on_bad_image: at an image file that cannot be decoded: fail, or skip it and say so.
+        on_bad_image: at an image file or a recording that cannot be read: fail, or skip it and say so.
     """
     settings = dict(locals())
     check_counts(batch_size=batch_size, max_images=max_images)
@@ -135,7 +137,7 @@ def sweep(
         preprocessing = read_checkpoint_info(checkpoint).preprocessing
         img_size = None if preprocessing is None else preprocessing.img_size
     elif checkpoint is not None and checkpoint.suffix == ".safetensors" and dataset is None:
-        own_dataset = _dataset_of(checkpoint)
+        own_dataset, events = _dataset_of(checkpoint), _events_of(checkpoint, events)
     else:
         own_dataset = None
     dataset = dataset or own_dataset or DEFAULT_DATASET
@@ -258,6 +260,14 @@ def _dataset_of(checkpoint: Path) -> str | None:
         return read_checkpoint_info(checkpoint).dataset
     except ValueError:
         return None
+
+
+def _events_of(checkpoint: Path, given: EventRepresentation) -> EventRepresentation:
+    """How recordings become frames: as given, or as the checkpoint that is to be fine-tuned has it."""
+    preprocessing = read_checkpoint_info(checkpoint).preprocessing
+    if given != EventRepresentation() or preprocessing is None or preprocessing.events is None:
+        return given
+    return preprocessing.events
 
 
 def _cells(

@@ -66,8 +66,9 @@ def train(
     on_bad_image: BadImages = "fail",
     resume: bool = False,
 ) -> None:
-    """Train an ANN with quantised activations and, if asked, random spike masking: an MST, or any network of timm or
-    torchvision with activations like ReLU.
+    """Train an ANN with quantised activations and, if asked, random spike masking.
+
+    It is an MST, or any network of timm or torchvision with activations like ReLU.
 
     Writes last.safetensors and best.safetensors (best on the test split), the training state for --resume,
     TensorBoard logs and run_record.json. SIGTERM and Ctrl-C write the training state before they end the command.
@@ -104,7 +105,7 @@ def train(
         align_chans: channels to which a 1x1 convolution in front brings those of the frames, 3 in the paper; 0: none,
             the network takes the frames as they are.
         train: how to train.
-        on_bad_image: at an image file that cannot be decoded: fail, or skip it and say so.
+        on_bad_image: at an image file or a recording that cannot be read: fail, or skip it and say so.
         resume: continue the run in the output folder exactly where it was; its options need not be repeated.
     """
     settings = dict(locals())

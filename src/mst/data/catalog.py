@@ -56,6 +56,10 @@ def entry_of(name: str, sensor: tuple[int, int] | None = None) -> DatasetEntry:
         if name.startswith(prefix):
             root = Path(name if prefix == HUGGING_FACE else name[len(prefix) :]).expanduser()
             return DatasetEntry(replace(info, name=name), partial(opener, root), partial(find_own, root))
+    if sensor is not None and name in DATASETS:
+        raise ValueError(
+            f"the sensor's size has no effect on {name}, which has its own; it is for recordings of yours (events:PATH)"
+        )
     if name not in DATASETS:
         known = sorted(DATASETS)
         raise ValueError(

@@ -103,6 +103,7 @@ def load_dataset(
             expects.
         FileNotFoundError: the files are not there.
     """
+    events = None if events == EventRepresentation() else events  # the default asks for nothing
     how = events or (None if preprocessing is None else preprocessing.events)
     entry = entry_of(name, None if how is None else how.sensor)
     opened = entry.open(entry.info, data_path, cache_images)
@@ -113,7 +114,7 @@ def load_dataset(
         })  # fmt: skip
         return _load_events(opened, preprocessing, img_size, events, event_augment, on_bad_image)
     _no_effect(name, "images", {
-        "events": events not in (None, EventRepresentation()),
+        "events": events is not None,
         "event_augment": event_augment not in (None, EventAugmentConfig()),
     })  # fmt: skip
     info, train, test = opened.info, opened.train, opened.test
@@ -160,7 +161,7 @@ def _load_events(
         preprocessing = replace(raw, std=std)
     elif preprocessing.events is None:
         raise ValueError(f"{info.name} holds recordings of an event camera, the network takes images")
-    elif events is not None and events != EventRepresentation():
+    elif events is not None:
         if replace(events, drop_bad_events=False) != replace(preprocessing.events, drop_bad_events=False):
             raise ValueError("how recordings become frames is part of the network's preprocessing, which is given")
         preprocessing = replace(preprocessing, events=events)

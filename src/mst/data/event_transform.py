@@ -50,8 +50,8 @@ class EventTransform:
                 f"a network that sees {self.how.num_bins} time bins as channels ({self.how.kind}) cannot see slices "
                 "over time; train one with --events.num-bins 1"
             )
-        if num_slices is not None and num_slices < 1:
-            raise ValueError(f"slices must be at least 1, got {num_slices}")
+        if num_slices is not None and (not isinstance(num_slices, int) or num_slices < 1):
+            raise ValueError(f"slices must be a whole number from 1 on, got {num_slices}")
         self.output_shape: tuple[int, ...] = (preprocessing.in_chans, *self.size)
         if num_slices is not None:
             self.output_shape = (num_slices, *self.output_shape)

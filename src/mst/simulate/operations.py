@@ -138,7 +138,9 @@ def _describe(call: Call, image: Tensor | None) -> Operation | None:
     pooled = call.flows[0].pooled if call.flows[0] is not None else 1
     if isinstance(module, nn.Linear):
         return Operation(name, "linear", spikes[0], numel * module.in_features, pooled=pooled, module=name)
-    reads_input = image is not None and bool(call.inputs) and call.inputs[0].data_ptr() == image.data_ptr()
+    # A class of its own may pad inside; what it reaches is not known, so it is billed as dense.
+    plain = type(module) in _CONVOLUTIONS
+    reads_input = plain and image is not None and call.inputs[0].data_ptr() == image.data_ptr()
     if isinstance(module, _CONVOLUTIONS):
         macs = numel * module.weight[0].numel()
         return Operation(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mst.convert import ConversionError, SpikingNetwork, watch
+from mst.convert import ConversionError, Obstacle, SpikingNetwork, watch
 from mst.neurons import RunState, running
 from mst.train import check_labels, count_hits
 
@@ -130,8 +130,9 @@ def simulate(
         first_image: index of the first image in a larger whole of which this is a part (see `simulate_dataset`).
         progress: called with the number of image-steps done since its last call.
         allow_empty: return a result of no images instead of raising, where there are none.
-        in_slices: images have a time axis, [B, K, ...] with K <= T, and step t sees slice t·K // T: with K = T each
-            step its own. The neurons' state carries over from slice to slice. The ANN to compare with sees the mean.
+        in_slices: images have a time axis, [B, K, C, height, width] with K <= T, and step t sees slice t·K // T: with
+            K = T each step its own. The neurons' state carries over from slice to slice. The ANN to compare with sees
+            the mean.
 
     Returns:
         Accuracy at every step, spikes per site, operations.
@@ -228,9 +229,9 @@ class _Simulation:
         batch = images.shape[0]
         if batch == 0:
             return
-        if self.in_slices and (images.dim() < 3 or not 1 <= images.shape[1] <= self.num_steps):
+        if self.in_slices and (images.dim() not in (3, 5) or not 1 <= images.shape[1] <= self.num_steps):
             raise ValueError(
-                f"images in slices are [B, K, ...] with K from 1 to the {self.num_steps} time steps, got "
+                f"images in slices are [B, K, C, height, width] with K from 1 to the {self.num_steps} time steps, got "
                 f"{tuple(images.shape)}"
             )
         if self.num_images == 0:
@@ -246,14 +247,27 @@ class _Simulation:
 
     def _look_at(self, image: Tensor) -> None:
         """Before the first image: is there anything that spikes cannot carry, and what is there to count?"""
+        if self.in_slices:
+            seen = watch(self.snn.network, image, is_static=False)
+            obstacles = [
+                *seen.obstacles,
+                *(Obstacle(where, "a max-pool that is a function, of slices over time", "make it an nn.MaxPool2d")
+                  for where in seen.max_pools),
+            ]  # fmt: skip
+            if obstacles and self.snn.examined:  # it converts: what stands in the way is before the first neuron
+                obstacles = [
+                    replace(each, what=f"{each.what} (with slices; a still image may pass)") for each in obstacles
+                ]
+            if obstacles:
+                raise ConversionError(tuple(obstacles))
         if self.record_operations:
             trace = trace_operations(self.snn.network, image, is_static=not self.in_slices)
             self.uncounted = trace.uncounted
             self.recorder = OperationRecorder(
                 self.snn.network, trace.operations, self.num_steps, count_input=self.in_slices
             )
-        elif not self.snn.examined or self.in_slices:
-            obstacles = watch(self.snn.network, image, is_static=not self.in_slices).obstacles
+        elif not self.snn.examined and not self.in_slices:
+            obstacles = watch(self.snn.network, image).obstacles
             if obstacles:
                 raise ConversionError(tuple(obstacles))
 

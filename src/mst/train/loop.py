@@ -234,7 +234,12 @@ class _Trainer:
     def _restore(self) -> None:
         state, damaged = load_training_state(self.output)
         then, now = _flatten(state["config"]), _flatten(self._settings())
-        changed = [f"{k}: {then.get(k)} -> {now.get(k)}" for k in {**then, **now} if then.get(k) != now.get(k)]
+        later = {key for key in now.keys() - then.keys() if not now[key]}  # options that came later, and are off
+        changed = [
+            f"{key}: {then.get(key)} -> {now.get(key)}"
+            for key in {**then, **now}
+            if then.get(key) != now.get(key) and key not in later
+        ]
         if changed:
             raise ValueError(
                 f"{self.output} was trained with other settings, so it cannot go on; repeat the options it was started "

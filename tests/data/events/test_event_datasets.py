@@ -364,7 +364,8 @@ def test_preprocessing_of_events_round_trips_through_plain_values() -> None:
     import dataclasses
     import json
 
-    before = digits(events=EventRepresentation(num_bins=2, sensor=(16, 16)), img_size=(8, 12)).preprocessing
+    how = EventRepresentation(num_bins=2, sensor=(16, 16))
+    before = Preprocessing((8, 12), 4, (0.0,) * 4, (1.0,) * 4, "nearest", events=how)
     assert Preprocessing(**json.loads(json.dumps(dataclasses.asdict(before)))) == before
 
 

@@ -48,6 +48,9 @@ class EventAugmentConfig:
     noise_events: int = 0
 
     def __post_init__(self) -> None:
+        for name, kinds in (("shift", int), ("noise_events", int), ("horizontal_flip", bool), ("event_drop", bool)):
+            if not isinstance(getattr(self, name), kinds):
+                raise ValueError(f"{name} must be of type {kinds.__name__}, got {getattr(self, name)!r}")
         if not 0.0 < self.time_window <= 1.0:
             raise ValueError(f"time_window must be in (0, 1], got {self.time_window}")
         for name in ("polarity_flip", "time_reversal"):

@@ -340,6 +340,9 @@ def _stated_sensor(opened: OpenedRecordings, root: Path) -> Sensor:
         except (UnreadableEventsError, OSError):
             continue  # named when its turn comes
         if stated is None:
-            raise ValueError(f"{file.path} does not state the sensor's size; give it with --events.sensor HEIGHT,WIDTH")
+            raise ValueError(
+                f"{file.path} does not state the sensor's size; give it with --events.sensor HEIGHT,WIDTH "
+                "(mst datasets: --sensor)"
+            )
         return stated
     raise UnreadableEventsError(root, f"not one of its {len(files):,} recordings can be read")
