@@ -91,8 +91,9 @@ def datasets(
 
 
 _NEEDS = {
-    "decode": ("check",), "data_path": ("", "check", "show", "download"), "index": ("show",), "sensor": ("check", "show", "events_from"),
-    "file_format": ("events_from",), "on_bad_image": ("events_from",), "output": ("show", "events_from"),
+    "decode": ("check",), "data_path": ("", "check", "show", "download"), "index": ("show",),
+    "sensor": ("check", "show", "events_from"), "file_format": ("events_from",), "on_bad_image": ("events_from",),
+    "output": ("show", "events_from"),
 }  # fmt: skip
 """Option -> the actions that it belongs to."""
 
