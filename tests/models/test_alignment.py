@@ -68,3 +68,10 @@ def test_alignment_out_of_range_is_refused() -> None:
         build("mst_nano_patch2_window2_8", align_chans=-1)
     with pytest.raises(ValueError, match="align_chans must be a whole number from 0 on"):
         build("resnet18_small", align_chans=-1)
+
+
+def test_alignment_is_one_linear_map_of_the_channels_at_each_pixel() -> None:
+    aligned = ChannelAlignment(torch.nn.Identity(), in_chans=5, align_chans=3).double()
+    x = torch.rand(2, 5, 4, 6, dtype=torch.float64)
+    expected = torch.einsum("oc,bchw->bohw", aligned.align.weight[:, :, 0, 0], x) + aligned.align.bias[:, None, None]
+    assert torch.allclose(aligned(x), expected, rtol=1e-12)

@@ -114,3 +114,10 @@ def test_every_option_of_the_representation_changes_the_image() -> None:
         after = represent(events, sensor, EventRepresentation(**options), (10, 10))
         assert after.shape != before.shape or not np.array_equal(after, before)
     assert len(SMALL) == before.sum()
+
+
+def test_bins_are_equal_to_the_microsecond() -> None:
+    events = make_events(range(100, 112), [0] * 12, [0] * 12, [1] * 12)
+    for bins in (1, 2, 3, 4, 6, 12):
+        counts = per_step_frames(events, Sensor(1, 1), ONE, (1, 1), bins)[:, 1, 0, 0]
+        assert counts.tolist() == [12 // bins] * bins
