@@ -113,6 +113,8 @@ def test_recordings_made_otherwise_are_not_mixed(tmp_path: Path, capfd: pytest.C
     arguments = ["datasets", "events-from", str(images), "--output", str(tmp_path / "made"), "--sensor"]
     assert main([*arguments, "16,16"]) == 0
     assert "holds recordings made otherwise" in fails([*arguments, "20,20"], capfd)
+    next((images / "train").rglob("*.JPEG")).unlink()
+    assert "holds recordings made otherwise" in fails([*arguments, "16,16"], capfd)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
     assert "holds other files" in fails(

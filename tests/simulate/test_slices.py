@@ -178,6 +178,17 @@ def test_max_pool_function_before_the_first_neuron_is_refused_with_slices() -> N
         mst.simulate(snn, slices(2, 4), 4, in_slices=True)
 
 
+def test_max_pool_function_of_spikes_passes_as_with_still_images() -> None:
+    class Pooled(Small):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = F.max_pool2d(self.site(self.conv(x)), 2).flatten(1)
+            return y
+
+    snn = mst.convert(Pooled().double().eval(), example=slices(1, 1)[:, 0])
+    assert len(snn.remarks) == 1
+    assert mst.simulate(snn, slices(2, 4), 4, in_slices=True).logits.shape == (2, 12)
+
+
 def test_convolution_that_pads_by_itself_is_billed_as_dense() -> None:
     from timm.layers import Conv2dSame
 

@@ -118,8 +118,11 @@ def make_events(folder: Path, output: Path, sensor: tuple[int, int], file_format
     opened = open_image_files(folder, in_chans=1)
     config = CameraConfig(*sensor)
     prepare_output(output)
-    record = {"simulated": True, "images": str(folder), "format": file_format, "camera": asdict(config)}
-    if made_before.is_file() and read_json(made_before) != json.loads(json.dumps(record)):
+    record = {
+        "simulated": True, "images": str(folder), "num_train": len(opened.train), "num_test": len(opened.test),
+        "format": file_format, "camera": asdict(config),
+    }  # fmt: skip
+    if made_before.is_file() and _read_json(made_before) != json.loads(json.dumps(record)):
         raise FileExistsError(f"{output} holds recordings made otherwise ({made_before.name}); choose a new folder")
     write_json(made_before, record)
     cameras: dict[tuple[int, ...], SimulatedCamera] = {}
@@ -156,7 +159,7 @@ def make_events(folder: Path, output: Path, sensor: tuple[int, int], file_format
     )
 
 
-def read_json(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
     """What a file of ours holds; None if it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))

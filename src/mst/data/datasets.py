@@ -124,7 +124,7 @@ def load_dataset(
         mean, std = info.mean, info.std
         if mean is None or std is None:
             assert isinstance(train, StoredImages)
-            mean, std = _statistics(split_in_unit(train))
+            mean, std = _statistics(_unit_pixels(train))
         size = info.native_size if img_size is None else img_size
         assert size is not None
         ratio = info.crop_ratio if crop_ratio is None else crop_ratio
@@ -182,7 +182,7 @@ def _no_effect(name: str, holds: str, given: dict[str, bool]) -> None:
             raise ValueError(f"{option} has no effect: {name} holds {holds}")
 
 
-def split_in_unit(split: StoredImages) -> Tensor:
+def _unit_pixels(split: StoredImages) -> Tensor:
     """Pixel values from 0 to 1, float64 [C, ...]."""
     scale = 255.0 if split.images.dtype == torch.uint8 else 1.0
     return split.images.double().div_(scale).transpose(0, 1).flatten(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -248,11 +249,12 @@ class _Simulation:
     def _look_at(self, image: Tensor) -> None:
         """Before the first image: is there anything that spikes cannot carry, and what is there to count?"""
         if self.in_slices:
-            seen = watch(self.snn.network, image, is_static=False)
+            seen, still = (watch(self.snn.network, image, is_static=is_static) for is_static in (False, True))
+            of_slices = Counter(seen.max_pools) - Counter(still.max_pools)  # of spikes they pass, as with still images
             obstacles = [
                 *seen.obstacles,
                 *(Obstacle(where, "a max-pool that is a function, of slices over time", "make it an nn.MaxPool2d")
-                  for where in seen.max_pools),
+                  for where in of_slices),
             ]  # fmt: skip
             if obstacles and self.snn.examined:  # it converts: what stands in the way is before the first neuron
                 obstacles = [
