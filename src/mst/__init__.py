@@ -31,8 +31,8 @@ from .models import (
     read_checkpoint_info,
     save_checkpoint,
 )
-from .neurons import QCFS, IFNeuron
-from .simulate import SimulationResult, simulate, simulate_dataset
+from .neurons import QCFS, FiringSchedule, IFNeuron, SignedIFNeuron
+from .simulate import EarlyExit, SimulationResult, calibrate_early_exit, simulate, simulate_dataset
 from .train import TrainConfig, evaluate, evaluate_dataset, train
 
 __version__ = "0.1.0"
@@ -45,21 +45,25 @@ __all__ = [
     "ChannelAlignment",
     "CheckpointInfo",
     "ConversionError",
+    "EarlyExit",
     "EnergyConstants",
     "EnergyEstimate",
     "EventAugmentConfig",
     "EventRepresentation",
+    "FiringSchedule",
     "IFNeuron",
     "MSTConfig",
     "MaskedSpikingTransformer",
     "Preprocessing",
     "Quantization",
+    "SignedIFNeuron",
     "SimulationResult",
     "SiteConversion",
     "SpikingNetwork",
     "TokenBatchNorm",
     "TrainConfig",
     "__version__",
+    "calibrate_early_exit",
     "convert",
     "create_model",
     "estimate_energy",

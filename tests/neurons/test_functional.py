@@ -208,7 +208,7 @@ def test_count_spikes_counts_what_is_not_zero(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("ratio", [0.0, 0.1, 0.5, 0.75])
 def test_keep_mask_drops_the_given_fraction(ratio: float) -> None:
-    keep = keep_mask(200, 500, ratio, seed=3, site="a", step=5)
+    keep = keep_mask(torch.arange(200), 500, ratio, seed=3, site="a", step=5)
     deviation = (keep.double().mean() - (1 - ratio)).abs().item()
     assert deviation <= 4 * math.sqrt(ratio * (1 - ratio) / keep.numel())
     for axis in (0, 1):  # no image and no neuron is favoured
@@ -217,17 +217,17 @@ def test_keep_mask_drops_the_given_fraction(ratio: float) -> None:
         assert spread == pytest.approx(expected, rel=0.2, abs=1e-12)
 
 
-@pytest.mark.parametrize("change", [{"seed": 4}, {"site": "b"}, {"step": 6}, {"first_image": 400}])
+@pytest.mark.parametrize("change", [{"seed": 4}, {"site": "b"}, {"step": 6}, {"images": torch.arange(400, 600)}])
 def test_keep_mask_draws_are_independent_across_seed_site_step_and_image(change: dict[str, object]) -> None:
-    base: dict[str, object] = {"seed": 3, "site": "a", "step": 5, "first_image": 0}
-    a = keep_mask(200, 500, 0.5, **base)  # type: ignore[arg-type]
-    b = keep_mask(200, 500, 0.5, **{**base, **change})  # type: ignore[arg-type]
+    base: dict[str, object] = {"seed": 3, "site": "a", "step": 5, "images": torch.arange(200)}
+    a = keep_mask(num_elements=500, masking_ratio=0.5, **base)  # type: ignore[arg-type]
+    b = keep_mask(num_elements=500, masking_ratio=0.5, **{**base, **change})  # type: ignore[arg-type]
     agreement = (a == b).double().mean().item()
     assert agreement == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(a.numel()))
 
 
 def test_keep_mask_neighbouring_elements_and_steps_are_uncorrelated() -> None:
-    keeps = torch.stack([keep_mask(50, 200, 0.5, seed=0, site="s", step=t).flatten() for t in range(64)]).double()
+    keeps = torch.stack([keep_mask(torch.arange(50), 200, 0.5, seed=0, site="s", step=t).flatten() for t in range(64)]).double()
     centred = keeps - keeps.mean(1, keepdim=True)
     correlation = (centred @ centred.T) / (centred.norm(dim=1)[:, None] * centred.norm(dim=1)[None])
     off_diagonal = correlation - torch.eye(64, dtype=torch.float64)
@@ -237,15 +237,15 @@ def test_keep_mask_neighbouring_elements_and_steps_are_uncorrelated() -> None:
 
 
 def test_keep_mask_of_an_image_does_not_depend_on_its_batch() -> None:
-    whole = keep_mask(6, 40, 0.5, seed=1, site="s", step=2)
-    parts = [keep_mask(n, 40, 0.5, seed=1, site="s", step=2, first_image=i) for i, n in ((0, 1), (1, 3), (4, 2))]
+    whole = keep_mask(torch.arange(6), 40, 0.5, seed=1, site="s", step=2)
+    parts = [keep_mask(torch.arange(i, i + n), 40, 0.5, seed=1, site="s", step=2) for i, n in ((0, 1), (1, 3), (4, 2))]
     assert torch.equal(whole, torch.cat(parts))
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, float("nan")])
 def test_keep_mask_ratio_outside_its_range_is_refused(ratio: float) -> None:
     with pytest.raises(ValueError, match=r"fraction dropped, in \[0, 1\)"):
-        keep_mask(1, 1, ratio, seed=0, site="s", step=0)
+        keep_mask(torch.arange(1), 1, ratio, seed=0, site="s", step=0)
 
 
 def test_drop_spikes_only_removes_and_does_not_rescale() -> None:

@@ -8,7 +8,7 @@ from mst.neurons import QCFS, IFNeuron, RunState, name_sites, running
 
 
 def neuron(masking_ratio: float = 0.0) -> IFNeuron:
-    return IFNeuron(torch.tensor([1.0]), masking_ratio, "site")
+    return IFNeuron(torch.tensor([1.0]), 16, masking_ratio, "site")
 
 
 def steps(site: IFNeuron, run: RunState, x: torch.Tensor, count: int, first: int = 0) -> list[torch.Tensor]:

@@ -2,7 +2,8 @@
 
 A function mode sees every torch function, also those inside modules that it knows nothing of. What moves values (views,
 concatenations) keeps spikes spikes; linear maps, averages and constants keep the mean over time; everything else does
-not, and is an obstacle to rate coding unless it is known to be none.
+not, and is an obstacle to rate coding unless it is known to be none. Lossless coding carries any function; there the
+same places are noted as analog.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mst.models.layers import ActivationProduct, TokenBatchNorm
-from mst.neurons import IFNeuron, RunState, SpikingMaxPool, current_run, running
+from mst.neurons import RunState, SpikingMaxPool, SpikingNeuron, current_run, running
 
 LAYOUT = frozenset({
     "view", "reshape", "permute", "transpose", "contiguous", "flatten", "unflatten", "roll", "unbind", "split",
@@ -53,7 +54,7 @@ _CONSTANTS = frozenset({
 _DIVISION = ("division by an activation", "leave it out, or divide by a constant")
 _ATTENTION = frozenset({"scaled_dot_product_attention", "multi_head_attention_forward", "_native_multi_head_attention"})
 
-OPAQUE = (IFNeuron, SpikingMaxPool, ActivationProduct, TokenBatchNorm)
+OPAQUE = (SpikingNeuron, SpikingMaxPool, ActivationProduct, TokenBatchNorm)
 """Modules of ours whose inside is no concern of the watcher."""
 
 
@@ -67,6 +68,7 @@ class Flow:
     from no map.  made_by: path of the module whose very output it is.
     is_static: whether it is the same at every step, no neuron having had a part in it.
     awaiting: what on its way since the last neuron does not keep the mean over time, as (path, function).
+    depth: sites in the longest chain that leads to it.
     """
 
     spikes_of: frozenset[str] = frozenset()
@@ -75,11 +77,12 @@ class Flow:
     made_by: str = ""
     is_static: bool = True
     awaiting: frozenset[tuple[str, str]] = frozenset()
+    depth: int = 0
 
 
 @dataclass(frozen=True)
 class Obstacle:
-    """A place that rate coding cannot carry. where: module path.  remedy: what to do about it."""
+    """A place that the coding cannot carry. where: module path.  remedy: what to do about it."""
 
     where: str
     what: str
@@ -104,7 +107,8 @@ class Call:
 class Dataflow:
     """What `watch` saw.
 
-    obstacles: all places that rate coding cannot carry.  max_pools: where a max-pool over spikes is a function.
+    obstacles: all places that the coding cannot carry.  analog: with any_function, those that only rate coding cannot.
+    max_pools: where a max-pool over spikes is a function.  depths: sites before each site in the longest chain.
     uncounted: linear maps and softmaxes that are functions rather than modules, as "path (function)".
     foldable: BatchNorm -> the linear map whose output it alone reads.  free_norms: BatchNorms that a linear map before
     them could take in, though its output's layout may change on the way.  calls: in the order in which they ended.
@@ -112,7 +116,9 @@ class Dataflow:
     """
 
     obstacles: list[Obstacle] = field(default_factory=list)
+    analog: list[Obstacle] = field(default_factory=list)
     max_pools: list[str] = field(default_factory=list)
+    depths: dict[str, int] = field(default_factory=dict)
     uncounted: list[str] = field(default_factory=list)
     foldable: dict[str, str] = field(default_factory=dict)
     free_norms: set[str] = field(default_factory=set)
@@ -126,18 +132,20 @@ def watch(
     counted: tuple[type[nn.Module], ...] = (),
     activations: tuple[type[nn.Module], ...] = (),
     is_static: bool = True,
+    any_function: bool = False,
 ) -> Dataflow:
     """Run one image for one step through a converted network and note what happens to it.
 
     Args:
-        network: of `IFNeuron`s.
+        network: of spiking neurons.
         image: [1, ...].
         counted: module classes whose calls are wanted.
         activations: module classes that are obstacles wherever they act. Other functions are none before the first
             neuron, where all is the same at every step.
         is_static: whether the image will be the same at every step.
+        any_function: whether the coding carries functions that do not keep the mean over time, as lossless coding does.
     """
-    watcher = _Watcher(network, counted, activations)
+    watcher = _Watcher(network, counted, activations, any_function)
     return watcher.run(image, is_static)
 
 
@@ -145,10 +153,15 @@ class _Watcher(TorchFunctionMode):
     """While active, knows the flow of every tensor that depends on the image."""
 
     def __init__(
-        self, network: nn.Module, counted: tuple[type[nn.Module], ...], activations: tuple[type[nn.Module], ...]
+        self,
+        network: nn.Module,
+        counted: tuple[type[nn.Module], ...],
+        activations: tuple[type[nn.Module], ...],
+        any_function: bool,
     ) -> None:
         super().__init__()
         self._network, self._counted, self._activations = network, counted, activations
+        self._any_function = any_function
         self.seen = Dataflow()
         self._flows: dict[int, Flow] = {}
         self._keep: list[Tensor] = []  # an id is unique only while its tensor lives
@@ -200,9 +213,9 @@ class _Watcher(TorchFunctionMode):
                 for tensor in inputs:
                     self._readers[id(tensor)] += 1
                 self._inside_opaque += 1
-            if isinstance(module, (IFNeuron, SpikingMaxPool, *self._counted)):
+            if isinstance(module, (SpikingNeuron, SpikingMaxPool, *self._counted)):
                 self._expect_flow(path, "its input", inputs[:1])
-            if isinstance(module, IFNeuron):
+            if isinstance(module, SpikingNeuron):
                 self._enter_neuron(path, module, inputs)
             elif isinstance(module, nn.modules.batchnorm._BatchNorm) and inputs:
                 flow = self._flows.get(id(inputs[0]))
@@ -224,11 +237,12 @@ class _Watcher(TorchFunctionMode):
                 "write scripted or compiled functions, and in-place writes into views, as plain torch functions",
             )  # fmt: skip
 
-    def _enter_neuron(self, path: str, neuron: IFNeuron, inputs: tuple[Tensor, ...]) -> None:
+    def _enter_neuron(self, path: str, neuron: SpikingNeuron, inputs: tuple[Tensor, ...]) -> None:
         for tensor in inputs:
             flow = self._flows.get(id(tensor), Flow())
+            self.seen.depths[neuron.site] = flow.depth
             for where, what in sorted(flow.awaiting):
-                self._refuse(
+                self._object(
                     where, f"{what} before the neuron {neuron.site}",
                     "put a BatchNorm there, whose statistics are constants, or train without it",
                 )  # fmt: skip
@@ -236,6 +250,7 @@ class _Watcher(TorchFunctionMode):
             self._refuse(path, "used several times in one pass", "give each use a QCFS of its own")
             self._state.fired.discard(neuron.site)
             self._state.membrane_potential.pop(neuron.site, None)
+            self._state.counters.pop(neuron.site, None)
 
     def _after(self, path: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -257,8 +272,8 @@ class _Watcher(TorchFunctionMode):
         return hook
 
     def _from_opaque(self, module: nn.Module, flows: list[Flow]) -> Flow:
-        if isinstance(module, IFNeuron):
-            return Flow(spikes_of=frozenset({module.site}), is_static=False)
+        if isinstance(module, SpikingNeuron):
+            return Flow(spikes_of=frozenset({module.site}), is_static=False, depth=1 + _deepest(flows))
         if isinstance(module, SpikingMaxPool):
             return replace(_moved(flows), since_map=())
         return _computed(flows)
@@ -304,7 +319,7 @@ class _Watcher(TorchFunctionMode):
         if name in LINEAR_MAPS or name in _ELEMENTWISE:
             changing = sum(not flow.is_static for flow in flows)  # a factor that is the same at every step is a weight
             if changing > 1 and name not in _SUMS:
-                self._refuse(
+                self._object(
                     where, f"{name} of two activations",
                     "leave a gate (squeeze-and-excitation) out; make a matrix product an mst.ActivationProduct",
                 )  # fmt: skip
@@ -312,7 +327,7 @@ class _Watcher(TorchFunctionMode):
                 name in ("div", "true_divide", "truediv")
                 and not self._flows.get(id(args[1] if len(args) > 1 else kwargs.get("other")), Flow()).is_static
             ):
-                self._refuse(where, *_DIVISION)
+                self._object(where, *_DIVISION)
             if name in LINEAR_MAPS and not isinstance(module, self._counted or (nn.Module,)):
                 self.seen.uncounted.append(f"{where or '(the network itself)'} ({name})")
             return replace(_computed(flows), since_map=(0,) if name in LINEAR_MAPS else ())
@@ -330,13 +345,20 @@ class _Watcher(TorchFunctionMode):
             flow = _computed(flows)
             return flow if is_static else replace(flow, awaiting=flow.awaiting | {(where, name)})
         if not is_static or isinstance(module, self._activations):
-            self._refuse(where, *(_DIVISION if name in ("rdiv", "rtruediv", "reciprocal") else _explain(name, module)))
+            self._object(where, *(_DIVISION if name in ("rdiv", "rtruediv", "reciprocal") else _explain(name, module)))
         return _computed(flows)
 
     def _refuse(self, where: str, what: str, remedy: str) -> None:
         obstacle = Obstacle(where, what, remedy)
         if obstacle not in self.seen.obstacles:
             self.seen.obstacles.append(obstacle)
+
+    def _object(self, where: str, what: str, remedy: str) -> None:
+        """Refuse a function of running activations, which only a coding by changes can carry."""
+        if not self._any_function:
+            self._refuse(where, what, remedy)
+        elif all(where != known.where or what != known.what for known in self.seen.analog):
+            self.seen.analog.append(Obstacle(where, what, remedy))
 
     def _mark(self, tensor: Tensor, flow: Flow) -> None:
         if flow.since_map:  # a map's mark stands for the map itself, the others for what its output became
@@ -378,13 +400,19 @@ def _moved(flows: list[Flow]) -> Flow:
         since_map=flows[0].since_map if len(flows) == 1 else (),
         is_static=all(flow.is_static for flow in flows),
         awaiting=frozenset().union(*(flow.awaiting for flow in flows)),
+        depth=_deepest(flows),
     )
+
+
+def _deepest(flows: list[Flow]) -> int:
+    return max((flow.depth for flow in flows), default=0)
 
 
 def _computed(flows: list[Flow]) -> Flow:
     return Flow(
         is_static=all(flow.is_static for flow in flows),
         awaiting=frozenset().union(*(flow.awaiting for flow in flows)),
+        depth=_deepest(flows),
     )
 
 

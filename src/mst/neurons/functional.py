@@ -19,20 +19,29 @@ MIN_THRESHOLD = 1e-4
 # --------------------------------------------------------------------------------------------- QCFS
 
 
+def to_levels(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
+    """clip(floor(x·L/λ + 1/2), 0, L): the level of QCFS, a whole number in floating point; a new tensor."""
+    # clip(floor(u), 0, L) = floor(clip(u, 0, L)), because 0 and L are whole numbers.
+    if _is_cpu_scalar(x, threshold):
+        levels = torch.mul(x, num_levels / max(threshold.item(), MIN_THRESHOLD))
+    else:  # no host-device synchronisation, and per-channel thresholds by broadcasting
+        levels = torch.mul(x, num_levels / threshold.clamp_min(MIN_THRESHOLD))
+    return levels.add_(0.5).clamp_(0, num_levels).floor_()
+
+
+def from_levels(levels: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
+    """The activation of a level, levels·λ/L; works in place on `levels`."""
+    if _is_cpu_scalar(levels, threshold):
+        return levels.mul_(max(threshold.item(), MIN_THRESHOLD) / num_levels)
+    return levels.mul_(threshold.clamp_min(MIN_THRESHOLD) / num_levels)
+
+
 class _QCFSFunction(torch.autograd.Function):
     """QCFS as one node of the graph: it keeps x and y, and works in place on its own buffers."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
-        # clip(floor(u) / L, 0, 1) = floor(clip(u, 0, L)) / L, because 0 and L are whole numbers.
-        if _is_cpu_scalar(x, threshold):
-            lam = max(threshold.item(), MIN_THRESHOLD)
-            levels = torch.mul(x, num_levels / lam).add_(0.5).clamp_(0, num_levels).floor_()
-            y = levels.mul_(lam / num_levels)
-        else:  # no host-device synchronisation, and per-channel thresholds by broadcasting
-            lam_t = threshold.clamp_min(MIN_THRESHOLD)
-            levels = torch.mul(x, num_levels / lam_t).add_(0.5).clamp_(0, num_levels).floor_()
-            y = levels.mul_(lam_t / num_levels).to(x.dtype)
+        y = from_levels(to_levels(x, threshold, num_levels), threshold, num_levels).to(x.dtype)
         ctx.save_for_backward(x, y, threshold)
         ctx.num_levels = num_levels  # type: ignore[attr-defined]
         return y
@@ -165,6 +174,62 @@ def if_run_(x: Tensor, v: Tensor, threshold: Tensor) -> Tensor:
     return spikes
 
 
+# ---------------------------------------------------------- signed integrate-and-fire (lossless coding)
+
+
+def signed_if_step(
+    x: Tensor, count: Tensor, threshold: Tensor, num_levels: int, burst: int = 1, weight: int = 1
+) -> tuple[Tensor, Tensor]:
+    """One step of a signed integrate-and-fire neuron that counts what it has sent.
+
+    With q = λ/L the quantum, w the quanta that a spike is worth at this step, v the membrane potential in quanta:
+
+    v = x/q + 1/2 - count                     (it starts at 1/2, gains each change of x, loses what is sent)
+    e = clip(floor(v), -count, L - count)     the quanta that are missing, or too many
+    n = min(floor(|e|/w + 1/3), burst, whole spikes that fit into 0...L)
+    send n spikes of the sign of e;  count <- count + sign(e)·n·w
+
+    So with w = 1 it fires +1 when v >= 1 and count < L, -1 when v < 0 and count > 0, up to `burst` at once. With w > 1
+    it fires when two thirds of a spike or more are missing. It rests exactly where count·q = qcfs(x).
+
+    Args:
+        x: running sum of the input up to this step, [B, ...]. What arrives at a step is its change.
+        count: quanta sent so far, whole numbers from 0 to L in floating point, same shape; not modified.
+        threshold: λ > 0, one element or broadcastable to x.
+        num_levels: L >= 1.
+        burst: most spikes in one step, >= 1.
+        weight: w, quanta that a spike is worth; 0 forbids firing.
+
+    Returns:
+        (spikes, target): spikes sent, signed whole numbers, and the level of QCFS, which the count has reached where
+        target = count + w·spikes.
+
+    Source: ours, see docs/maths.md, section 9. Spikes that take others back: Wang et al., "Signed Neuron with Memory",
+    IJCAI 2022.
+    """
+    # The very expression of `qcfs`, so that both round alike: a settled neuron equals it bit for bit.
+    target = to_levels(x, threshold, num_levels)
+    if weight == 0:
+        return torch.zeros_like(target), target
+    missing = target - count
+    if weight == 1:
+        return missing.clamp_(-burst, burst), target
+    number = missing.abs().mul_(3).add_(weight).div_(3 * weight).floor_().clamp_max_(burst)  # exact in whole numbers
+    room = torch.where(missing > 0, num_levels - count, count).div_(weight).floor_()
+    return torch.minimum(number, room, out=number).mul_(missing.sign_()), target
+
+
+def count_signed_spikes(spikes: Tensor) -> Tensor:
+    """[T, B, ...] whole numbers -> int64 [T]: spikes of either sign, each step's magnitudes summed, exactly."""
+    steps, images = spikes.shape[:2]
+    rows = spikes.abs().view(steps, images, -1)
+    wide = torch.float64 if rows.shape[-1] >= 2**20 else torch.promote_types(rows.dtype, torch.float32)
+    return rows.sum(dim=-1, dtype=wide).to(torch.int64).sum(dim=1)
+
+
+# ---------------------------------------------------------------------------------------- counting
+
+
 def count_spikes(spikes: Tensor) -> Tensor:
     """[T, B, ...] -> int64 [T]: the number of non-zero entries of each step, exactly.
 
@@ -207,40 +272,28 @@ def check_masking_ratio(masking_ratio: float) -> float:
     return float(masking_ratio)
 
 
-def keep_mask(
-    num_images: int,
-    num_elements: int,
-    masking_ratio: float,
-    *,
-    seed: int,
-    site: str,
-    step: int,
-    first_image: int = 0,
-    device: torch.device | str = "cpu",
-) -> Tensor:
+def keep_mask(images: Tensor, num_elements: int, masking_ratio: float, *, seed: int, site: str, step: int) -> Tensor:
     """Which spikes survive one step: a function of (seed, site, step, image, element) and of nothing else.
 
     Each bit comes from an integer hash, not from a stateful generator. So the mask of an image is the same in
     every batch size, chunk length, process and device, and any step can be drawn without those before it.
 
     Args:
-        num_images: images in this batch.
+        images: int64 [B], index in the data set of each image.
         num_elements: neurons of the site, per image.
         masking_ratio: p, fraction dropped, in [0, 1).
         seed, site, step: what the draw belongs to.
-        first_image: index in the data set of this batch's first image.
 
     Returns:
-        bool [num_images, num_elements]; True with probability 1 - p.
+        bool [B, num_elements] on the device of `images`; True with probability 1 - p.
 
     Raises:
         ValueError: p outside [0, 1).
     """
     check_masking_ratio(masking_ratio)
     stream = _mix64((seed & _U64) ^ _mix64((step << 32) ^ zlib.crc32(site.encode())))
-    images = torch.arange(first_image, first_image + num_images, device=device)
     image_keys = _mix32(images.to(torch.int32) * _signed(_GOLDEN32) + _signed(stream & _U32))
-    element_keys = _mix32(torch.arange(num_elements, device=device, dtype=torch.int32) + _signed(stream >> 32))
+    element_keys = _mix32(torch.arange(num_elements, device=images.device, dtype=torch.int32) + _signed(stream >> 32))
     # One more round over image ⊕ element; the last multiplication leaves its best bits on top, and a
     # signed comparison reads exactly those.
     bits = (image_keys[:, None] ^ element_keys).mul_(_signed(0x7FEB352D))

@@ -1,17 +1,34 @@
 """A spiking network and images come in; accuracy at every step, spikes and operations go out."""
 
+from .early_exit import (
+    EXIT_RULES,
+    EarlyExit,
+    ExitCalibration,
+    ExitPoint,
+    ExitRule,
+    calibrate_early_exit,
+    readouts_of,
+)
 from .operations import Operation, OperationCount, Trace, conv_fan_out, trace_operations
+from .result import SimulationResult, SiteRecord
 from .sharded import merge_results, simulate_dataset
-from .simulation import SimulationResult, SiteRecord, simulate
+from .simulation import simulate
 
 __all__ = [
+    "EXIT_RULES",
+    "EarlyExit",
+    "ExitCalibration",
+    "ExitPoint",
+    "ExitRule",
     "Operation",
     "OperationCount",
     "SimulationResult",
     "SiteRecord",
     "Trace",
+    "calibrate_early_exit",
     "conv_fan_out",
     "merge_results",
+    "readouts_of",
     "simulate",
     "simulate_dataset",
     "trace_operations",

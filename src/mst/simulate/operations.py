@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mst.convert import Call, ConversionError, watch
 from mst.models.layers import ActivationProduct
-from mst.neurons import IFNeuron, RunState, count_spikes, current_run
+from mst.neurons import RunState, SpikingNeuron, count_spikes, current_run
 
 SOFTMAX_MACS_PER_ELEMENT = 3
 """exp (a table with linear interpolation), running sum, multiplication by the reciprocal: one MAC each."""
@@ -41,6 +41,7 @@ class Operation:
     driving_input: which operand the spikes come in by; 1 for the right operand of a product.
     pooled: how many inputs an average pool before it has put into one; their spikes add up.
     reads_input: whether its input is the image itself.
+    operands: for each input, the sites whose spikes it holds.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Operation:
     module: str = ""
     call_number: int = 1
     reads_input: bool = False
+    operands: tuple[tuple[str, ...], ...] = ()
 
     @property
     def is_spike_driven(self) -> bool:
@@ -64,7 +66,8 @@ class OperationCount:
 
     acs_per_step: accumulations of each step, summed over all images, int64 [T]; zeros if not spike-driven.
     macs_per_step: likewise multiply-accumulations, where they were counted: of an operation that reads slices over
-        time, one for each non-zero value and output it reaches. None: its dense MACs at every step, or none at all.
+        time, one for each non-zero value and output it reaches; under lossless coding for each change of an analog
+        value. None: its dense MACs at every step, or none at all.
     """
 
     operation: Operation
@@ -86,13 +89,16 @@ class Trace:
 # ------------------------------------------------------------------------------------------------ trace
 
 
-def trace_operations(network: nn.Module, image: Tensor, is_static: bool = True) -> Trace:
+def trace_operations(
+    network: nn.Module, image: Tensor, is_static: bool = True, any_function: bool = False
+) -> Trace:
     """Run one image for one step and note each operation, its size and what drives it.
 
     Args:
-        network: a converted network (of `IFNeuron`s).
+        network: a converted network.
         image: [1, ...], any image of the right shape.
         is_static: whether the network will see the same image at every step.
+        any_function: whether its coding carries any function, as lossless coding does.
 
     Returns:
         The operations. A BatchNorm that folds into a linear map before it is not listed.
@@ -100,20 +106,22 @@ def trace_operations(network: nn.Module, image: Tensor, is_static: bool = True) 
     Raises:
         ConversionError: something on the image's way that spikes cannot carry.
     """
-    flow = watch(network, image, _OPERATIONS, is_static=is_static)
+    flow = watch(network, image, _OPERATIONS, is_static=is_static, any_function=any_function)
     if flow.obstacles:
         raise ConversionError(tuple(flow.obstacles))
-    thresholds = {m.site: m.threshold for m in network.modules() if isinstance(m, IFNeuron)}
+    thresholds = {m.site: m.threshold for m in network.modules() if isinstance(m, SpikingNeuron)}
     found: dict[str, Operation] = {}
     for call in flow.calls:
         operation = _describe(call, flow.image)
         if operation is None or call.path in flow.free_norms:
             continue
         if operation.pooled > 1 and not _can_be_counted(operation, call, thresholds):
-            operation = replace(operation, sources=(), pooled=1)
+            operation = replace(operation, sources=(), pooled=1, operands=())
         number = 1 + sum(earlier.module == call.path for earlier in found.values())
         if number > 1:
             operation = replace(operation, name=f"{call.path} ({number})", call_number=number)
+        if any_function and operation.kind == "product":  # changes of both operands drive it
+            operation = replace(operation, sources=tuple(sorted({site for sites in operation.operands for site in sites})))
         found[operation.name] = operation
     return Trace(tuple(found.values()), tuple(dict.fromkeys(flow.uncounted)))
 
@@ -126,9 +134,9 @@ def _can_be_counted(operation: Operation, call: Call, thresholds: dict[str, Tens
     return threshold.numel() == 1 or threshold.numel() == call.inputs[0].shape[1]
 
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_OPERATIONS = (nn.Linear, *_CONVOLUTIONS, ActivationProduct, nn.LayerNorm, nn.Softmax, *_NORMS)
+_OPERATIONS = (nn.Linear, *CONVOLUTIONS, ActivationProduct, nn.LayerNorm, nn.Softmax, *_NORMS)
 
 
 def _describe(call: Call, image: Tensor | None) -> Operation | None:
@@ -137,19 +145,23 @@ def _describe(call: Call, image: Tensor | None) -> Operation | None:
     spikes = [tuple(sorted(flow.spikes_of)) if flow is not None else () for flow in call.flows]
     pooled = call.flows[0].pooled if call.flows[0] is not None else 1
     if isinstance(module, nn.Linear):
-        return Operation(name, "linear", spikes[0], numel * module.in_features, pooled=pooled, module=name)
+        return Operation(
+            name, "linear", spikes[0], numel * module.in_features, pooled=pooled, module=name, operands=tuple(spikes)
+        )
     # A class of its own may pad inside; what it reaches is not known, so it is billed as dense.
-    plain = type(module) in _CONVOLUTIONS
+    plain = type(module) in CONVOLUTIONS
     reads_input = plain and image is not None and call.inputs[0].data_ptr() == image.data_ptr()
-    if isinstance(module, _CONVOLUTIONS):
+    if isinstance(module, CONVOLUTIONS):
         macs = numel * module.weight[0].numel()
         return Operation(
-            name, "convolution", spikes[0], macs, pooled=pooled, module=name, reads_input=reads_input and not spikes[0]
+            name, "convolution", spikes[0], macs, pooled=pooled, module=name, reads_input=reads_input and not spikes[0],
+            operands=tuple(spikes),
         )
     if isinstance(module, ActivationProduct):
         macs = numel * call.inputs[0].shape[-1]
         return Operation(
-            name, "product", spikes[0] or spikes[1], macs, driving_input=0 if spikes[0] else 1, module=name
+            name, "product", spikes[0] or spikes[1], macs, driving_input=0 if spikes[0] else 1, module=name,
+            operands=tuple(spikes),
         )
     if isinstance(module, nn.Softmax):
         return Operation(name, "softmax", (), numel * SOFTMAX_MACS_PER_ELEMENT, module=name)
@@ -188,7 +200,7 @@ class OperationRecorder:
         ] = {}  # MACs, of the input's; on the device of the spikes, so that counting never waits for it
         self._run: RunState | None = None
         self._fan_out: dict[tuple[str, tuple[int, ...]], Tensor | int] = {}
-        self._thresholds = {m.site: m.threshold for m in network.modules() if isinstance(m, IFNeuron)}
+        self._thresholds = {m.site: m.threshold for m in network.modules() if isinstance(m, SpikingNeuron)}
 
     @contextmanager
     def recording(self, run: RunState) -> Iterator[None]:
@@ -243,7 +255,7 @@ class OperationRecorder:
         spikes = self._arriving(inputs[0], self._operations[name])
         if isinstance(module, nn.Linear):
             return _sum_per_step(spikes, run) * module.out_features
-        assert isinstance(module, _CONVOLUTIONS)
+        assert isinstance(module, CONVOLUTIONS)
         places = spikes.shape[2:]
         key = (name, tuple(places))
         if key not in self._fan_out:

@@ -12,8 +12,10 @@ from mst.convert import SpikingNetwork
 from mst.data import in_order
 from mst.train import gather_values, share_of
 
+from .early_exit import EarlyExit
 from .operations import OperationCount
-from .simulation import Progress, SimulationResult, SiteRecord, simulate
+from .result import SimulationResult, SiteRecord
+from .simulation import Progress, simulate
 
 
 def simulate_dataset(
@@ -28,12 +30,17 @@ def simulate_dataset(
     seed: int = 0,
     progress: Progress | None = None,
     in_slices: bool = False,
+    keep_step_logits: bool = False,
+    input_steps: int = 1,
+    early_exit: EarlyExit | None = None,
+    drop_settled: bool = False,
 ) -> SimulationResult:
     """`simulate` over a data set. In processes that torchrun or accelerate launch started, each takes an unbroken
     share of the images, none twice; every process gets the result of all, equal to that of one process.
 
     Args:
-        snn, num_steps, steps_per_chunk, record_operations, seed, in_slices: as for `simulate`.
+        snn, num_steps, steps_per_chunk, record_operations, seed, in_slices, keep_step_logits, input_steps, early_exit,
+            drop_settled: as for `simulate`.
         dataset: (image, label) pairs.
         batch_size: images at once, for each process.
         num_workers: processes that prepare images, for each process.
@@ -54,6 +61,10 @@ def simulate_dataset(
         progress=progress,
         allow_empty=True,
         in_slices=in_slices,
+        keep_step_logits=keep_step_logits,
+        input_steps=input_steps,
+        early_exit=early_exit,
+        drop_settled=drop_settled,
     )
     parts = [part for part in gather_values(result) if part.num_images > 0]
     if not parts:
@@ -72,9 +83,8 @@ def merge_results(parts: list[SimulationResult]) -> SimulationResult:
         raise ValueError("there are no results to merge")
     first = parts[0]
     for other in parts[1:]:
-        same = (first.coding, first.num_steps, first.seed, list(first.sites))
-        if same != (other.coding, other.num_steps, other.seed, list(other.sites)):
-            raise ValueError("results of different runs cannot be merged: network, coding, steps or seed differ")
+        if _kind(first) != _kind(other):
+            raise ValueError("results of different runs cannot be merged: network, coding, steps, seed or exit differ")
     return replace(
         first,
         num_images=sum(part.num_images for part in parts),
@@ -85,7 +95,19 @@ def merge_results(parts: list[SimulationResult]) -> SimulationResult:
         sites={name: _add_sites([part.sites[name] for part in parts]) for name in first.sites},
         operations=tuple(_add_operations(list(same)) for same in zip(*(p.operations for p in parts), strict=True)),
         seconds=max(part.seconds for part in parts),
+        steps_taken=torch.cat([part.steps_taken for part in parts]),
+        settled_at=_joined([part.settled_at for part in parts]),
+        labels=_joined([part.labels for part in parts]),
     )
+
+
+def _kind(part: SimulationResult) -> tuple[object, ...]:
+    return (part.coding, part.num_steps, part.seed, list(part.sites), part.input_steps, part.early_exit)
+
+
+def _joined(values: list[Tensor | None]) -> Tensor | None:
+    present = [each for each in values if each is not None]
+    return torch.cat(present) if len(present) == len(values) else None
 
 
 def _mean(accuracies: list[Tensor | None], parts: list[SimulationResult]) -> Tensor | None:

@@ -1,0 +1,80 @@
+"""Where signed neurons start from: the levels that each usually has, so that spikes tell what differs from the usual."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mst.neurons import QCFS, RunState, SignedIFNeuron, name_sites, running
+from mst.neurons.functional import to_levels
+
+
+def resting_counts(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
+    """The median level of every neuron over images.
+
+    Of all constants the median costs the fewest spikes: it minimises Σ|level - constant|. Sites that mask have none,
+    since a dropped synapse is another one for each image, and what is behind it could not start from constants.
+
+    Args:
+        model: the ANN.
+        batches: images [B, ...] as it takes them, not those that are reported on.
+
+    Returns:
+        Site -> whole numbers [k, ...], for the k rows that one image has at that site.
+
+    Raises:
+        ValueError: no images.
+    """
+    like = next(model.parameters())
+    tallies = {name: _Tally(site) for name, site in name_sites(model).items() if site.masking_ratio == 0.0}
+    handles = [model.get_submodule(name).register_forward_pre_hook(tally) for name, tally in tallies.items()]
+    was_training, num_images = model.training, 0
+    model.eval()
+    try:
+        with torch.no_grad():
+            for images in batches:
+                if len(images) == 0:
+                    continue
+                with running(RunState(seed=0, batch_size=len(images), first_image=num_images)) as run:
+                    for tally in tallies.values():
+                        tally.batch_size = run.batch_size
+                    model(images.to(like.device, like.dtype))
+                num_images += len(images)
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    if num_images == 0:
+        raise ValueError("resting counts need at least one image")
+    return {name: tally.median(num_images) for name, tally in tallies.items() if tally.at_most is not None}
+
+
+class _Tally:
+    """For one site, how many images have each neuron at a level of at most 0, 1, ..., L - 1."""
+
+    def __init__(self, site: QCFS) -> None:
+        self._site = site
+        self.batch_size = 1
+        self.at_most: Tensor | None = None
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        levels = to_levels(args[0], self._site.threshold, self._site.num_levels)
+        by_image = levels.view(self.batch_size, -1, *levels.shape[1:])
+        counts = torch.stack([(by_image <= level).sum(dim=0) for level in range(self._site.num_levels)]).to(torch.int32)
+        self.at_most = counts if self.at_most is None else self.at_most + counts
+
+    def median(self, num_images: int) -> Tensor:
+        """The lowest level that at least half of the images do not exceed."""
+        assert self.at_most is not None
+        return (2 * self.at_most < num_images).sum(dim=0).float()
+
+
+def set_resting_counts(network: nn.Module, counts: Callable[[str], Tensor | None]) -> None:
+    """Let the signed neurons of a converted network start from these counts, by site."""
+    for module in network.modules():
+        if isinstance(module, SignedIFNeuron):
+            given = counts(module.site)
+            module.resting_count = None if given is None else given.to(module.threshold.device)

@@ -1,0 +1,122 @@
+"""The signed integrate-and-fire neuron as a module: what a QCFS site becomes under lossless coding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .activation import QCFS
+from .functional import count_signed_spikes, drop_spikes, from_levels, signed_if_step
+from .run_state import RunState
+from .schedule import FiringSchedule
+from .spiking import SpikingNeuron, acting_threshold
+
+
+class SignedIFNeuron(SpikingNeuron):
+    """Signed IF neurons of one site: they send what their activation has grown by, and take back what was too much.
+
+    See `signed_if_step`. Between neurons a simulation hands on running sums instead of changes: the sum of all changes
+    of f(A) up to a step is f(A) at that step, whatever f is, so every function of the network is itself. The output
+    is count·λ/L, and the spikes of a step are what it has grown by.
+
+    A spike dropped by masking has been counted by its neuron all the same. The mask is drawn once and held, so that
+    a dropped synapse is dropped for the whole image, as it is in the ANN.
+
+    Attributes:
+        schedule: when the site may fire, and what its spikes are worth.
+        depth: sites before this one in the longest chain; set by the conversion.
+        resting_count: quanta that each neuron of an image [k, ...] counts before its first spike; None: 0.
+    """
+
+    resting_count: Tensor | None
+
+    def __init__(
+        self,
+        threshold: Tensor,
+        num_levels: int,
+        masking_ratio: float,
+        site: str,
+        role: str = "",
+        schedule: FiringSchedule = FiringSchedule(),  # noqa: B008  frozen
+    ) -> None:
+        super().__init__(threshold, num_levels, masking_ratio, site, role)
+        self.schedule = schedule
+        self.depth = 0
+        self.register_buffer("resting_count", None)
+
+    @classmethod
+    def from_qcfs(cls, qcfs: QCFS, site: str, schedule: FiringSchedule) -> SignedIFNeuron:
+        """The neuron that stands for `qcfs`, with the threshold that `qcfs` acts with.
+
+        Raises:
+            ValueError: the threshold is not a finite number.
+        """
+        return cls(acting_threshold(qcfs, site), qcfs.num_levels, qcfs.masking_ratio, site, qcfs.role, schedule)
+
+    def weight(self, step: int) -> int:
+        """Quanta that a spike of this site is worth at `step`; 0 while it may not fire."""
+        return self.schedule.weight(step, self.depth)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: running sums of the input [T*B*k, ...], time outermost -> running sums of the output, same shape.
+
+        Raises:
+            RuntimeError: called outside a run.
+            ValueError: the shape does not fit the run (see `RunState.unfold`), or the resting counts.
+        """
+        run = self._run()
+        x_TB = run.unfold(x, self.site)
+        count = run.counters.get(self.site)
+        if count is None:
+            count = self._at_rest(x_TB[0], run.batch_size)
+        if run.step < 0:  # at rest
+            run.counters[self.site] = count
+            return self._output(count.expand_as(x_TB).clone(), run).flatten(0, 1)
+        counts_TB, spikes_TB, missing_TB = [], [], []
+        for t, x_t in enumerate(x_TB):
+            weight = self.weight(run.step + t)
+            spikes, target = signed_if_step(
+                x_t, count, self.threshold, self.num_levels, self.schedule.burst, weight
+            )
+            count = count + spikes if weight <= 1 else torch.add(count, spikes, alpha=weight)
+            counts_TB.append(count)
+            spikes_TB.append(spikes)
+            missing_TB.append(target.sub_(count))
+        run.counters[self.site] = count
+        run.note_unsettled(_stack(missing_TB))
+        self._record_signed(run, _stack(spikes_TB))
+        return self._output(_stack(counts_TB), run).flatten(0, 1)
+
+    def _at_rest(self, x: Tensor, batch_size: int) -> Tensor:
+        if self.resting_count is None:
+            return torch.zeros_like(x)
+        if x.shape[0] != self.resting_count.shape[0] * batch_size or x.shape[1:] != self.resting_count.shape[1:]:
+            raise ValueError(
+                f"site {self.site!r}: its resting counts are for one image of {tuple(self.resting_count.shape)}, a step "
+                f"of {batch_size} images has shape {tuple(x.shape)}; convert with resting images of the same size"
+            )
+        return self.resting_count.to(x.dtype).repeat(batch_size, *[1] * (x.dim() - 1))
+
+    def _output(self, counts_TB: Tensor, run: RunState) -> Tensor:
+        """[T, B*k, ...] -> the same, as activations; dropped spikes taken out. Leaves the counts as they are."""
+        y_TB = from_levels(counts_TB.clone(), self.threshold, self.num_levels)
+        if self.masking_ratio > 0.0:
+            keep = run.held_mask(counts_TB[0], self.masking_ratio, self.site)
+            y_TB = drop_spikes(y_TB, keep)
+        return y_TB
+
+    def _record_signed(self, run: RunState, spikes_TB: Tensor) -> None:
+        fired = count_signed_spikes(spikes_TB)
+        sent = fired
+        if self.masking_ratio > 0.0:
+            sent = count_signed_spikes(
+                drop_spikes(spikes_TB, run.held_mask(spikes_TB[0], self.masking_ratio, self.site))
+            )
+        self._record(run, spikes_TB[0].numel() // run.batch_size, sent, fired - sent)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self.schedule}, depth={self.depth}"
+
+
+def _stack(steps: list[Tensor]) -> Tensor:
+    return steps[0][None] if len(steps) == 1 else torch.stack(steps)

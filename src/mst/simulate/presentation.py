@@ -1,0 +1,52 @@
+"""What the network is shown at each step: one image, a part of it, or a slice of a recording."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Presentation:
+    """The images of one batch over time.
+
+    Rate coding shows the whole image at every step, or slice t·K // T of a recording at step t. Lossless coding works
+    on running sums: the whole image from step 0 on; or spread over k steps, the share (t + 1)/k at step t < k; or of a
+    recording the mean's part that its slices so far make up, so that it ends at the mean of all.
+
+    Args:
+        images: [B, ...]; with slices [B, K, ...].
+        num_steps: T.
+        in_slices: whether axis 1 is time.
+        accumulates: whether the network works on running sums.
+        input_steps: k, steps over which an image is spread.
+    """
+
+    def __init__(self, images: Tensor, num_steps: int, in_slices: bool, accumulates: bool, input_steps: int) -> None:
+        self._images = images.cumsum(dim=1) / images.shape[1] if in_slices and accumulates else images
+        self._num_steps = num_steps
+        self._in_slices = in_slices
+        self._input_steps = input_steps
+        slices = images.shape[1] if in_slices else 1
+        #: first step at which the network sees all that it will see
+        self.complete_at = max(input_steps - 1, -(-(slices - 1) * num_steps // slices))
+
+    def at(self, start: int, steps: int) -> Tensor:
+        """[steps·B, ...]: what these steps show, time outermost."""
+        if self._in_slices:
+            at = torch.arange(start, start + steps, device=self._images.device)
+            index = at * self._images.shape[1] // self._num_steps
+            return self._images[:, index].transpose(0, 1).flatten(0, 1)
+        whole = self._images.repeat(steps, *[1] * (self._images.dim() - 1))
+        if start + 1 >= self._input_steps:
+            return whole
+        shares = torch.arange(start + 1, start + steps + 1, device=whole.device).clamp_max_(self._input_steps)
+        shares = shares.to(whole.dtype) / self._input_steps
+        return whole * shares.repeat_interleave(len(self._images)).view(-1, *[1] * (whole.dim() - 1))
+
+    def nothing(self) -> Tensor:
+        """[B, ...]: what is seen before the first step."""
+        return torch.zeros_like(self._images[:, 0] if self._in_slices else self._images)
+
+    def keep_images(self, kept: Tensor) -> None:
+        """The others have left."""
+        self._images = self._images[kept]
