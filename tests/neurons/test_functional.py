@@ -227,7 +227,9 @@ def test_keep_mask_draws_are_independent_across_seed_site_step_and_image(change:
 
 
 def test_keep_mask_neighbouring_elements_and_steps_are_uncorrelated() -> None:
-    keeps = torch.stack([keep_mask(torch.arange(50), 200, 0.5, seed=0, site="s", step=t).flatten() for t in range(64)]).double()
+    keeps = torch.stack(
+        [keep_mask(torch.arange(50), 200, 0.5, seed=0, site="s", step=t).flatten() for t in range(64)]
+    ).double()
     centred = keeps - keeps.mean(1, keepdim=True)
     correlation = (centred @ centred.T) / (centred.norm(dim=1)[:, None] * centred.norm(dim=1)[None])
     off_diagonal = correlation - torch.eye(64, dtype=torch.float64)

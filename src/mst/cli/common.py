@@ -247,9 +247,8 @@ def calibrate_on(model: nn.Module, data: DataSplits, num_images: int, **how: Any
     """
     if num_images < 1:
         raise ValueError(f"calibration_images must be at least 1, got {num_images}")
-    plain = data.without_augmentation()
-    count = min(num_images, len(plain))
-    images: Tensor = torch.stack([plain[index * len(plain) // count][0] for index in range(count)])
+    images = training_images(data, num_images)
+    count = len(images)
     noted = quantization_of(model)
     if noted is None:
         calibrate(model, [images])
@@ -257,6 +256,14 @@ def calibrate_on(model: nn.Module, data: DataSplits, num_images: int, **how: Any
         batches = [images[start : start + CALIBRATION_BATCH] for start in range(0, count, CALIBRATION_BATCH)]
         set_thresholds(model, batches, noted.caps, how["threshold_from"], how["percentile"], how["per_channel"])
     return count
+
+
+def training_images(data: DataSplits, num_images: int) -> Tensor:
+    """[N, C, height, width]: so many training images, evenly taken, as the network sees test images; all if there are
+    fewer."""
+    plain = data.without_augmentation()
+    count = min(num_images, len(plain))
+    return torch.stack([plain[index * len(plain) // count][0] for index in range(count)])
 
 
 def masking_ratio_of(model: nn.Module) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from mst.convert import Coding
 from mst.data import BadImages
 from mst.measure import HOROWITZ_45NM_FP32, EnergyConstants, estimate_energy
+from mst.neurons import ScheduleName
 from mst.report import (
     energy_bars,
     energy_table,
@@ -17,10 +19,11 @@ from mst.report import (
     write_json,
     write_run_record,
 )
+from mst.simulate import ExitRule
 from mst.train import is_main_process
 
 from .common import console, masking_ratio_of, open_run, prepare_output, print_files
-from .simulate import run_both
+from .spiking_run import CodingOptions, ExitOptions, run_both
 
 
 def measure(
@@ -32,6 +35,12 @@ def measure(
     mac_pj: float = 4.6,
     ac_pj: float = 0.9,
     coding: Coding = "rate",
+    burst: int = 1,
+    schedule: ScheduleName = "staggered",
+    resting_images: int = 0,
+    input_steps: int = 1,
+    early_exit: ExitRule | None = None,
+    exit: ExitOptions = ExitOptions(),  # noqa: B008  --exit.loss; frozen
     slices: int | None = None,
     batch_size: int = 32,
     steps_per_chunk: int | None = None,
@@ -58,7 +67,16 @@ def measure(
         output: folder for the results.
         mac_pj: energy of a multiply-accumulate, in pJ; 4.6 is 32-bit floating point at 45 nm.
         ac_pj: energy of an accumulate, in pJ; 0.9 is 32-bit floating point at 45 nm.
-        coding: how spikes carry activations.
+        coding: how spikes carry activations: rate, by their mean over time; lossless, by signed spikes that send what
+            has changed, until the answer equals the ANN's.
+        burst: lossless: most spikes of a neuron in one step; more need fewer steps.
+        schedule: lossless: plain; staggered, deeper sites start later; weighted, and a spike is worth 8, 4, 2, 1, 1
+            quanta in turn (for L = 16), which needs the fewest spikes.
+        resting_images: lossless: neurons start from their median level over so many training images; 0: from nothing.
+        input_steps: lossless: spread the image over so many steps.
+        early_exit: let an image leave once its answer is safe: margin, the largest logit is far above the next;
+            stability, the prediction has not changed for some steps. The value is chosen on validation images.
+        exit: what early exit may cost.
         slices: cut each recording of an event camera into so many parts over time and show them one after another, as
             many steps each as T allows; T of them give each step its own. By default every step sees the whole
             recording. For networks that were trained with --events.num-bins 1.
@@ -74,6 +92,7 @@ def measure(
         on_bad_image: at an image file or a recording that cannot be read: fail, or skip it and say so.
     """
     settings = dict(locals())
+    options = CodingOptions(coding, burst, schedule, resting_images, input_steps)
     prepare_output(output)
     constants = EnergyConstants(mac_pj, ac_pj, _source(mac_pj, ac_pj))
     opened = open_run(
@@ -88,7 +107,7 @@ def measure(
         on_bad_image,
         mask_sites,
     )
-    simulated = run_both(opened, time_steps, coding, steps_per_chunk, seed, slices)
+    simulated = run_both(opened, time_steps, options, steps_per_chunk, seed, slices, early_exit, exit)
     if not is_main_process():
         return
     estimate = estimate_energy(simulated.result, constants)
@@ -102,6 +121,7 @@ def measure(
     assert simulated.result.accuracy is not None
     content |= opened.facts() | {
         "slices": slices,
+        "options": asdict(options),
         "ann_accuracy": simulated.ann_accuracy,
         "snn_accuracy": float(simulated.result.accuracy[-1]),
     }

@@ -22,7 +22,7 @@ from mst.simulate import SimulationResult
 from .common import console, open_run, prepare_output, print_files
 from .parser import run_verb
 from .recordings import draw_first_recording
-from .simulate import run_both
+from .spiking_run import CodingOptions, run_both
 from .train import train
 
 
@@ -68,7 +68,7 @@ def quickstart(output: Path | None = None, events: bool = False, time_steps: int
             console.rule(f"{run.recipe}: training" + ("" if events else f", {label}"))
             run_verb({"train": train}, ["train", "--config", run.recipe, "--output", str(trained)])
         opened = open_run(trained / "last.safetensors", None, None, 120, None, None, "cpu")
-        simulated = run_both(opened, time_steps, "rate", None, seed, run.slices)
+        simulated = run_both(opened, time_steps, CodingOptions(), None, seed, run.slices)
         prepare_output(folder)
         facts = opened.facts() | {"slices": run.slices}
         if run.slices is None:

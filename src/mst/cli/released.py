@@ -30,6 +30,7 @@ from .main import run_reporting_errors
 from .parser import OPTIONS_FILE
 from .released_settings import BASE_MODEL, Settings, resolve
 from .simulate import report_simulation
+from .spiking_run import CodingOptions
 from .train import train
 
 
@@ -217,7 +218,7 @@ def _describes_itself(path: Path) -> bool:
 
 def _validate_snn(settings: Settings, opened: OpenedRun) -> None:
     result = report_simulation(
-        opened, settings.output, dict(settings.values), settings["SIM_LEN"], "rate", None, settings["SEED"]
+        opened, settings.output, dict(settings.values), settings["SIM_LEN"], CodingOptions(), None, settings["SEED"]
     )
     assert result.accuracy is not None
     assert result.top5_accuracy is not None

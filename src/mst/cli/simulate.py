@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import Subset
-
-from mst.convert import Coding, convert
+from mst.convert import Coding
 from mst.data import BadImages
+from mst.neurons import ScheduleName
 from mst.report import (
     accuracy_table,
     accuracy_vs_time,
@@ -21,11 +20,12 @@ from mst.report import (
     write_json,
     write_run_record,
 )
-from mst.simulate import SimulationResult, simulate_dataset
-from mst.train import Evaluation, evaluate_dataset, is_main_process, share_of
+from mst.simulate import ExitRule, SimulationResult
+from mst.train import is_main_process
 
-from .common import OpenedRun, console, masking_ratio_of, open_run, prepare_output, print_files, progress_bar, remark
+from .common import OpenedRun, console, masking_ratio_of, open_run, prepare_output, print_files
 from .recordings import draw_first_recording
+from .spiking_run import CodingOptions, ExitOptions, Simulated, run_both
 
 
 def simulate(
@@ -35,6 +35,12 @@ def simulate(
     time_steps: int = 64,
     output: Path = Path("runs/simulate"),
     coding: Coding = "rate",
+    burst: int = 1,
+    schedule: ScheduleName = "staggered",
+    resting_images: int = 0,
+    input_steps: int = 1,
+    early_exit: ExitRule | None = None,
+    exit: ExitOptions = ExitOptions(),  # noqa: B008  --exit.loss; frozen
     slices: int | None = None,
     batch_size: int = 32,
     steps_per_chunk: int | None = None,
@@ -50,11 +56,14 @@ def simulate(
 
     Prints accuracy against time steps and the firing rate of every site. Writes simulation.json,
     accuracy_vs_time.png, firing_rates.png and run_record.json; of event data also a recording as frames, in space and
-    time, and as an animation.
+    time, and as an animation. With --coding lossless the SNN's answer becomes the ANN's after some steps, and the run
+    ends there. `mst compare` puts both codings side by side.
 
     On several devices: torchrun --nproc_per_node 8 -m mst simulate ...
 
     Example: mst simulate runs/masked/last.safetensors --time-steps 128
+
+    Example: mst simulate runs/masked/last.safetensors --coding lossless --burst 4 --schedule weighted
 
     Args:
         checkpoint: a .safetensors file of `mst train` or `mst import`.
@@ -62,7 +71,16 @@ def simulate(
         data_path: folder with the data set's files.
         time_steps: T; the one run gives the accuracy at every t <= T.
         output: folder for the results.
-        coding: how spikes carry activations.
+        coding: how spikes carry activations: rate, by their mean over time; lossless, by signed spikes that send what
+            has changed, until the answer equals the ANN's.
+        burst: lossless: most spikes of a neuron in one step; more need fewer steps.
+        schedule: lossless: plain; staggered, deeper sites start later; weighted, and a spike is worth 8, 4, 2, 1, 1
+            quanta in turn (for L = 16), which needs the fewest spikes.
+        resting_images: lossless: neurons start from their median level over so many training images; 0: from nothing.
+        input_steps: lossless: spread the image over so many steps.
+        early_exit: let an image leave once its answer is safe: margin, the largest logit is far above the next;
+            stability, the prediction has not changed for some steps. The value is chosen on validation images.
+        exit: what early exit may cost.
         slices: cut each recording of an event camera into so many parts over time and show them one after another, as
             many steps each as T allows; T of them give each step its own. By default every step sees the whole
             recording. For networks that were trained with --events.num-bins 1.
@@ -78,6 +96,7 @@ def simulate(
         on_bad_image: at an image file or a recording that cannot be read: fail, or skip it and say so.
     """
     settings = dict(locals())
+    options = CodingOptions(coding, burst, schedule, resting_images, input_steps)
     prepare_output(output)
     opened = open_run(
         checkpoint,
@@ -91,7 +110,7 @@ def simulate(
         on_bad_image,
         mask_sites,
     )
-    report_simulation(opened, output, settings, time_steps, coding, steps_per_chunk, seed, slices)
+    report_simulation(opened, output, settings, time_steps, options, steps_per_chunk, seed, slices, early_exit, exit)
 
 
 def report_simulation(
@@ -99,26 +118,39 @@ def report_simulation(
     output: Path,
     settings: Mapping[str, Any],
     time_steps: int,
-    coding: Coding,
+    options: CodingOptions,
     steps_per_chunk: int | None,
     seed: int,
     slices: int | None = None,
+    early_exit: ExitRule | None = None,
+    exit_options: ExitOptions = ExitOptions(),  # noqa: B008  frozen
 ) -> SimulationResult:
     """Simulate, print the tables, write the files. Of several processes all get the result and the first reports."""
     prepare_output(output)
-    simulated = run_both(opened, time_steps, coding, steps_per_chunk, seed, slices)
+    simulated = run_both(opened, time_steps, options, steps_per_chunk, seed, slices, early_exit, exit_options)
     if not is_main_process():
         return simulated.result
     result, ann_accuracy = simulated.result, simulated.ann_accuracy
     label = f"p = {masking_ratio_of(opened.model):g}"
     console.print(accuracy_table({label: result}, {label: ann_accuracy}))
     console.print(site_table(result))
+    for line in _about_steps(simulated):
+        console.print(line, highlight=False, soft_wrap=True)
     assert result.accuracy is not None
     shown = "" if slices is None else f", {slices} slices over time"
-    title = f"{opened.data.info.name}, {result.num_images} test images, {coding} coding{shown}"
+    title = f"{opened.data.info.name}, {result.num_images} test images, {options.coding} coding{shown}"
     written = [
         write_json(
-            output / "simulation.json", simulation_record(result, ann_accuracy, slices=slices, **opened.facts())
+            output / "simulation.json",
+            simulation_record(
+                result,
+                ann_accuracy,
+                slices=slices,
+                options=asdict(options),
+                quanta_per_image=simulated.quanta_per_image,
+                early_exit_calibration=simulated.calibration,
+                **opened.facts(),
+            ),
         ),
         accuracy_vs_time(
             {label: result.accuracy.tolist()}, {label: ann_accuracy}, output / "accuracy_vs_time.png", title
@@ -131,6 +163,7 @@ def report_simulation(
         "snn_accuracy": float(result.accuracy[-1]),
         "firing_rate": result.firing_rate,
         "spikes_per_image": result.spikes_per_image,
+        "mean_steps": result.mean_steps,
         "num_images": result.num_images,
         "seconds": result.seconds,
     }
@@ -139,47 +172,19 @@ def report_simulation(
     return result
 
 
-@dataclass(frozen=True)
-class Simulated:
-    """An SNN's run, and its ANN's on the same images with masks of the same seed."""
-
-    result: SimulationResult
-    evaluation: Evaluation
-
-    @property
-    def ann_accuracy(self) -> float:
-        """A fraction."""
-        return self.evaluation.accuracy
-
-
-def run_both(
-    opened: OpenedRun,
-    time_steps: int,
-    coding: Coding,
-    steps_per_chunk: int | None,
-    seed: int,
-    slices: int | None = None,
-) -> Simulated:
-    """Evaluate the ANN, convert it, simulate the SNN on the same images, or on slices of the same recordings."""
-    if time_steps < 1:
-        raise ValueError(f"time_steps (T) must be at least 1, got {time_steps}")
-    if slices is not None and not 1 <= slices <= time_steps:
-        raise ValueError(f"slices must be from 1 to the {time_steps} time steps, got {slices}")
-    seen = opened.images
-    if slices is not None:
-        seen = Subset(opened.data.test_in_slices(slices), range(opened.num_images))
-    snn = convert(opened.model, coding, opened.images[0][0][None])
-    for said in snn.remarks:
-        remark(said)
-    batches: dict[str, Any] = {"batch_size": opened.batch_size, "num_workers": opened.num_workers}
-    evaluation = evaluate_dataset(opened.model, opened.images, seed=seed, **batches)
-    own_image_steps = len(share_of(opened.num_images)) * time_steps
-    with progress_bar(f"simulating {time_steps} steps", own_image_steps, "image-steps") as advance:
-        result = simulate_dataset(
-            snn, seen, time_steps, steps_per_chunk=steps_per_chunk, seed=seed, progress=advance,
-            in_slices=slices is not None, **batches,
-        )  # fmt: skip
-    if result.num_images < opened.num_images:
-        remark(f"{opened.num_images - result.num_images} of {opened.num_images} test images could not be read and are "
-               "not counted")  # fmt: skip
-    return Simulated(result, evaluation)
+def _about_steps(simulated: Simulated) -> list[str]:
+    """What is to be said of settling, of early exit, and of the spikes that are the least."""
+    result, lines = simulated.result, []
+    if result.settled_at is not None and result.early_exit is None:
+        settled = result.settled_at[result.settled_at > 0]
+        lines.append(f"{len(settled)} of {result.num_images} images have settled: their logits are the ANN's")
+        if len(settled):
+            lines[-1] += f", after {settled.double().mean():.1f} steps on average and {settled.max()} at most"
+    if result.early_exit is not None:
+        lines.append(f"Steps per image with early exit ({result.early_exit}): {result.mean_steps:.2f}")
+    least = simulated.quanta_per_image
+    lines.append(
+        f"Spikes per image: {result.spikes_per_image:,.0f}, {result.spikes_per_image / max(1.0, least):.2f} times the "
+        f"{least:,.0f} quanta of the ANN's activations"
+    )
+    return lines

@@ -41,7 +41,7 @@ from mst.train import FREE_ON_RESUME, LAST_CHECKPOINT, TrainConfig, gather_value
 
 from .common import check_counts, console, open_run, prepare_output, print_files
 from .network import QuantizeConfig, build_network, image_size_option
-from .simulate import run_both
+from .spiking_run import CodingOptions, run_both
 from .train import train as train_verb
 
 SETTINGS_FILE = "sweep.json"
@@ -337,7 +337,7 @@ def _seed_run(
     if found is not None:
         return found
     opened = open_run(weights, masking_ratio=cell.masking_ratio, mask_sites=_selections(cell), **opening)
-    simulated = run_both(opened, num_steps, "rate", None, seed)
+    simulated = run_both(opened, num_steps, CodingOptions(), None, seed)
     result, evaluation = simulated.result, simulated.evaluation
     energy = estimate_energy(result)
     assert result.accuracy is not None

@@ -1,5 +1,6 @@
 """The verbs of the command line."""
 
+from .compare import compare
 from .datasets import datasets
 from .evaluate import evaluate
 from .import_weights import import_weights
@@ -15,6 +16,7 @@ VERBS: Verbs = {
     "evaluate": evaluate,
     "simulate": simulate,
     "measure": measure,
+    "compare": compare,
     "sweep": sweep,
     "import": import_weights,
     "datasets": datasets,

@@ -149,9 +149,9 @@ def convert(
     Lossless coding: each QCFS becomes a signed integrate-and-fire neuron, and what flows is the change of each
     activation. Once no neuron can fire any more, the output equals the ANN's. Any function may lie between the neurons.
 
-    Under rate coding BatchNorm folds into the linear map whose output it alone reads. Lossless coding leaves the weights
-    as they are, so that sums round as the ANN's do (a chip would fold; operations are counted as if it had). See
-    docs/maths.md.
+    Under rate coding BatchNorm folds into the linear map whose output it alone reads. Lossless coding leaves the
+    weights as they are, so that sums round as the ANN's do (a chip would fold; operations are counted as if it had).
+    See docs/maths.md.
 
     One image is run through the network to see every function on its way: what the coding cannot carry is refused. Its
     shape is known of an MST and of what `mst.quantize` calibrated; for others give an example. Without one only rate
@@ -165,16 +165,17 @@ def convert(
         burst: lossless: most spikes of a neuron in one step. More mean fewer steps.
         schedule: lossless: "plain", "staggered", "weighted" (see `mst.neurons.named_schedule`), or a `FiringSchedule`
             of your own, which has its own burst.
-        resting_images: lossless: images [B, ...] (or batches of them) that are not reported on. Each neuron then starts
-            from its median level over these, as a constant of the network, and its spikes tell what differs. None: from 0.
+        resting_images: lossless: images [B, ...] (or batches of them) that are not reported on. Each neuron then
+            starts from its median level over these, as a constant of the network, and its spikes tell what differs.
+            None: from 0.
 
     Returns:
         The spiking network, a copy in evaluation mode, with its `account`, what was `folded`, and `remarks`.
 
     Raises:
         ConversionError: places that the coding cannot carry, all of them, each with a remedy (it is a ValueError).
-        ValueError: unknown coding or schedule; nothing to convert; a burst below 1; options of lossless coding with rate
-            coding; lossless coding without an example where the shape of an image is not known; no resting images.
+        ValueError: unknown coding or schedule; nothing to convert; a burst below 1; options of lossless coding with
+            rate coding; lossless coding without an example where the shape of an image is not known; no resting images.
 
     Source: Masked Spiking Transformer (ICCV 2023), conversion, for rate coding; docs/maths.md, section 9, for lossless.
     """
@@ -278,7 +279,9 @@ def _about_max_pool(where: str) -> str:
 
 
 def _about_analog(place: Obstacle) -> str:
-    return f"{place.where or '(the network itself)'}: {place.what} under rate coding; here it stays analog, and is exact"
+    return (
+        f"{place.where or '(the network itself)'}: {place.what} under rate coding; here it stays analog, and is exact"
+    )
 
 
 def _account(site: str, was: QCFS, became: SpikingNeuron) -> SiteConversion:

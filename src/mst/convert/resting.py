@@ -1,4 +1,4 @@
-"""Where signed neurons start from: the levels that each usually has, so that spikes tell what differs from the usual."""
+"""Where signed neurons start from: the levels that they usually have, so that spikes tell only what differs."""
 
 from __future__ import annotations
 

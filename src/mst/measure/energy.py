@@ -30,6 +30,12 @@ class EnergyConstants:
 
 HOROWITZ_45NM_FP32 = EnergyConstants(4.6, 0.9, "45 nm CMOS, 32-bit floating point (Horowitz, ISSCC 2014)")
 
+_COMMON = (
+    "BatchNorm after a linear map costs nothing, if nothing else reads that map: it folds into the weights.",
+    "The ANN costs its dense MACs once; zeros in its activations save nothing.",
+    "Not counted, for either: memory traffic, bias and residual additions, pooling, membrane updates.",
+)
+
 ASSUMPTIONS = (
     "An operation whose input is spikes costs one AC per recorded spike and output that the spike reaches.",
     "A masked (dropped) spike reaches nothing.",
@@ -41,11 +47,26 @@ ASSUMPTIONS = (
     "(3) and softmax (3).",
     "Slices over time (of event recordings) drive the convolution that reads them as spikes would: one MAC per value "
     "that is not 0 and output it reaches.",
-    "BatchNorm after a linear map costs nothing, if nothing else reads that map: it folds into the weights.",
-    "The ANN costs its dense MACs once; zeros in its activations save nothing.",
-    "Not counted, for either: memory traffic, bias and residual additions, pooling, membrane updates.",
+    *_COMMON,
 )
-"""What the figures rest on; printed with them."""
+"""What the figures of rate coding rest on; printed with them."""
+
+LOSSLESS_ASSUMPTIONS = (
+    "Each operation works on what has changed in its input since the step before; what has not changed costs nothing.",
+    "A spike, of either sign, costs one AC per output that it reaches; of a burst each spike does. A weighted spike "
+    "is a spike: its weight is known from the step (a power of two, a shift of what is accumulated).",
+    "A masked (dropped) spike reaches nothing.",
+    "A change that is no spike of one site (of the image, of a residual stream, of a softmax) is an analog value and "
+    "costs one MAC per output that it reaches.",
+    "Both operands of a product drive it: q·kᵀ changes with the query's spikes (times the keys) and the key's (times "
+    "the queries).",
+    "A softmax or LayerNorm is computed anew, 3 MACs per element, for each row in which anything has changed; "
+    "BatchNorm that does not follow a linear map costs 1 MAC per changed element.",
+    "Behind an average pool the spikes are counted that are left when those of opposite signs have cancelled.",
+    "What the network is before it sees anything (its biases) is a constant of the neurons and costs nothing.",
+    *_COMMON,
+)
+"""What the figures of lossless coding rest on."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +95,7 @@ class OperationCost:
     """One row: an operation, what drives it, and what it costs an image in the SNN and in the ANN.
 
     by_events: it reads slices of recordings over time, and its MACs are those of the values that are not 0.
+    by_changes: it works on what has changed, as all operations do under lossless coding.
     """
 
     name: str
@@ -82,6 +104,14 @@ class OperationCost:
     snn: Cost
     ann: Cost
     by_events: bool = False
+    by_changes: bool = False
+
+    @property
+    def driven_by(self) -> str:
+        """Sites, or what else its input is, in words."""
+        if self.sources:
+            return ", ".join(self.sources)
+        return "changes of analog values" if self.by_changes else "events" if self.by_events else "analog values"
 
 
 @dataclass(frozen=True)
@@ -122,7 +152,8 @@ class EnergyEstimate:
 def estimate_energy(result: SimulationResult, constants: EnergyConstants = HOROWITZ_45NM_FP32) -> EnergyEstimate:
     """Price the operations that a simulation recorded, per image.
 
-    SNN: spikes x fan-out x ac_pj, plus dense MACs of analog operations x T x mac_pj.
+    SNN, rate coding: spikes x fan-out x ac_pj, plus dense MACs of analog operations x steps x mac_pj, for the steps
+    that each image took. Lossless coding: spikes x fan-out x ac_pj, plus changes of analog values x fan-out x mac_pj.
     ANN: dense MACs x mac_pj.
 
     Args:
@@ -151,6 +182,7 @@ def estimate_energy(result: SimulationResult, constants: EnergyConstants = HOROW
         ann=sum((row.ann for row in rows), nothing),
         snn_energy_pj_per_step=_by_step(result, constants),
         constants=constants,
+        assumptions=LOSSLESS_ASSUMPTIONS if result.coding == "lossless" else ASSUMPTIONS,
     )
 
 
@@ -172,7 +204,7 @@ def _by_site(rows: tuple[OperationCost, ...], result: SimulationResult) -> dict[
 def _row(count: OperationCount, result: SimulationResult, constants: EnergyConstants) -> OperationCost:
     operation = count.operation
     acs = int(count.acs_per_step.sum()) / result.num_images
-    macs = 0.0 if operation.is_spike_driven else float(operation.dense_macs * result.num_steps)
+    macs = 0.0 if operation.is_spike_driven else operation.dense_macs * result.mean_steps
     if count.macs_per_step is not None:
         macs = int(count.macs_per_step.sum()) / result.num_images
     return OperationCost(
@@ -181,7 +213,8 @@ def _row(count: OperationCount, result: SimulationResult, constants: EnergyConst
         sources=operation.sources,
         snn=Cost(macs, acs, macs * constants.mac_pj + acs * constants.ac_pj),
         ann=Cost(float(operation.dense_macs), 0.0, operation.dense_macs * constants.mac_pj),
-        by_events=count.macs_per_step is not None,
+        by_events=count.macs_per_step is not None and result.coding == "rate",
+        by_changes=result.coding == "lossless",
     )
 
 
@@ -190,10 +223,13 @@ def _by_step(result: SimulationResult, constants: EnergyConstants) -> tuple[floa
     analog = sum(
         c.operation.dense_macs for c in result.operations if not c.operation.is_spike_driven and c.macs_per_step is None
     )
+    images = result.images_per_step.tolist()
     energies, total = [], 0.0
     for t in range(result.num_steps):
         acs = sum(int(c.acs_per_step[t]) for c in result.operations) / result.num_images
-        macs = analog + sum(int(per_step[t]) for per_step in counted) / result.num_images
+        macs = (
+            analog * images[t] / result.num_images + sum(int(per_step[t]) for per_step in counted) / result.num_images
+        )
         total += macs * constants.mac_pj + acs * constants.ac_pj
         energies.append(total)
     return tuple(energies)

@@ -35,7 +35,7 @@ class RunState:
     """The state of one batch under simulation, or of one ANN batch whose masks must be repeatable.
 
     seed: of the masks.  first_image: index of the batch's first image in the data.  batch_size: images now in it.
-    step: first step of the chunk now computed; -1 at rest, before any.  steps_in_chunk: steps folded into the batch axis.
+    step: first step of the chunk now computed; -1 at rest, before any.  steps_in_chunk: folded into the batch axis.
     membrane_potential: of IF neurons, by site.  counters: quanta that signed neurons have sent.
     held_masks: masks that are drawn once.  sums: what a module over time has received so far, by its path.
     previous: what an operation read at the last step, by its name.  fired: sites that have had their turn in this pass.

@@ -40,7 +40,9 @@ class FiringSchedule:
         if not all(isinstance(weight, int) and weight >= 1 for weight in self.weights):
             raise ValueError(f"weights of spikes are whole quanta, at least 1, got {self.weights}")
         if self.weights and 1 not in self.weights:
-            raise ValueError(f"without a spike of one quantum a neuron cannot reach every level; weights {self.weights}")
+            raise ValueError(
+                f"without a spike of one quantum a neuron cannot reach every level; weights {self.weights}"
+            )
         if not (math.isfinite(self.stagger) and self.stagger >= 0):
             raise ValueError(f"stagger must be a number of steps from 0 on, got {self.stagger}")
 

@@ -75,9 +75,7 @@ class SignedIFNeuron(SpikingNeuron):
         counts_TB, spikes_TB, missing_TB = [], [], []
         for t, x_t in enumerate(x_TB):
             weight = self.weight(run.step + t)
-            spikes, target = signed_if_step(
-                x_t, count, self.threshold, self.num_levels, self.schedule.burst, weight
-            )
+            spikes, target = signed_if_step(x_t, count, self.threshold, self.num_levels, self.schedule.burst, weight)
             count = count + spikes if weight <= 1 else torch.add(count, spikes, alpha=weight)
             counts_TB.append(count)
             spikes_TB.append(spikes)
@@ -92,8 +90,8 @@ class SignedIFNeuron(SpikingNeuron):
             return torch.zeros_like(x)
         if x.shape[0] != self.resting_count.shape[0] * batch_size or x.shape[1:] != self.resting_count.shape[1:]:
             raise ValueError(
-                f"site {self.site!r}: its resting counts are for one image of {tuple(self.resting_count.shape)}, a step "
-                f"of {batch_size} images has shape {tuple(x.shape)}; convert with resting images of the same size"
+                f"site {self.site!r}: its resting counts are for one image of {tuple(self.resting_count.shape)}, a "
+                f"step of {batch_size} images has shape {tuple(x.shape)}; convert with resting images of the same size"
             )
         return self.resting_count.to(x.dtype).repeat(batch_size, *[1] * (x.dim() - 1))
 

@@ -1,5 +1,16 @@
 """Results come in; tables, figures and records go out."""
 
+from .codings import (
+    EXIT_LOSSES,
+    AnnRun,
+    CodingRun,
+    Exit,
+    coding_rows,
+    codings_against_cost,
+    codings_markdown,
+    early_exit_curves,
+    steps_to_within,
+)
 from .events import event_animation, event_frames, event_scatter
 from .figures import accuracy_vs_time, energy_bars, firing_rates
 from .records import measurement_record, run_record, simulation_record, write_json, write_run_record, write_text
@@ -19,11 +30,19 @@ from .tables import accuracy_table, energy_table, operation_table, site_table, s
 
 __all__ = [
     "COLUMNS",
+    "EXIT_LOSSES",
+    "AnnRun",
+    "CodingRun",
+    "Exit",
     "SeedRun",
     "SweepCell",
     "SweepResult",
     "accuracy_table",
     "accuracy_vs_time",
+    "coding_rows",
+    "codings_against_cost",
+    "codings_markdown",
+    "early_exit_curves",
     "energy_bars",
     "energy_table",
     "event_animation",
@@ -36,6 +55,7 @@ __all__ = [
     "simulation_record",
     "site_table",
     "steps_shown",
+    "steps_to_within",
     "sweep_against_ratio",
     "sweep_against_time",
     "sweep_markdown",

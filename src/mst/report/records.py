@@ -102,6 +102,10 @@ def simulation_record(result: SimulationResult, ann_accuracy: float | None, **fa
         "top5_accuracy": None if result.top5_accuracy is None else result.top5_accuracy.tolist(),
         "firing_rate": result.firing_rate,
         "spikes_per_image": result.spikes_per_image,
+        "spikes_per_image_after_step": result.spikes_per_image_after_step.tolist(),
+        "mean_steps": result.mean_steps,
+        "settled": None if result.settled_at is None else _settling(result),
+        "early_exit": result.early_exit,
         "seconds": result.seconds,
         "sites": {
             name: {
@@ -114,6 +118,14 @@ def simulation_record(result: SimulationResult, ann_accuracy: float | None, **fa
             for name, site in result.sites.items()
         },
     }
+
+
+def _settling(result: SimulationResult) -> dict[str, Any]:
+    """How many images settled, and after how many steps."""
+    assert result.settled_at is not None
+    settled = result.settled_at[result.settled_at > 0]
+    mean, last = (settled.double().mean().item(), int(settled.max())) if len(settled) else (None, None)
+    return {"images": len(settled), "mean_steps": mean, "most_steps": last}
 
 
 def measurement_record(estimate: EnergyEstimate, result: SimulationResult) -> dict[str, Any]:
@@ -129,12 +141,16 @@ def measurement_record(estimate: EnergyEstimate, result: SimulationResult) -> di
         "energy_ratio": estimate.ratio,
         "firing_rate": result.firing_rate,
         "spikes_per_image": result.spikes_per_image,
+        "coding": result.coding,
+        "mean_steps": result.mean_steps,
+        "early_exit": result.early_exit,
         "snn_energy_pj_after_step": estimate.snn_energy_pj_per_step,
         "operations": {
             row.name: {
                 "kind": row.kind,
                 "driven_by": row.sources,
                 "by_events": row.by_events,
+                "by_changes": row.by_changes,
                 "snn": _cost(row.snn),
                 "ann": _cost(row.ann),
             }

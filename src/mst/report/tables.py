@@ -84,9 +84,8 @@ def operation_table(estimate: EnergyEstimate) -> Table:
     for heading in ("SNN\nMACs", "SNN\nACs", "SNN\n(µJ)", "ANN\n(µJ)"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in estimate.operations:
-        driver = ", ".join(row.sources) or ("events" if row.by_events else "analog values")
         snn = _cost_cells(row.snn.num_macs, row.snn.num_acs, row.snn.energy_pj)
-        table.add_row(f"{row.name} ({row.kind})", driver, *snn, f"{row.ann.energy_pj * 1e-6:,.3f}")
+        table.add_row(f"{row.name} ({row.kind})", row.driven_by, *snn, f"{row.ann.energy_pj * 1e-6:,.3f}")
     table.add_section()
     snn = _cost_cells(estimate.snn.num_macs, estimate.snn.num_acs, estimate.snn.energy_pj)
     table.add_row("total", "", *snn, f"{estimate.ann.energy_pj * 1e-6:,.3f}")

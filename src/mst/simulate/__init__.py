@@ -7,6 +7,7 @@ from .early_exit import (
     ExitPoint,
     ExitRule,
     calibrate_early_exit,
+    exit_point,
     readouts_of,
 )
 from .operations import Operation, OperationCount, Trace, conv_fan_out, trace_operations
@@ -27,6 +28,7 @@ __all__ = [
     "Trace",
     "calibrate_early_exit",
     "conv_fan_out",
+    "exit_point",
     "merge_results",
     "readouts_of",
     "simulate",

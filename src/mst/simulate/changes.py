@@ -150,7 +150,9 @@ class ChangeRecorder:
 
 def _per_step(values: Tensor) -> Tensor:
     """[T, ...] flags or whole numbers -> int64 [T], their sums."""
-    return values.flatten(1).sum(dim=1, dtype=torch.int64 if values.dtype == torch.bool else torch.float64).to(torch.int64)
+    return (
+        values.flatten(1).sum(dim=1, dtype=torch.int64 if values.dtype == torch.bool else torch.float64).to(torch.int64)
+    )
 
 
 def _change(run: RunState, key: str, x: Tensor) -> Tensor | None:
@@ -164,5 +166,3 @@ def _change(run: RunState, key: str, x: Tensor) -> Tensor | None:
     change = x_TB - earlier_TB
     rounding = ROUNDING * torch.finfo(x.dtype).eps * torch.maximum(x_TB.abs(), earlier_TB.abs())
     return change.masked_fill_(change.abs() <= rounding, 0)
-
-

@@ -163,7 +163,7 @@ def calibrate_early_exit(result: SimulationResult, rule: ExitRule, accuracy_loss
         raise ValueError(f"accuracy_loss is a fraction in [0, 1), got {accuracy_loss}")
     readouts = readouts_of(result)
     hits = readouts.argmax(dim=-1) == result.labels
-    scores = margin(readouts) if rule == "margin" else _streaks(readouts)
+    scores = _scores(rule, readouts)
     never = EarlyExit(rule, float(result.num_steps + 1) if rule == "stability" else float(scores.max()) + 1)
     full = _point(never, scores, hits, result.steps_taken)
     points = [_point(candidate, scores, hits, result.steps_taken) for candidate in _candidates(rule, scores)]
@@ -173,6 +173,19 @@ def calibrate_early_exit(result: SimulationResult, rule: ExitRule, accuracy_loss
         key=lambda point: (point.mean_steps, -point.accuracy),
     )
     return ExitCalibration(chosen, full, _frontier([*points, full]), accuracy_loss, result.num_images)
+
+
+def exit_point(result: SimulationResult, early_exit: EarlyExit) -> ExitPoint:
+    """What a rule would do to the images of a run without it, whose step logits were kept.
+
+    Raises:
+        ValueError: no step logits or labels.
+    """
+    if result.labels is None:
+        raise ValueError("the accuracy of early exit needs labelled images")
+    readouts = readouts_of(result)
+    scores = _scores(early_exit.rule, readouts)
+    return _point(early_exit, scores, readouts.argmax(dim=-1) == result.labels, result.steps_taken)
 
 
 def readouts_of(result: SimulationResult) -> Tensor:
@@ -189,7 +202,10 @@ def readouts_of(result: SimulationResult) -> Tensor:
     return result.step_logits.cumsum(dim=0) / steps[:, None, None]
 
 
-def _streaks(readouts: Tensor) -> Tensor:
+def _scores(rule: ExitRule, readouts: Tensor) -> Tensor:
+    """[T, N]: what a rule compares with its value after each step."""
+    if rule == "margin":
+        return margin(readouts)
     streak = Streak()
     return torch.stack([streak.after(readout) for readout in readouts]).to(readouts.dtype)
 
@@ -201,7 +217,7 @@ def _candidates(rule: ExitRule, scores: Tensor) -> Iterator[EarlyExit]:
         values = [float(v) for v in range(1, num_steps + 1)]
     else:
         sample = scores.flatten()[:: max(1, scores.numel() // 100_000)].double()
-        values = torch.quantile(sample, torch.linspace(0, 1, 65, dtype=torch.float64)).unique().tolist()
+        values = torch.quantile(sample, torch.linspace(0, 1, 65, dtype=torch.float64)).tolist()
     for first in firsts:
         for value in values:
             yield EarlyExit(rule, max(0.0, value), first)

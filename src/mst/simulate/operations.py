@@ -89,9 +89,7 @@ class Trace:
 # ------------------------------------------------------------------------------------------------ trace
 
 
-def trace_operations(
-    network: nn.Module, image: Tensor, is_static: bool = True, any_function: bool = False
-) -> Trace:
+def trace_operations(network: nn.Module, image: Tensor, is_static: bool = True, any_function: bool = False) -> Trace:
     """Run one image for one step and note each operation, its size and what drives it.
 
     Args:
@@ -121,7 +119,9 @@ def trace_operations(
         if number > 1:
             operation = replace(operation, name=f"{call.path} ({number})", call_number=number)
         if any_function and operation.kind == "product":  # changes of both operands drive it
-            operation = replace(operation, sources=tuple(sorted({site for sites in operation.operands for site in sites})))
+            operation = replace(
+                operation, sources=tuple(sorted({site for sites in operation.operands for site in sites}))
+            )
         found[operation.name] = operation
     return Trace(tuple(found.values()), tuple(dict.fromkeys(flow.uncounted)))
 
@@ -154,13 +154,24 @@ def _describe(call: Call, image: Tensor | None) -> Operation | None:
     if isinstance(module, CONVOLUTIONS):
         macs = numel * module.weight[0].numel()
         return Operation(
-            name, "convolution", spikes[0], macs, pooled=pooled, module=name, reads_input=reads_input and not spikes[0],
+            name,
+            "convolution",
+            spikes[0],
+            macs,
+            pooled=pooled,
+            module=name,
+            reads_input=reads_input and not spikes[0],
             operands=tuple(spikes),
         )
     if isinstance(module, ActivationProduct):
         macs = numel * call.inputs[0].shape[-1]
         return Operation(
-            name, "product", spikes[0] or spikes[1], macs, driving_input=0 if spikes[0] else 1, module=name,
+            name,
+            "product",
+            spikes[0] or spikes[1],
+            macs,
+            driving_input=0 if spikes[0] else 1,
+            module=name,
             operands=tuple(spikes),
         )
     if isinstance(module, nn.Softmax):

@@ -40,8 +40,8 @@ class SimulationResult:
     sites: by name, in the order in which they fire.  operations: in the order in which they run.
     uncounted: operations whose cost is not known, see `Trace`.
     steps_taken: int64 [N], steps that each image needed: until it left by `early_exit` or had settled, else T.
-    settled_at: int64 [N], lossless coding: steps after which no neuron of the image could fire any more, -1 where T steps
-        were not enough. Its logits then are the ANN's. None under rate coding.
+    settled_at: int64 [N], lossless coding: steps after which no neuron of the image could fire any more, -1 where T
+        steps were not enough. Its logits then are the ANN's. None under rate coding.
     input_steps: steps over which the images were spread.
     """
 

@@ -117,7 +117,9 @@ def _check_options(
     drop_settled: bool,
 ) -> None:
     if not snn.is_lossless and (input_steps != 1 or drop_settled):
-        raise ValueError("input_steps and drop_settled belong to lossless coding; rate coding shows the image at each step")
+        raise ValueError(
+            "input_steps and drop_settled belong to lossless coding; rate coding shows the image at each step"
+        )
     if not 1 <= input_steps <= num_steps:
         raise ValueError(f"input_steps must be from 1 to the {num_steps} time steps, got {input_steps}")
     if in_slices and input_steps != 1:
@@ -178,9 +180,7 @@ def _form(batch: object) -> str:
 class _Simulation:
     """Totals over the batches of one call of `simulate`."""
 
-    def __init__(
-        self, snn: SpikingNetwork, settings: _Settings, first_image: int, progress: Progress | None
-    ) -> None:
+    def __init__(self, snn: SpikingNetwork, settings: _Settings, first_image: int, progress: Progress | None) -> None:
         self.snn, self.settings = snn, settings
         self.first_image = first_image
         self.progress = progress
@@ -225,9 +225,7 @@ class _Simulation:
         if in_slices and not self.snn.is_lossless:
             self._refuse_slices(image)
         if self.settings.record_operations:
-            trace = trace_operations(
-                network, image, is_static=not in_slices, any_function=self.snn.is_lossless
-            )
+            trace = trace_operations(network, image, is_static=not in_slices, any_function=self.snn.is_lossless)
             self.uncounted = trace.uncounted
             self.recorder = (
                 ChangeRecorder(network, trace.operations, self.settings.num_steps) if self.snn.is_lossless
@@ -273,7 +271,9 @@ class _Simulation:
             self._advance(run.steps_in_chunk * run.batch_size)
             if bool(leaving.any()):
                 if labels is not None:  # who has left keeps the prediction
-                    self._count_hits(done, settings.num_steps - done, readout_TBK[-1:, leaving], batch.labels_here[leaving])
+                    self._count_hits(
+                        done, settings.num_steps - done, readout_TBK[-1:, leaving], batch.labels_here[leaving]
+                    )
                 self._advance(int(leaving.sum()) * (settings.num_steps - done))
                 batch.drop(done, leaving)
                 if len(batch.here):

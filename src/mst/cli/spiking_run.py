@@ -1,0 +1,212 @@
+"""From an opened checkpoint to an SNN's run and its ANN's on the same images: what several verbs have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+
+from mst.convert import Coding, SpikingNetwork, convert
+from mst.neurons import ScheduleName
+from mst.simulate import EarlyExit, ExitCalibration, ExitRule, SimulationResult, calibrate_early_exit, simulate_dataset
+from mst.train import Evaluation, evaluate_dataset, share_of
+
+from .common import OpenedRun, console, progress_bar, remark, training_images
+
+MOST_VALIDATION_IMAGES = 1000
+"""Test images set aside for early exit where nobody says how many: a fifth, but no more than this."""
+
+
+@dataclass(frozen=True)
+class CodingOptions:
+    """How spikes carry activations. burst, schedule, resting_images, input_steps: of lossless coding only."""
+
+    coding: Coding = "rate"
+    burst: int = 1
+    schedule: ScheduleName = "staggered"
+    resting_images: int = 0
+    input_steps: int = 1
+
+    def __post_init__(self) -> None:
+        if self.resting_images < 0:
+            raise ValueError(f"resting_images must be 0 (start from nothing) or more, got {self.resting_images}")
+
+    @property
+    def label(self) -> str:
+        """For tables and figures."""
+        if self.coding == "rate":
+            return "rate"
+        words = [f"lossless, {self.schedule}, burst {self.burst}"]
+        words += ["from rest"] if self.resting_images else []
+        words += [f"input over {self.input_steps}"] if self.input_steps > 1 else []
+        return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class ExitOptions:
+    """When images may leave before the last step.
+
+    Args:
+        loss: accuracy that may be lost on the validation images, in points (0.1 is 0.1 %).
+        validation_images: so many test images, the last ones, are set aside to choose the rule's value on, and are not
+            reported on; by default a fifth of them, 1,000 at most.
+        value: instead of choosing: the margin in logits, or the steps in a row.
+        first_step: with a value: steps that every image takes at the least.
+
+    Raises:
+        ValueError: a loss outside [0, 100), or options that do not go together.
+    """
+
+    loss: float = 0.1
+    validation_images: int | None = None
+    value: float | None = None
+    first_step: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.loss < 100:
+            raise ValueError(f"early-exit loss is in points of accuracy, from 0 to below 100, got {self.loss}")
+        if self.validation_images is not None and self.validation_images < 1:
+            raise ValueError(f"validation_images must be at least 1, got {self.validation_images}")
+        if self.value is None and self.first_step != 1:
+            raise ValueError("first_step goes with a value; where the value is chosen, so is the first step")
+        if self.value is not None and self.validation_images is not None:
+            raise ValueError("with a value nothing is chosen, and no validation images are needed")
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """An SNN's run, and its ANN's on the same images with masks of the same seed."""
+
+    result: SimulationResult
+    evaluation: Evaluation
+    calibration: ExitCalibration | None = None
+
+    @property
+    def ann_accuracy(self) -> float:
+        """A fraction."""
+        return self.evaluation.accuracy
+
+    @property
+    def quanta_per_image(self) -> float:
+        """The sum of all activations in quanta: the fewest spikes of one quantum that carry them from 0."""
+        return self.evaluation.quanta_per_image
+
+
+def run_both(
+    opened: OpenedRun,
+    time_steps: int,
+    options: CodingOptions,
+    steps_per_chunk: int | None,
+    seed: int,
+    slices: int | None = None,
+    early_exit: ExitRule | None = None,
+    exit_options: ExitOptions = ExitOptions(),
+) -> Simulated:
+    """Evaluate the ANN, convert it, simulate the SNN on the same images, or on slices of the same recordings."""
+    check_steps(time_steps, slices)
+    calibration, rule = None, None
+    if early_exit is None and exit_options != ExitOptions():
+        raise ValueError("options of early exit have no effect without --early-exit margin or stability")
+    if early_exit is not None and slices is not None:
+        raise ValueError("early exit is for still images: a recording that is cut short has not been seen whole")
+    snn = converted(opened, options)
+    if early_exit is not None and exit_options.value is not None:
+        rule = EarlyExit(early_exit, exit_options.value, exit_options.first_step)
+    elif early_exit is not None:
+        opened, validation = set_aside(opened, exit_options.validation_images)
+        seen = simulated(opened, snn, validation, time_steps, options, None, seed, "validating", keep_step_logits=True)
+        calibration = calibrate_early_exit(seen, early_exit, exit_options.loss / 100)
+        rule = calibration.chosen.early_exit
+        console.print(_about(calibration), highlight=False, soft_wrap=True)
+    images = opened.images
+    if slices is not None:
+        images = Subset(opened.data.test_in_slices(slices), range(opened.num_images))
+    evaluation = evaluate_dataset(
+        opened.model, opened.images, seed=seed, batch_size=opened.batch_size, num_workers=opened.num_workers
+    )
+    result = simulated(
+        opened, snn, images, time_steps, options, steps_per_chunk, seed, "simulating", in_slices=slices is not None,
+        early_exit=rule, record_operations=True,
+    )  # fmt: skip
+    if result.num_images < opened.num_images:
+        remark(f"{opened.num_images - result.num_images} of {opened.num_images} test images could not be read and are "
+               "not counted")  # fmt: skip
+    return Simulated(result, evaluation, calibration)
+
+
+def check_steps(time_steps: int, slices: int | None = None) -> None:
+    """See that T is at least 1, and that slices, if any, are no more than T.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if time_steps < 1:
+        raise ValueError(f"time_steps (T) must be at least 1, got {time_steps}")
+    if slices is not None and not 1 <= slices <= time_steps:
+        raise ValueError(f"slices must be from 1 to the {time_steps} time steps, got {slices}")
+
+
+def converted(opened: OpenedRun, options: CodingOptions) -> SpikingNetwork:
+    """The SNN of a checkpoint; says what `convert` remarked."""
+    resting = None
+    if options.resting_images:
+        resting = torch.split(training_images(opened.data, options.resting_images), opened.batch_size)
+    snn = convert(
+        opened.model, options.coding, opened.images[0][0][None], burst=options.burst, schedule=options.schedule,
+        resting_images=resting,
+    )  # fmt: skip
+    for said in snn.remarks:
+        remark(said)
+    return snn
+
+
+def set_aside(opened: OpenedRun, count: int | None) -> tuple[OpenedRun, Dataset[tuple[Tensor, int]]]:
+    """The run without the last `count` test images, and these.
+
+    Raises:
+        ValueError: none would be left to report on.
+    """
+    total = len(opened.data.test)
+    count = min(MOST_VALIDATION_IMAGES, total // 5) if count is None else count
+    left = total - count
+    if count < 1 or left < 1:
+        raise ValueError(f"{total} test images cannot be parted into {count} for validation and some to report on")
+    if opened.num_images > left:
+        remark(f"the last {count} of {total} test images are for validation; the first {left} are reported on")
+        opened = replace(opened, images=Subset(opened.data.test, range(left)), num_images=left)
+    return opened, Subset(opened.data.test, range(left, total))
+
+
+def simulated(
+    opened: OpenedRun,
+    snn: SpikingNetwork,
+    images: Dataset[tuple[Tensor, int]],
+    time_steps: int,
+    options: CodingOptions,
+    steps_per_chunk: int | None,
+    seed: int,
+    doing: str,
+    *,
+    record_operations: bool = False,
+    **how: Any,
+) -> SimulationResult:
+    """`simulate_dataset` with a progress bar."""
+    own_image_steps = len(share_of(len(images))) * time_steps  # type: ignore[arg-type]
+    with progress_bar(f"{doing} {time_steps} steps", own_image_steps, "image-steps") as advance:
+        return simulate_dataset(
+            snn, images, time_steps, opened.batch_size, num_workers=opened.num_workers, steps_per_chunk=steps_per_chunk,
+            seed=seed, progress=advance, record_operations=record_operations, input_steps=options.input_steps, **how,
+        )  # fmt: skip
+
+
+def _about(calibration: ExitCalibration) -> str:
+    chosen, full = calibration.chosen, calibration.full
+    return (
+        f"Early exit: {chosen.early_exit}. On {calibration.num_images} validation images: mean T "
+        f"{chosen.mean_steps:.1f} instead of {full.mean_steps:.1f}, accuracy {100 * chosen.accuracy:.2f} % instead of "
+        f"{100 * full.accuracy:.2f} % "
+        f"(allowed loss {100 * calibration.accuracy_loss:g} points)"
+    )

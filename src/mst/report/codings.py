@@ -1,0 +1,208 @@
+"""Codings of one network side by side: a table of what each needs to come near its ANN, and two figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from mst.measure import EnergyEstimate
+from mst.simulate import SimulationResult
+
+from .figures import ANN_COLOUR, FIGURE_STYLE, label_time_axis, save_figure
+
+LOSSES = (1.0, 0.5, 0.1)
+"""Points of accuracy below the ANN at which steps, spikes and energy are read."""
+
+EXIT_LOSSES = (0.5, 0.1)
+"""Points of accuracy that early exit may cost on the validation images."""
+
+_COLOURS = tuple(f"C{i}" for i in range(10))
+
+
+@dataclass(frozen=True)
+class Exit:
+    """What early exit does. loss: allowed on the validation images, in points.  accuracy: on the test images."""
+
+    rule: str
+    loss: float
+    mean_steps: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class CodingRun:
+    """One coding on the test images.
+
+    agreement: fraction of the images whose prediction is the ANN's at the end.
+    seconds_per_image: of the simulation alone, nothing recorded, on some of the images.
+    exits: early exit at the losses allowed.  frontier: (mean steps, accuracy) of early exit by rule, on test images.
+    """
+
+    label: str
+    result: SimulationResult
+    energy: EnergyEstimate
+    agreement: float
+    seconds_per_image: float
+    exits: tuple[Exit, ...] = ()
+    frontier: Mapping[str, Sequence[tuple[float, float]]] | None = None
+
+
+@dataclass(frozen=True)
+class AnnRun:
+    """The ANN on the same images. quanta: per image, the sum of its activations in quanta."""
+
+    accuracy: float
+    quanta: float
+    seconds_per_image: float
+    num_images: int
+
+
+def steps_to_within(result: SimulationResult, ann_accuracy: float, points: float) -> int | None:
+    """The smallest T from which on the accuracy stays within so many points of the ANN's, either side; None: never."""
+    assert result.accuracy is not None
+    far = ((result.accuracy - ann_accuracy).abs() > points / 100 + 1e-9).nonzero()
+    first = 1 if len(far) == 0 else int(far[-1]) + 2
+    return first if first <= result.num_steps else None
+
+
+def coding_rows(ann: AnnRun, runs: Sequence[CodingRun]) -> list[dict[str, Any]]:
+    """One row for each coding, plain values; energies in pJ per image, times in seconds per image."""
+    rows = []
+    for run in runs:
+        result = run.result
+        assert result.accuracy is not None
+        spikes = result.spikes_per_image_after_step.tolist()
+        steps = int(result.steps_taken.max())
+        row: dict[str, Any] = {
+            "coding": run.label,
+            "accuracy": float(result.accuracy[-1]),
+            "agreement_with_ann": run.agreement,
+            "steps": steps,
+            "mean_steps": result.mean_steps,
+            "settled_images": result.num_settled,
+            "spikes": spikes[-1],
+            "spikes_per_quantum": spikes[-1] / max(1.0, ann.quanta),
+            "num_macs": run.energy.snn.num_macs,
+            "num_acs": run.energy.snn.num_acs,
+            "energy_pj": run.energy.snn.energy_pj,
+            "energy_ratio": run.energy.ratio,
+            "seconds_per_image": run.seconds_per_image,
+            "time_ratio": run.seconds_per_image / ann.seconds_per_image,
+            "within": {},
+            "early_exit": [exit.__dict__ for exit in run.exits],
+            "accuracy_at_step": result.accuracy.tolist(),
+            "spikes_at_step": spikes,
+        }
+        for points in LOSSES:
+            at = steps_to_within(result, ann.accuracy, points)
+            row["within"][f"{points:g}"] = None if at is None else {
+                "steps": at,
+                "spikes": spikes[at - 1],
+                "energy_ratio": run.energy.snn_energy_pj_per_step[at - 1] / run.energy.ann.energy_pj,
+            }  # fmt: skip
+        rows.append(row)
+    return rows
+
+
+def codings_markdown(ann: AnnRun, rows: Sequence[Mapping[str, Any]], title: str) -> str:
+    """Three tables, with units."""
+    points = [f"{p:g}" for p in LOSSES]
+    lines = [
+        f"## {title}", "",
+        f"ANN: {100 * ann.accuracy:.2f} % of {ann.num_images} test images; {ann.quanta:,.0f} quanta an image.", "",
+        "To the end (T, or until all have settled):", "",
+        "| coding | accuracy | same answer as the ANN | T | mean T | spikes per image | per quantum | MACs | ACs "
+        "| energy, times the ANN's | time, times the ANN's |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    lines += [
+        f"| {r['coding']} | {100 * r['accuracy']:.2f} % | {100 * r['agreement_with_ann']:.2f} % | {r['steps']} "
+        f"| {r['mean_steps']:.1f} | {r['spikes']:,.0f} | {r['spikes_per_quantum']:.2f} | {r['num_macs'] / 1e6:.1f} M "
+        f"| {r['num_acs'] / 1e6:.1f} M | {r['energy_ratio']:.2f}x | {r['time_ratio']:.0f}x |"
+        for r in rows
+    ]
+    lines += ["", "The smallest T from which on the accuracy stays within so many points of the ANN's, spikes per image "
+              "and energy up to there:", "",
+              "| coding | " + " | ".join(f"within {p}: T | spikes | energy" for p in points) + " |",
+              "|---|" + "---|---|---|" * len(points)]  # fmt: skip
+    for r in rows:
+        cells = []
+        for p in points:
+            at = r["within"][p]
+            cells += ["never", "", ""] if at is None else [
+                str(at["steps"]), f"{at['spikes']:,.0f}", f"{at['energy_ratio']:.2f}x"
+            ]  # fmt: skip
+        lines.append(f"| {r['coding']} | " + " | ".join(cells) + " |")
+    if any(r["early_exit"] for r in rows):
+        lines += ["", "Early exit, chosen on validation images to cost so much there:", "",
+                  "| coding | rule | allowed | mean T | accuracy | lost |", "|---|---|---|---|---|---|"]  # fmt: skip
+        lines += [
+            f"| {r['coding']} | {e['rule']} | {e['loss']:g} points | {e['mean_steps']:.2f} "
+            f"| {100 * e['accuracy']:.2f} % | {100 * (r['accuracy'] - e['accuracy']):.2f} points |"
+            for r in rows
+            for e in r["early_exit"]
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def codings_against_cost(ann: AnnRun, runs: Sequence[CodingRun], path: Path, title: str) -> Path:
+    """Accuracy against time steps, and against spikes per image, one curve for each coding."""
+    with mpl.rc_context(FIGURE_STYLE):
+        figure = Figure(figsize=(10.4, 4.6), layout="constrained")
+        by_steps, by_spikes = figure.subplots(1, 2, sharey=True)
+        longest = max(int(run.result.steps_taken.max()) for run in runs)
+        for i, run in enumerate(runs):
+            assert run.result.accuracy is not None
+            last = int(run.result.steps_taken.max())
+            accuracy = [100 * a for a in run.result.accuracy.tolist()[:last]]
+            look: dict[str, Any] = {"color": _COLOURS[i % len(_COLOURS)], "linewidth": 1.8, "label": run.label}
+            by_steps.plot(range(1, last + 1), accuracy, **look)
+            spikes = run.result.spikes_per_image_after_step.tolist()[:last]
+            shown = [(s, a) for s, a in zip(spikes, accuracy, strict=True) if s > 0]
+            by_spikes.plot([s for s, _ in shown], [a for _, a in shown], **look)
+            by_steps.plot(last, accuracy[-1], "o", color=look["color"], markersize=4)
+            by_spikes.plot(spikes[-1], accuracy[-1], "o", color=look["color"], markersize=4)
+        for axes in (by_steps, by_spikes):
+            axes.axhline(100 * ann.accuracy, color=ANN_COLOUR, linestyle="--", linewidth=1)
+        by_spikes.axvline(ann.quanta, color=ANN_COLOUR, linestyle=":", linewidth=1)
+        by_spikes.text(ann.quanta, 12, " quanta of the ANN", rotation=90, fontsize=8, va="bottom", ha="right")
+        label_time_axis(by_steps, longest)
+        by_spikes.set_xscale("log")
+        by_spikes.set_xlabel("spikes per image, up to each step")
+        by_steps.set_ylabel("test accuracy (%)")
+        by_steps.set_ylim(0, 101)
+        figure.suptitle(f"{title}   (dashed: ANN, {100 * ann.accuracy:.2f} %; dots: the end)", fontsize=11)
+        by_steps.legend(loc="upper left", fontsize=8)
+        return save_figure(figure, path)
+
+
+def early_exit_curves(ann: AnnRun, runs: Sequence[CodingRun], path: Path, title: str) -> Path:
+    """Accuracy against mean time steps under early exit, a curve for each coding and rule."""
+    with mpl.rc_context(FIGURE_STYLE):
+        figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+        axes = figure.subplots()
+        longest = 2.0
+        for i, run in enumerate(runs):
+            for rule, style in (("margin", "-"), ("stability", ":")):
+                curve = (run.frontier or {}).get(rule, ())
+                if not curve:
+                    continue
+                longest = max(longest, *(steps for steps, _ in curve))
+                axes.plot(
+                    [steps for steps, _ in curve], [100 * accuracy for _, accuracy in curve], style,
+                    color=_COLOURS[i % len(_COLOURS)], linewidth=1.8, label=f"{run.label}, {rule}",
+                )  # fmt: skip
+        axes.axhline(100 * ann.accuracy, color=ANN_COLOUR, linestyle="--", linewidth=1)
+        label_time_axis(axes, int(longest))
+        axes.set_xlim(1, longest)
+        axes.set_xlabel("time steps per image, mean")
+        axes.set_ylabel("test accuracy (%)")
+        axes.set_ylim(max(0.0, 100 * ann.accuracy - 20), min(101.0, 100 * ann.accuracy + 2))
+        axes.set_title(f"{title}   (dashed: ANN)", fontsize=11)
+        axes.legend(loc="lower right", fontsize=7)
+        return save_figure(figure, path)
