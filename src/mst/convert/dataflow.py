@@ -202,9 +202,11 @@ class _Watcher(TorchFunctionMode):
 
     # ------------------------------------------------------------------------------------ modules
 
-    def _before(self, path: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if current_run() is not self._state:  # another thread runs the same network
+    def _before(self, path: str) -> Callable[..., None]:
+        # In another thread that runs the same network, torch may call a hook that is just being registered or removed
+        # without the keywords that it asked for.
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+            if current_run() is not self._state or kwargs is None:
                 return
             inputs = tuple(_tensors((*args, *kwargs.values())))
             self._stack.append((path, module))
@@ -252,10 +254,11 @@ class _Watcher(TorchFunctionMode):
             self._state.membrane_potential.pop(neuron.site, None)
             self._state.counters.pop(neuron.site, None)
 
-    def _after(self, path: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def _after(self, path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], *keywords_and_output: Any) -> None:
             if current_run() is not self._state:
                 return
+            kwargs, output = keywords_and_output
             self._stack.pop()
             inputs = tuple(_tensors((*args, *kwargs.values())))
             flows = tuple(self._flows.get(id(x)) for x in inputs)

@@ -72,10 +72,12 @@ class ChangeRecorder:
             for name, op in self._operations.items()
         )
 
-    def _hook(self, path: str) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
-        def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+    def _hook(self, path: str) -> Callable[..., None]:
+        # In another thread that runs the same network, torch may call a hook that is just being registered or removed
+        # without the keywords that it asked for.
+        def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor] | None = None) -> None:
             run = self._run
-            if run is None or current_run() is not run:
+            if run is None or current_run() is not run or kwargs is None:
                 return
             if run.step != self._pass:  # another pass through the network begins
                 self._pass = run.step
