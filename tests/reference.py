@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -43,24 +44,39 @@ class Reference:
     def norm(self, name: str, x: Tensor) -> Tensor:
         s = self.state
         scale = s[f"{name}.weight"] / torch.sqrt(s[f"{name}.running_var"] + 1e-5)
-        return (x - s[f"{name}.running_mean"]) * scale + s[f"{name}.bias"]
+        return x * scale + self.constant(s[f"{name}.bias"] - s[f"{name}.running_mean"] * scale)
 
     def linear(self, name: str, x: Tensor) -> Tensor:
-        return F.linear(x, self.state[f"{name}.weight"], self.state.get(f"{name}.bias"))
+        bias = self.state.get(f"{name}.bias")
+        return F.linear(x, self.state[f"{name}.weight"], None if bias is None else self.constant(bias))
+
+    def convolve(self, images: Tensor) -> Tensor:
+        bias = self.constant(self.state["patch_embed.proj.bias"])
+        return F.conv2d(images, self.state["patch_embed.proj.weight"], bias, stride=self.patch)
+
+    def constant(self, value: Tensor) -> Tensor:
+        """What does not depend on the image."""
+        return value
+
+    def product(self, name: str, a: Tensor, b: Tensor) -> Tensor:
+        return a @ b
+
+    def function(self, name: str, f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        return f(x)
 
     def __call__(self, images: Tensor) -> Tensor:
         s = self.state
-        x = F.conv2d(images, s["patch_embed.proj.weight"], s["patch_embed.proj.bias"], stride=self.patch)
+        x = self.convolve(images)
         x = self.neuron("patch_embed.proj_if", self.norm("patch_embed.norm", x.flatten(2).transpose(1, 2)))
         if "absolute_pos_embed" in s:
-            x = x + s["absolute_pos_embed"]
+            x = x + self.constant(s["absolute_pos_embed"])
         for stage, depth in enumerate(self.depths):
             for block in range(depth):
                 x = self.block(stage, block, x)
             if stage < len(self.depths) - 1:
                 x = self.merge(stage, x)
-        x = F.layer_norm(x, x.shape[-1:], s["norm.weight"], s["norm.bias"])
-        return F.linear(x.mean(1), s["head.weight"], s["head.bias"])
+        x = self.function("norm", lambda y: F.layer_norm(y, y.shape[-1:], s["norm.weight"], s["norm.bias"]), x)
+        return self.linear("head", x.mean(1))
 
     def block(self, stage: int, index: int, x: Tensor) -> Tensor:
         name = f"layers.{stage}.blocks.{index}"
@@ -96,7 +112,9 @@ class Reference:
             return t[:, tokens].view(t.shape[0], len(order), -1, heads, dim).transpose(2, 3)
 
         q, k, v = split(q), split(k), split(v)
-        scores = self.neuron(f"{name}.attn.attn_if", q @ k.transpose(-1, -2) / math.sqrt(dim))
+        scores = self.neuron(
+            f"{name}.attn.attn_if", self.product(f"{name} q·k", q, k.transpose(-1, -2)) / math.sqrt(dim)
+        )
         table = self.state[f"{name}.attn.relative_position_bias_table"]
         bias = torch.zeros(len(order), heads, window**2, window**2, dtype=x.dtype)
         for w, g in enumerate(order):
@@ -113,7 +131,8 @@ class Reference:
                         assert wraps_apart == (rows_apart or columns_apart)
                         if wraps_apart:
                             bias[w, :, i, j] += -100.0
-        mixed = self.neuron(f"{name}.attn.attn_v_if", torch.softmax(scores + bias, dim=-1) @ v)
+        weights = self.function(f"{name} softmax", lambda y: torch.softmax(y + bias, dim=-1), scores)
+        mixed = self.neuron(f"{name}.attn.attn_v_if", self.product(f"{name} softmax·v", weights, v))
         mixed = mixed.transpose(2, 3).reshape(x.shape[0], -1, channels)
         out = torch.empty_like(x)
         out[:, tokens.flatten()] = mixed
@@ -126,3 +145,63 @@ class Reference:
         x = torch.cat(parts, dim=-1).flatten(1, 2)
         name = f"layers.{stage}.downsample"
         return self.neuron(f"{name}.reduction_if", self.linear(f"{name}.reduction", self.norm(f"{name}.norm", x)))
+
+
+@dataclass
+class LosslessReference(Reference):
+    """One run under lossless coding, written down as a chip would do it: only changes flow. Call it once per time step
+    with the change of the image; the sum of what it returns is the read-out.
+
+    A linear map passes changes on, its bias enters at the first step; a product A·B sends dA·B_new + A_old·dB; any
+    other function f sends f(sum_new) - f(sum_old).
+    """
+
+    burst: int = 1
+    weights: tuple[int, ...] = (1,)
+    starts: dict[str, int] = field(default_factory=dict)
+    step: int = 0
+    counts: dict[str, Tensor] = field(default_factory=dict)
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    spikes_by_step: list[Counter[str]] = field(default_factory=list)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.spikes_by_step.append(Counter())
+        change = super().__call__(images)
+        self.step += 1
+        return change
+
+    def neuron(self, site: str, x: Tensor) -> Tensor:
+        """v starts at half a quantum, gains the change of the input, loses what is sent; all in quanta."""
+        quantum = self.state[f"{site}.up"] / self.levels
+        v = self.potential.get(site, torch.full_like(x, 0.5)) + x / quantum
+        count = self.counts.get(site, torch.zeros_like(x))
+        own = self.step - self.starts.get(site, 0)
+        sent, weight = torch.zeros_like(x), self.weights[own % len(self.weights)]
+        for _ in range(self.burst if own >= 0 else 0):  # a burst is several turns of the same rule
+            if weight == 1:
+                up, down = (v >= 1) & (count < self.levels), (v < 0) & (count > 0)
+            else:  # two thirds of such a spike are missing, and it leads nowhere outside 0...L
+                missing = torch.minimum(torch.maximum(torch.floor(v), -count), self.levels - count)
+                up = (3 * missing >= 2 * weight) & (count + weight <= self.levels)
+                down = (-3 * missing >= 2 * weight) & (count >= weight)
+            spike = up.to(x.dtype) - down.to(x.dtype)
+            v, count, sent = v - weight * spike, count + weight * spike, sent + weight * spike
+            self.spikes_by_step[-1][site] += int(spike.abs().sum())
+        self.potential[site], self.counts[site] = v, count
+        return sent * quantum
+
+    def constant(self, value: Tensor) -> Tensor:
+        return value if self.step == 0 else torch.zeros_like(value)
+
+    def product(self, name: str, a: Tensor, b: Tensor) -> Tensor:
+        a_old, b_old = (self.sums.get(f"{name} {side}", torch.zeros_like(x)) for side, x in (("a", a), ("b", b)))
+        self.sums[f"{name} a"], self.sums[f"{name} b"] = a_old + a, b_old + b
+        return a @ self.sums[f"{name} b"] + a_old @ b
+
+    def function(self, name: str, f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        if self.step == 0:
+            self.sums[name] = x
+            return f(x)
+        before = self.sums[name]
+        self.sums[name] = before + x
+        return f(self.sums[name]) - f(before)

@@ -16,18 +16,11 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 import mst
-from conftest import GOLDEN, Golden, randomise, tiny_config
-from mst.models import MaskedSpikingTransformer, MSTConfig
-from mst.models.geometry import stage_geometries
+from conftest import GOLDEN, Golden, tiny_config
+from mst.models import MaskedSpikingTransformer
 from mst.models.released import _infer_mlp_ratio
 from reference import Reference
-
-
-def released_state(model: MaskedSpikingTransformer) -> dict[str, Tensor]:
-    """Our weights under the released names, buffers included."""
-    state = {n.replace(".threshold", ".up"): t for n, t in model.state_dict().items()}
-    buffers = {n: b for n, b in model.named_buffers() if n.endswith(("attn_mask", "relative_position_index"))}
-    return {**state, **buffers}
+from released_networks import OTHERS, released_network, released_state
 
 
 def test_golden_ann_logits_agree(golden: Golden) -> None:
@@ -52,44 +45,11 @@ def test_golden_configuration_is_inferred_from_names_and_shapes(golden: Golden) 
     assert [list(config.depths), list(config.num_heads)] == [golden.config["depths"], golden.config["num_heads"]]
 
 
-OTHERS: dict[str, dict[str, Any]] = {
-    "mlp_batch_norm": {"mlp_batch_norm": True},
-    "no_mlp_batch_norm": {"mlp_batch_norm": False},
-    "one_stage": {"depths": (3,), "num_heads": (4,), "embed_dim": 12},
-    "three_stages": {"img_size": 32, "depths": (1, 2, 1), "num_heads": (1, 2, 4)},
-    "window_3_patch_3": {"img_size": 36, "patch_size": 3, "window_size": 3},
-    "window_shrinks_everywhere": {"window_size": 9},
-    "one_channel_odd_classes": {"in_chans": 1, "num_classes": 7},
-    "patch_1": {"img_size": 8, "patch_size": 1, "window_size": 4},
-    "no_qkv_bias_wide_mlp": {"qkv_bias": False, "mlp_ratio": 3.0},
-    "odd_mlp_ratio": {"embed_dim": 12, "mlp_ratio": 2.3},
-    "position_embedding": {"absolute_position_embedding": True},
-    "four_levels": {"num_levels": 4},
-}
-
-
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_networks_of_this_form_agree_with_the_plain_description(name: str) -> None:
-    sizes: dict[str, Any] = {
-        "img_size": 16, "patch_size": 2, "in_chans": 3, "num_classes": 5, "embed_dim": 8, "depths": (2, 2),
-        "num_heads": (2, 4), "window_size": 4, "mlp_ratio": 2.0, "num_levels": 16,
-    }  # fmt: skip
-    config = MSTConfig(**{**sizes, **OTHERS[name]})
-    source = MaskedSpikingTransformer(config).eval().double()
-    randomise(source, seed=len(name))
-    state = released_state(source)
-    model = mst.import_released(state, img_size=config.img_size, num_levels=config.num_levels)
-    images = torch.rand(2, config.in_chans, *config.image_shape, dtype=torch.float64) * 2 - 0.5
-    stages = stage_geometries(config.image_shape, config.patch_size, config.window_size, len(config.depths))
-
-    def reference(spiking: bool) -> Reference:
-        return Reference(
-            state, config.patch_size, [s.window for s in stages], [s.shift for s in stages],
-            [s.resolution[0] for s in stages], list(config.depths), list(config.num_heads), config.num_levels, spiking,
-        )  # fmt: skip
-
-    assert (model(images) - reference(False)(images)).abs().max().item() < 1e-9
-    snn_reference = reference(True)
+    model, images, described = released_network(name)
+    assert (model(images) - Reference(**described, spiking=False)(images)).abs().max().item() < 1e-9
+    snn_reference = Reference(**described, spiking=True)
     expected = torch.stack([snn_reference(images) for _ in range(12)])
     result = mst.simulate(mst.convert(model), images, 12, steps_per_chunk=5, keep_step_logits=True)
     assert result.step_logits is not None

@@ -74,9 +74,8 @@ class SignedIFNeuron(SpikingNeuron):
             return self._output(count.expand_as(x_TB).clone(), run).flatten(0, 1)
         counts_TB, spikes_TB, missing_TB = [], [], []
         for t, x_t in enumerate(x_TB):
-            weight = self.weight(run.step + t)
-            spikes, target = signed_if_step(x_t, count, self.threshold, self.num_levels, self.schedule.burst, weight)
-            count = count + spikes if weight <= 1 else torch.add(count, spikes, alpha=weight)
+            spikes, target = self._fire(x_t, count, run.step + t)
+            count = torch.add(count, spikes, alpha=max(1, self.weight(run.step + t)))
             counts_TB.append(count)
             spikes_TB.append(spikes)
             missing_TB.append(target.sub_(count))
@@ -84,6 +83,10 @@ class SignedIFNeuron(SpikingNeuron):
         run.note_unsettled(_stack(missing_TB))
         self._record_signed(run, _stack(spikes_TB))
         return self._output(_stack(counts_TB), run).flatten(0, 1)
+
+    def _fire(self, x: Tensor, count: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Spikes of one step and the level they are to lead to, see `signed_if_step`."""
+        return signed_if_step(x, count, self.threshold, self.num_levels, self.schedule.burst, self.weight(step))
 
     def _at_rest(self, x: Tensor, batch_size: int) -> Tensor:
         if self.resting_count is None:
