@@ -231,11 +231,11 @@ def test_settled_at_is_the_first_step_after_which_nothing_moves() -> None:
 
 
 def test_lossless_with_too_few_steps_says_who_has_not_settled() -> None:
-    snn, images = mst.convert(random_mst(11, num_levels=16), "lossless", burst=2), images_of(11, 6) * torch.arange(6).view(-1, 1, 1, 1)
-    whole = mst.simulate(snn, images, 40)
+    snn, images = mst.convert(random_mst(11, num_levels=16), "lossless", burst=2), images_of(11, 6)
+    whole = mst.simulate(snn, images, 40, input_steps=2)
     assert whole.settled_at is not None
     cut = int(whole.settled_at.min())
-    short = mst.simulate(snn, images, cut)
+    short = mst.simulate(snn, images, cut, input_steps=2)
     assert short.settled_at is not None
     assert short.settled_at.tolist() == [s if s <= cut else -1 for s in whole.settled_at.tolist()]
     assert short.steps_taken.tolist() == [cut] * 6
