@@ -234,8 +234,10 @@ def exit_steps(early_exit: EarlyExit, scores: Tensor, longest: Tensor) -> Tensor
     """int64 [N]: steps that each image takes, given its score after each step [T, N] and its steps without the rule."""
     first = early_exit.first_step - 1
     safe = scores[first:] >= early_exit.value
+    if len(safe) == 0:
+        return longest
     at = safe.to(torch.uint8).argmax(dim=0) + first + 1
-    return torch.where(safe.any(dim=0), at, longest).minimum(longest) if len(safe) else longest
+    return torch.where(safe.any(dim=0), at, longest).minimum(longest)
 
 
 def _frontier(points: list[ExitPoint]) -> tuple[ExitPoint, ...]:
