@@ -29,11 +29,11 @@ def to_levels(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
     return levels.add_(0.5).clamp_(0, num_levels).floor_()
 
 
-def from_levels(levels: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
-    """The activation of a level, levels·λ/L; works in place on `levels`."""
-    if _is_cpu_scalar(levels, threshold):
-        return levels.mul_(max(threshold.item(), MIN_THRESHOLD) / num_levels)
-    return levels.mul_(threshold.clamp_min(MIN_THRESHOLD) / num_levels)
+def quantum(like: Tensor, threshold: Tensor, num_levels: int) -> Tensor | float:
+    """λ/L, what one level is worth, to multiply `like` with."""
+    if _is_cpu_scalar(like, threshold):
+        return max(threshold.item(), MIN_THRESHOLD) / num_levels
+    return threshold.clamp_min(MIN_THRESHOLD) / num_levels
 
 
 class _QCFSFunction(torch.autograd.Function):
@@ -41,7 +41,7 @@ class _QCFSFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
-        y = from_levels(to_levels(x, threshold, num_levels), threshold, num_levels).to(x.dtype)
+        y = to_levels(x, threshold, num_levels).mul_(quantum(x, threshold, num_levels)).to(x.dtype)
         ctx.save_for_backward(x, y, threshold)
         ctx.num_levels = num_levels  # type: ignore[attr-defined]
         return y
@@ -222,9 +222,10 @@ def signed_if_step(
 def count_signed_spikes(spikes: Tensor) -> Tensor:
     """[T, B, ...] whole numbers -> int64 [T]: spikes of either sign, each step's magnitudes summed, exactly."""
     steps, images = spikes.shape[:2]
-    rows = spikes.abs().view(steps, images, -1)
+    rows = spikes.reshape(steps, images, -1)
     wide = torch.float64 if rows.shape[-1] >= 2**20 else torch.promote_types(rows.dtype, torch.float32)
-    return rows.sum(dim=-1, dtype=wide).to(torch.int64).sum(dim=1)
+    magnitudes: Tensor = torch.linalg.vector_norm(rows, 1, dim=-1, dtype=wide)  # Σ|spikes| in one pass
+    return magnitudes.to(torch.int64).sum(dim=1)
 
 
 # ---------------------------------------------------------------------------------------- counting

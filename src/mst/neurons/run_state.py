@@ -88,7 +88,8 @@ class RunState:
         Args:
             missing: [T, B*k, ...], 0 where a neuron has nothing left to send.
         """
-        images = (missing != 0).view(self.steps_in_chunk, self.batch_size, -1).any(dim=-1)
+        rows = missing.reshape(self.steps_in_chunk, self.batch_size, -1)
+        images = torch.linalg.vector_norm(rows, torch.inf, dim=-1) > 0
         self.unsettled = images if self.unsettled is None else self.unsettled | images
 
     def turn(self, site: str) -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .activation import QCFS
-from .functional import count_signed_spikes, drop_spikes, from_levels, signed_if_step
+from .functional import count_signed_spikes, drop_spikes, quantum, signed_if_step
 from .run_state import RunState
 from .schedule import FiringSchedule
 from .spiking import SpikingNeuron, acting_threshold
@@ -71,7 +71,7 @@ class SignedIFNeuron(SpikingNeuron):
             count = self._at_rest(x_TB[0], run.batch_size)
         if run.step < 0:  # at rest
             run.counters[self.site] = count
-            return self._output(count.expand_as(x_TB).clone(), run).flatten(0, 1)
+            return self._output(count[None], run).flatten(0, 1)
         counts_TB, spikes_TB, missing_TB = [], [], []
         for t, x_t in enumerate(x_TB):
             spikes, target = self._fire(x_t, count, run.step + t)
@@ -99,8 +99,8 @@ class SignedIFNeuron(SpikingNeuron):
         return self.resting_count.to(x.dtype).repeat(batch_size, *[1] * (x.dim() - 1))
 
     def _output(self, counts_TB: Tensor, run: RunState) -> Tensor:
-        """[T, B*k, ...] -> the same, as activations; dropped spikes taken out. Leaves the counts as they are."""
-        y_TB = from_levels(counts_TB.clone(), self.threshold, self.num_levels)
+        """[T, B*k, ...] -> the same, as activations; dropped spikes taken out."""
+        y_TB = (counts_TB * quantum(counts_TB, self.threshold, self.num_levels)).to(counts_TB.dtype)
         if self.masking_ratio > 0.0:
             keep = run.held_mask(counts_TB[0], self.masking_ratio, self.site)
             y_TB = drop_spikes(y_TB, keep)

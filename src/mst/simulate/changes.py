@@ -87,41 +87,52 @@ class ChangeRecorder:
             if name is None:
                 return
             inputs = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+            operation = self._operations[name]
             for operand, x in enumerate(inputs[: 2 if isinstance(module, ActivationProduct) else 1]):
-                change_TB = _change(run, f"{name} ({operand})", x)
-                if change_TB is not None:
-                    self._count(self._operations[name], module, operand, inputs, change_TB, run)
+                steps_TB = _steps(run, f"{name} ({operand})", x)
+                if steps_TB is not None:
+                    self._count(operation, module, operand, inputs, *steps_TB, run)
 
         return hook
 
     def _count(
-        self, op: Operation, module: nn.Module, operand: int, inputs: list[Tensor], change_TB: Tensor, run: RunState
+        self,
+        op: Operation,
+        module: nn.Module,
+        operand: int,
+        inputs: list[Tensor],
+        now_TB: Tensor,
+        before_TB: Tensor,
+        run: RunState,
     ) -> None:
-        """Add what the changes [T, B*k, ...] of one operand cost."""
+        """Add what the changes of one operand cost, from its values [T, B*k, ...] to those of the step before each."""
         sites = op.operands[operand] if operand < len(op.operands) else ()
         burst = max((self._neurons[site].schedule.burst for site in sites), default=1)
-        is_counted = bool(sites) and (len(sites) == 1 or (burst == 1 and op.pooled == 1))
-        arriving = self._spikes(sites, op, change_TB, burst, run) if is_counted else change_TB != 0
+        is_spikes = bool(sites) and (len(sites) == 1 or (burst == 1 and op.pooled == 1))
+        if not is_spikes:
+            arriving = _differ(now_TB, before_TB)
+        elif burst == 1 and op.pooled == 1:  # one spike a step at most: each change is one
+            arriving = torch.ne(now_TB, before_TB, out=torch.empty_like(now_TB))
+        else:
+            arriving = self._spikes(self._neurons[sites[0]], op.pooled, now_TB - before_TB, run)
         spent = self._spend(op.name, module, operand, inputs, arriving)
-        totals = self._acs if is_counted else self._macs
+        totals = self._acs if is_spikes else self._macs
         if op.name not in totals:
             totals[op.name] = torch.zeros(self._num_steps, dtype=torch.int64, device=spent.device)
         totals[op.name][run.step : run.step + run.steps_in_chunk] += spent
 
-    def _spikes(self, sites: tuple[str, ...], op: Operation, change_TB: Tensor, burst: int, run: RunState) -> Tensor:
-        """How many spikes each change stands for. With one spike a step at most, each change is one."""
-        if burst == 1 and op.pooled == 1:
-            return change_TB != 0
-        neuron = self._neurons[sites[0]]
+    @staticmethod
+    def _spikes(neuron: SignedIFNeuron, pooled: int, change_TB: Tensor, run: RunState) -> Tensor:
+        """How many spikes of one site each change stands for."""
         threshold = neuron.threshold
-        if threshold.numel() > 1 and op.pooled > 1:
+        if threshold.numel() > 1 and pooled > 1:
             threshold = threshold.reshape(-1, *[1] * (change_TB.dim() - 3))  # of one channel each
         weights = torch.tensor([max(1, neuron.weight(run.step + t)) for t in range(run.steps_in_chunk)])
         weights = weights.to(change_TB).view(-1, *[1] * (change_TB.dim() - 1))
-        return (change_TB.abs() * (op.pooled * neuron.num_levels / threshold) / weights).round()
+        return (change_TB.abs() * (pooled * neuron.num_levels / threshold) / weights).round()
 
     def _spend(self, name: str, module: nn.Module, operand: int, inputs: list[Tensor], arriving: Tensor) -> Tensor:
-        """int64 [T]: operations of each step, given what arrives [T, B*k, ...], flags or numbers."""
+        """int64 [T]: operations of each step, given how much arrives [T, B*k, ...]."""
         if isinstance(module, nn.Linear):
             return _per_step(arriving) * module.out_features
         if isinstance(module, CONVOLUTIONS):
@@ -140,31 +151,36 @@ class ChangeRecorder:
             return _per_step(arriving) * (rows_of_right if operand == 0 else left.shape[-2])
         if isinstance(module, nn.Softmax):
             dim = -1 if module.dim is None else module.dim
-            return _per_step(arriving.any(dim=dim if dim < 0 else dim + 1)) * (
+            return _per_step(arriving.amax(dim=dim if dim < 0 else dim + 1)) * (
                 inputs[0].shape[dim] * SOFTMAX_MACS_PER_ELEMENT
             )
         if isinstance(module, nn.LayerNorm):
             normalised = tuple(range(-len(module.normalized_shape), 0))
             elements = inputs[0].shape[normalised[0] :].numel()
-            return _per_step(arriving.any(dim=normalised)) * (elements * LAYER_NORM_MACS_PER_ELEMENT)
+            return _per_step(arriving.amax(dim=normalised)) * (elements * LAYER_NORM_MACS_PER_ELEMENT)
         return _per_step(arriving) * BATCH_NORM_MACS_PER_ELEMENT
 
 
 def _per_step(values: Tensor) -> Tensor:
-    """[T, ...] flags or whole numbers -> int64 [T], their sums."""
-    return (
-        values.flatten(1).sum(dim=1, dtype=torch.int64 if values.dtype == torch.bool else torch.float64).to(torch.int64)
-    )
+    """[T, B*k, ...] whole numbers -> int64 [T], their sums, exactly."""
+    rows = values.flatten(2) if values.dim() > 2 else values[:, :, None]
+    wide = torch.float64 if rows.shape[-1] >= 2**18 else torch.promote_types(rows.dtype, torch.float32)
+    return rows.sum(dim=-1, dtype=wide).to(torch.int64).sum(dim=1)
 
 
-def _change(run: RunState, key: str, x: Tensor) -> Tensor | None:
-    """By how much x [T*B*k, ...] differs from the step before, [T, B*k, ...]; None at rest, where nothing is before."""
-    x_TB = x.reshape(run.steps_in_chunk, -1, *x.shape[1:])
+def _steps(run: RunState, key: str, x: Tensor) -> tuple[Tensor, Tensor] | None:
+    """x [T*B*k, ...] step by step, [T, B*k, ...], and likewise what was there one step before; None at rest, where
+    nothing is before."""
+    now_TB = x.reshape(run.steps_in_chunk, -1, *x.shape[1:])
     before = run.previous.get(key)
-    run.previous[key] = x_TB[-1].clone()  # a network may go on to work in place on what it has read
+    run.previous[key] = now_TB[-1].clone()  # a network may go on to work in place on what it has read
     if run.step < 0 or before is None:
         return None
-    earlier_TB = torch.cat([before[None], x_TB[:-1]]) if len(x_TB) > 1 else before[None]
-    change = x_TB - earlier_TB
-    rounding = ROUNDING * torch.finfo(x.dtype).eps * torch.maximum(x_TB.abs(), earlier_TB.abs())
-    return change.masked_fill_(change.abs() <= rounding, 0)
+    return now_TB, torch.cat([before[None], now_TB[:-1]]) if len(now_TB) > 1 else before[None]
+
+
+def _differ(now: Tensor, before: Tensor) -> Tensor:
+    """1 where an analog value has changed by more than rounding, else 0."""
+    change = (now - before).abs_()
+    # Straight into floats: on a CPU a bool in between, and counting it in integers, costs several times as much.
+    return torch.gt(change, now.abs().mul_(ROUNDING * torch.finfo(now.dtype).eps), out=change)
