@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from mst.convert import SpikingNetwork
 from mst.data import BadImages
@@ -62,8 +63,8 @@ def compare(
     """Run a checkpoint under rate coding and under several kinds of lossless coding, on the same images.
 
     Prints for each the accuracy, time steps, spikes, operations, energy and time; what it needs to come within 1, 0.5
-    and 0.1 points of the ANN; and early exit at losses of 0.5 and 0.1 points. Writes codings.md, codings.json, codings.png
-    (accuracy against time steps and against spikes), early_exit.png and run_record.json.
+    and 0.1 points of the ANN; and early exit at losses of 0.5 and 0.1 points. Writes codings.md, codings.json,
+    codings.png (accuracy against time steps and against spikes), early_exit.png and run_record.json.
 
     Example: mst compare runs/fashion/last.safetensors --max-images 2000
 
@@ -78,7 +79,7 @@ def compare(
         resting_images: above 0: every lossless run again, from the median levels over so many training images.
         input_steps: steps over which the image is spread, one lossless run each.
         rate: run rate coding too.
-        validation_images: so many test images, the last ones, are set aside for early exit and not reported on; by
+        validation_images: so many test images, evenly taken, are set aside for early exit and not reported on; by
             default a fifth of them, 1,000 at most.
         batch_size: images at once.
         max_images: use the first so many test images only.
@@ -100,17 +101,13 @@ def compare(
         checkpoint, dataset, data_path, batch_size, max_images, masking_ratio, device, num_workers, on_bad_image,
         mask_sites,
     )  # fmt: skip
-    everything = opened
-    opened, _ = set_aside(opened, validation_images)
+    opened, validation = set_aside(opened, validation_images)
     evaluation = evaluate_dataset(
         opened.model, opened.images, seed=seed, batch_size=opened.batch_size, num_workers=opened.num_workers
     )
     timed = torch.stack([opened.images[i][0] for i in range(min(IMAGES_TIMED, opened.num_images))])
     ann = AnnRun(evaluation.accuracy, evaluation.quanta_per_image, _seconds(opened, timed), evaluation.num_images)
-    runs = [
-        _run(everything, opened, options, time_steps, validation_images, seed, evaluation, timed)
-        for options in variants
-    ]
+    runs = [_run(opened, validation, options, time_steps, seed, evaluation, timed) for options in variants]
     if not is_main_process():
         return
     rows = coding_rows(ann, runs)
@@ -145,11 +142,10 @@ def _variants(
 
 
 def _run(
-    everything: OpenedRun,
     opened: OpenedRun,
+    validation: Dataset[tuple[Tensor, int]],
     options: CodingOptions,
     time_steps: int,
-    validation_images: int | None,
     seed: int,
     evaluation: Evaluation,
     timed: Tensor,
@@ -160,12 +156,13 @@ def _run(
         opened, snn, opened.images, time_steps, options, None, seed, options.label, record_operations=True,
         keep_step_logits=True,
     )  # fmt: skip
-    _, validation = set_aside(everything, validation_images)
     seen = simulated(opened, snn, validation, time_steps, options, None, seed, "validating", keep_step_logits=True)
     exits, frontier = _exits(result, seen)
     agree = (result.logits.argmax(dim=1) == evaluation.logits.argmax(dim=1)).double().mean()
     seconds = _seconds_snn(snn, timed, time_steps, options, seed)
-    return CodingRun(options.label, result, estimate_energy(result), float(agree), seconds, exits, frontier)
+    return CodingRun(
+        options.label, options.family, result, estimate_energy(result), float(agree), seconds, exits, frontier
+    )
 
 
 def _exits(

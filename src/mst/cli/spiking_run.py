@@ -37,11 +37,14 @@ class CodingOptions:
     @property
     def label(self) -> str:
         """For tables and figures."""
-        if self.coding == "rate":
-            return "rate"
-        words = [f"lossless, {self.schedule}, burst {self.burst}"]
+        return "rate" if self.coding == "rate" else f"{self.family}, burst {self.burst}"
+
+    @property
+    def family(self) -> str:
+        """The label but for the burst."""
+        words: list[str] = [self.coding] if self.coding == "rate" else [self.coding, self.schedule]
         words += ["from rest"] if self.resting_images else []
-        words += [f"input over {self.input_steps}"] if self.input_steps > 1 else []
+        words += [f"input over {self.input_steps} steps"] if self.input_steps > 1 else []
         return ", ".join(words)
 
 
@@ -51,7 +54,7 @@ class ExitOptions:
 
     Args:
         loss: accuracy that may be lost on the validation images, in points (0.1 is 0.1 %).
-        validation_images: so many test images, the last ones, are set aside to choose the rule's value on, and are not
+        validation_images: so many test images, evenly taken, are set aside to choose the rule's value on, and are not
             reported on; by default a fifth of them, 1,000 at most.
         value: instead of choosing: the margin in logits, or the steps in a row.
         first_step: with a value: steps that every image takes at the least.
@@ -164,20 +167,20 @@ def converted(opened: OpenedRun, options: CodingOptions) -> SpikingNetwork:
 
 
 def set_aside(opened: OpenedRun, count: int | None) -> tuple[OpenedRun, Dataset[tuple[Tensor, int]]]:
-    """The run without the last `count` test images, and these.
+    """The run without `count` test images, evenly taken from all there are, and these.
 
     Raises:
         ValueError: none would be left to report on.
     """
     total = len(opened.data.test)
     count = min(MOST_VALIDATION_IMAGES, total // 5) if count is None else count
-    left = total - count
-    if count < 1 or left < 1:
+    if not 1 <= count < total:
         raise ValueError(f"{total} test images cannot be parted into {count} for validation and some to report on")
-    if opened.num_images > left:
-        remark(f"the last {count} of {total} test images are for validation; the first {left} are reported on")
-        opened = replace(opened, images=Subset(opened.data.test, range(left)), num_images=left)
-    return opened, Subset(opened.data.test, range(left, total))
+    aside = {index * total // count for index in range(count)}  # data sets are often in order, of classes or of writers
+    left = [index for index in range(total) if index not in aside][: opened.num_images]
+    remark(f"{count} of {total} test images, evenly taken, are for validation; {len(left)} others are reported on")
+    reported = replace(opened, images=Subset(opened.data.test, left), num_images=len(left))
+    return reported, Subset(opened.data.test, sorted(aside))
 
 
 def simulated(
