@@ -36,7 +36,7 @@ def simulate(
     output: Path = Path("runs/simulate"),
     coding: Coding = "rate",
     burst: int = 1,
-    schedule: ScheduleName = "staggered",
+    schedule: ScheduleName | None = None,
     resting_images: int = 0,
     input_steps: int = 1,
     early_exit: ExitRule | None = None,
@@ -63,7 +63,7 @@ def simulate(
 
     Example: mst simulate runs/masked/last.safetensors --time-steps 128
 
-    Example: mst simulate runs/masked/last.safetensors --coding lossless --burst 4 --schedule weighted
+    Example: mst simulate runs/masked/last.safetensors --coding lossless --burst 4
 
     Args:
         checkpoint: a .safetensors file of `mst train` or `mst import`.
@@ -74,8 +74,8 @@ def simulate(
         coding: how spikes carry activations: rate, by their mean over time; lossless, by signed spikes that send what
             has changed, until the answer equals the ANN's.
         burst: lossless: most spikes of a neuron in one step; more need fewer steps.
-        schedule: lossless: plain; staggered, deeper sites start later; weighted, and a spike is worth 8, 4, 2, 1, 1
-            quanta in turn (for L = 16), which needs the fewest spikes.
+        schedule: lossless: weighted (the default), where a spike is worth 8, 4, 2, 1, 1 quanta in turn (for L = 16) and
+            the fewest are needed; with spikes of one quantum: staggered, deeper sites start later; plain, all at once.
         resting_images: lossless: neurons start from their median level over so many training images; 0: from nothing.
         input_steps: lossless: spread the image over so many steps.
         early_exit: let an image leave once its answer is safe: margin, the largest logit is far above the next;

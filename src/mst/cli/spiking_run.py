@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from mst.convert import Coding, SpikingNetwork, convert
-from mst.neurons import ScheduleName
+from mst.neurons import DEFAULT_SCHEDULE, ScheduleName
 from mst.simulate import EarlyExit, ExitCalibration, ExitRule, SimulationResult, calibrate_early_exit, simulate_dataset
 from mst.train import Evaluation, evaluate_dataset, share_of
 
@@ -26,7 +26,7 @@ class CodingOptions:
 
     coding: Coding = "rate"
     burst: int = 1
-    schedule: ScheduleName = "staggered"
+    schedule: ScheduleName | None = None
     resting_images: int = 0
     input_steps: int = 1
 
@@ -42,7 +42,7 @@ class CodingOptions:
     @property
     def family(self) -> str:
         """The label but for the burst."""
-        words: list[str] = [self.coding] if self.coding == "rate" else [self.coding, self.schedule]
+        words: list[str] = [self.coding] if self.coding == "rate" else [self.coding, self.schedule or DEFAULT_SCHEDULE]
         words += ["from rest"] if self.resting_images else []
         words += [f"input over {self.input_steps} steps"] if self.input_steps > 1 else []
         return ", ".join(words)
@@ -207,9 +207,10 @@ def simulated(
 
 def _about(calibration: ExitCalibration) -> str:
     chosen, full = calibration.chosen, calibration.full
+    one = 100 / calibration.num_images
+    few = "" if one <= 100 * calibration.accuracy_loss else f"; fewer than tell that: one of them is {one:.2g} points"
     return (
         f"Early exit: {chosen.early_exit}. On {calibration.num_images} validation images: mean T "
         f"{chosen.mean_steps:.1f} instead of {full.mean_steps:.1f}, accuracy {100 * chosen.accuracy:.2f} % instead of "
-        f"{100 * full.accuracy:.2f} % "
-        f"(allowed loss {100 * calibration.accuracy_loss:g} points)"
+        f"{100 * full.accuracy:.2f} % (allowed loss {100 * calibration.accuracy_loss:g} points{few})"
     )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mst.models import image_shape_of, set_submodule
 from mst.neurons import (
+    DEFAULT_SCHEDULE,
     MAX_POOLS,
     QCFS,
     FiringSchedule,
@@ -137,7 +138,7 @@ def convert(
     example: Tensor | None = None,
     *,
     burst: int = 1,
-    schedule: ScheduleName | FiringSchedule = "staggered",
+    schedule: ScheduleName | FiringSchedule | None = None,
     resting_images: Tensor | Iterable[Tensor] | None = None,
 ) -> SpikingNetwork:
     """Turn an ANN with QCFS activations into a spiking neural network. The ANN is left as it was.
@@ -163,8 +164,8 @@ def convert(
         coding: "rate" or "lossless".
         example: images [B, ...], of which the first is used.
         burst: lossless: most spikes of a neuron in one step. More mean fewer steps.
-        schedule: lossless: "plain", "staggered", "weighted" (see `mst.neurons.named_schedule`), or a `FiringSchedule`
-            of your own, which has its own burst.
+        schedule: lossless: "weighted" (the default, of the fewest spikes), or with spikes of one quantum "staggered" or
+            "plain" (see `mst.neurons.named_schedule`), or a `FiringSchedule` of your own, which has its own burst.
         resting_images: lossless: images [B, ...] (or batches of them) that are not reported on. Each neuron then
             starts from its median level over these, as a constant of the network, and its spikes tell what differs.
             None: from 0.
@@ -215,12 +216,12 @@ def convert(
 
 
 def _schedule_of(
-    model: nn.Module, coding: Coding, burst: int, schedule: ScheduleName | FiringSchedule
+    model: nn.Module, coding: Coding, burst: int, schedule: ScheduleName | FiringSchedule | None
 ) -> FiringSchedule | None:
     """None under rate coding."""
     check_burst(burst)
     if coding == "rate":
-        if burst != 1 or schedule != "staggered":
+        if burst != 1 or schedule is not None:
             raise ValueError("burst and schedule belong to lossless coding; an IF neuron fires once a step at most")
         return None
     if isinstance(schedule, FiringSchedule):
@@ -228,7 +229,7 @@ def _schedule_of(
             raise ValueError(f"burst {burst} contradicts the schedule's {schedule.burst}; give it there alone")
         return schedule
     levels = [site.num_levels for site in model.modules() if isinstance(site, QCFS)]
-    return named_schedule(schedule, max(levels, default=1), burst)
+    return named_schedule(schedule or DEFAULT_SCHEDULE, max(levels, default=1), burst)
 
 
 def _swap(network: nn.Module, schedule: FiringSchedule | None) -> tuple[nn.Module, tuple[SiteConversion, ...]]:

@@ -18,11 +18,20 @@ from .functional import (
 from .integrate_and_fire import IFNeuron
 from .max_pool import MAX_POOLS, SpikingMaxPool
 from .run_state import RunState, SiteCounts, current_run, running
-from .schedule import SCHEDULES, FiringSchedule, ScheduleName, check_burst, halving_weights, named_schedule
+from .schedule import (
+    DEFAULT_SCHEDULE,
+    SCHEDULES,
+    FiringSchedule,
+    ScheduleName,
+    check_burst,
+    halving_weights,
+    named_schedule,
+)
 from .signed_integrate_and_fire import SignedIFNeuron
 from .spiking import SpikingNeuron
 
 __all__ = [
+    "DEFAULT_SCHEDULE",
     "MAX_POOLS",
     "MIN_THRESHOLD",
     "QCFS",

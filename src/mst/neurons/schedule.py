@@ -8,6 +8,7 @@ from typing import Literal
 
 ScheduleName = Literal["plain", "staggered", "weighted"]
 SCHEDULES: tuple[ScheduleName, ...] = ("plain", "staggered", "weighted")
+DEFAULT_SCHEDULE: ScheduleName = "weighted"
 
 
 @dataclass(frozen=True)
