@@ -213,7 +213,7 @@ def same_run(a: SimulationResult, b: SimulationResult) -> None:
 @pytest.mark.parametrize("ratio", [0.0, 0.5])
 def test_lossless_in_chunks_or_without_the_settled_is_the_same_run(ratio: float, options: dict[str, Any]) -> None:
     model = mst.mask_spikes(random_mst(11, num_levels=16), ratio, "all")
-    snn, images = mst.convert(model, "lossless", burst=2), images_of(11, 6)
+    snn, images = mst.convert(model, "lossless", burst=2, schedule="staggered"), images_of(11, 6)
     step_by_step = mst.simulate(snn, images, 40, steps_per_chunk=1, input_steps=2)
     assert len(set(step_by_step.steps_taken.tolist())) > 1
     same_run(step_by_step, mst.simulate(snn, images, 40, input_steps=2, **options))
@@ -269,7 +269,7 @@ def test_spikes_are_never_fewer_than_the_quanta_of_the_ann() -> None:
     for site in name_sites(model).values():
         site.register_forward_hook(tally)
     model(images)
-    result = mst.simulate(mst.convert(model, "lossless"), images, 60)
+    result = mst.simulate(mst.convert(model, "lossless", schedule="staggered"), images, 60)
     assert all(result.spike_counts[site] >= quanta[site] for site in quanta)
     first = "patch_embed.proj_if"
     assert result.spike_counts[first] == quanta[first]
