@@ -1,11 +1,14 @@
-"""The code that docs/networks.md and docs/events.md show does what it says."""
+"""The code that docs/networks.md, docs/events.md and docs/codings.md show does what it says."""
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+
+from mst.cli.verbs import VERBS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -38,3 +41,23 @@ def test_events_of_the_documentation_work(tmp_path: Path, monkeypatch: pytest.Mo
     assert scope["slices"].sum() == len(scope["events"])  # type: ignore[attr-defined, arg-type]
     assert scope["result"].logits.shape == (1, 10)  # type: ignore[attr-defined]
     assert {path.name for path in tmp_path.iterdir()} == {"frames.png", "scatter.png", "events.gif", "one.dat"}
+
+
+def test_codings_of_the_documentation_work(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "codings.md").read_text(encoding="utf-8"), re.DOTALL)
+    scope: dict[str, object] = {"__name__": "example"}
+    exec(compile(code, "codings.md", "exec"), scope)
+    said = capsys.readouterr().out
+    assert said.startswith("60 of 60 images settled after")
+    difference = re.search(r"differs from the ANN by (\S+)", said)
+    assert difference is not None
+    assert float(difference[1]) < 1e-4
+    assert scope["fast"].mean_steps <= scope["seen"].mean_steps  # type: ignore[attr-defined]
+
+
+def test_options_of_the_documentation_exist() -> None:
+    """Every option that docs/codings.md names is one of `mst simulate`."""
+    known = set(inspect.signature(VERBS["simulate"]).parameters)
+    names = re.findall(r"`--([a-z-]+)", (DOCS / "codings.md").read_text(encoding="utf-8"))
+    assert len(names) > 8
+    assert {name.replace("-", "_") for name in names} <= known

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mst.convert import SpikingNetwork
-from mst.data import BadImages
+from mst.data import BadImages, in_order
 from mst.measure import estimate_energy
 from mst.neurons import ScheduleName
 from mst.report import (
@@ -91,9 +92,10 @@ def compare(
         on_bad_image: at an image file that cannot be read: fail, or skip it and say so.
     """
     settings = dict(locals())
-    check_steps(time_steps)
     check_counts(validation_images=validation_images)
     variants = list(_variants(rate, bursts, schedules, resting_images, input_steps))
+    for options in variants:
+        check_steps(time_steps, input_steps=options.input_steps)
     if not variants:
         raise ValueError("there is nothing to compare: no rate coding, and no burst, schedule or input_steps")
     prepare_output(output)
@@ -105,26 +107,33 @@ def compare(
     evaluation = evaluate_dataset(
         opened.model, opened.images, seed=seed, batch_size=opened.batch_size, num_workers=opened.num_workers
     )
-    timed = torch.stack([opened.images[i][0] for i in range(min(IMAGES_TIMED, opened.num_images))])
+    timed = next(iter(in_order(opened.images, range(opened.num_images), IMAGES_TIMED, 0)))[0]
     ann = AnnRun(evaluation.accuracy, evaluation.quanta_per_image, _seconds(opened, timed), evaluation.num_images)
-    runs = [_run(opened, validation, options, time_steps, seed, evaluation, timed) for options in variants]
-    if not is_main_process():
-        return
+    runs: list[CodingRun] = []
+    for options in variants:
+        runs.append(_run(opened, validation, options, time_steps, seed, evaluation, timed))
+        if is_main_process():  # a comparison that is cut short leaves what it has
+            written = _write(opened, output, settings, seed, ann, runs)
+    if is_main_process():
+        console.print(written[0].read_text(encoding="utf-8"), highlight=False, soft_wrap=True)
+        print_files(*written)
+
+
+def _write(
+    opened: OpenedRun, output: Path, settings: Mapping[str, Any], seed: int, ann: AnnRun, runs: list[CodingRun]
+) -> list[Path]:
     rows = coding_rows(ann, runs)
     title = f"{opened.data.info.name}, {ann.num_images} test images"
-    markdown = codings_markdown(ann, rows, f"Codings of {checkpoint.name} on {title}")
-    console.print(markdown, highlight=False, soft_wrap=True)
-    content = {"ann": ann, "rows": rows, **opened.facts()}
-    record = run_record(
-        "compare", settings, {row["coding"]: row["within"] for row in rows}, seed=seed, **opened.facts()
-    )
-    print_files(
-        write_text(output / "codings.md", markdown),
-        write_json(output / "codings.json", content),
+    results = {row["coding"]: row["within"] for row in rows}
+    return [
+        write_text(
+            output / "codings.md", codings_markdown(ann, rows, f"Codings of {opened.checkpoint.name} on {title}")
+        ),
+        write_json(output / "codings.json", {"ann": ann, "rows": rows, **opened.facts()}),
         codings_against_cost(ann, runs, output / "codings.png", title),
         early_exit_curves(ann, runs, output / "early_exit.png", title),
-        write_run_record(output, record),
-    )
+        write_run_record(output, run_record("compare", settings, results, seed=seed, **opened.facts())),
+    ]
 
 
 def _variants(
@@ -159,7 +168,7 @@ def _run(
     seen = simulated(opened, snn, validation, time_steps, options, None, seed, "validating", keep_step_logits=True)
     exits, frontier = _exits(result, seen)
     agree = (result.logits.argmax(dim=1) == evaluation.logits.argmax(dim=1)).double().mean()
-    seconds = _seconds_snn(snn, timed, time_steps, options, seed)
+    seconds = _seconds_snn(snn, timed, time_steps, options, seed, opened.batch_size)
     return CodingRun(
         options.label, options.family, result, estimate_energy(result), float(agree), seconds, exits, frontier
     )
@@ -195,6 +204,12 @@ def _seconds(opened: OpenedRun, images: Tensor) -> float:
     return min(times[1:]) / len(images)
 
 
-def _seconds_snn(snn: SpikingNetwork, images: Tensor, time_steps: int, options: CodingOptions, seed: int) -> float:
-    result = simulate(snn, images, time_steps, record_operations=False, input_steps=options.input_steps, seed=seed)
+def _seconds_snn(
+    snn: SpikingNetwork, images: Tensor, time_steps: int, options: CodingOptions, seed: int, batch_size: int
+) -> float:
+    """Seconds per image of the simulation, nothing recorded."""
+    result = simulate(
+        snn, torch.split(images, batch_size), time_steps, record_operations=False, input_steps=options.input_steps,
+        seed=seed,
+    )  # fmt: skip
     return result.seconds / len(images)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from mst.convert import Coding, SpikingNetwork, convert
-from mst.neurons import DEFAULT_SCHEDULE, ScheduleName
+from mst.neurons import DEFAULT_SCHEDULE, ScheduleName, check_burst
 from mst.simulate import EarlyExit, ExitCalibration, ExitRule, SimulationResult, calibrate_early_exit, simulate_dataset
 from mst.train import Evaluation, evaluate_dataset, share_of
 
@@ -31,6 +31,7 @@ class CodingOptions:
     input_steps: int = 1
 
     def __post_init__(self) -> None:
+        check_burst(self.burst)
         if self.resting_images < 0:
             raise ValueError(f"resting_images must be 0 (start from nothing) or more, got {self.resting_images}")
 
@@ -109,7 +110,7 @@ def run_both(
     exit_options: ExitOptions = ExitOptions(),
 ) -> Simulated:
     """Evaluate the ANN, convert it, simulate the SNN on the same images, or on slices of the same recordings."""
-    check_steps(time_steps, slices)
+    check_steps(time_steps, slices, options.input_steps)
     calibration, rule = None, None
     if early_exit is None and exit_options != ExitOptions():
         raise ValueError("options of early exit have no effect without --early-exit margin or stability")
@@ -140,8 +141,8 @@ def run_both(
     return Simulated(result, evaluation, calibration)
 
 
-def check_steps(time_steps: int, slices: int | None = None) -> None:
-    """See that T is at least 1, and that slices, if any, are no more than T.
+def check_steps(time_steps: int, slices: int | None = None, input_steps: int = 1) -> None:
+    """See that T is at least 1, and that slices, if any, and the steps of the input are no more than T.
 
     Raises:
         ValueError: otherwise.
@@ -150,6 +151,8 @@ def check_steps(time_steps: int, slices: int | None = None) -> None:
         raise ValueError(f"time_steps (T) must be at least 1, got {time_steps}")
     if slices is not None and not 1 <= slices <= time_steps:
         raise ValueError(f"slices must be from 1 to the {time_steps} time steps, got {slices}")
+    if not 1 <= input_steps <= time_steps:
+        raise ValueError(f"input_steps must be from 1 to the {time_steps} time steps, got {input_steps}")
 
 
 def converted(opened: OpenedRun, options: CodingOptions) -> SpikingNetwork:

@@ -1,0 +1,201 @@
+"""Lossless coding, early exit and the comparison of codings, as users of the command meet them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.image import imread
+
+from failing import fails
+from mst.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("trained")
+    short = ["--train.epochs", "3", "--train.learning-rate", "1e-2", "--train.eval-batch-size", "360"]
+    assert main(["train", "--output", str(folder), *short]) == 0
+    return str(folder / "last.safetensors")
+
+
+def run(verb: str, checkpoint: str, output: Path, *arguments: str) -> dict[str, Any]:
+    assert main([verb, checkpoint, "--output", str(output), *arguments]) == 0
+    name = {"simulate": "simulation", "measure": "measurement", "compare": "codings"}[verb]
+    content: dict[str, Any] = json.loads((output / f"{name}.json").read_text())
+    return content
+
+
+def test_simulate_lossless_ends_at_the_anns_accuracy(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run("simulate", checkpoint, tmp_path, "--coding", "lossless", "--burst", "4", "--max-images", "50")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "50 of 50 images have settled: their logits are the ANN's, after" in said
+    assert "times the" in said
+    assert result["coding"] == "lossless"
+    assert result["accuracy"][-1] == result["ann_accuracy"]
+    assert result["settled"]["images"] == 50
+    assert result["settled"]["most_steps"] < 64
+    assert result["mean_steps"] == pytest.approx(result["settled"]["mean_steps"])
+    assert result["options"] == {
+        "coding": "lossless", "burst": 4, "schedule": None, "resting_images": 0, "input_steps": 1,
+    }  # fmt: skip
+    assert result["spikes_per_image_after_step"][-1] == pytest.approx(result["spikes_per_image"])
+    assert result["quanta_per_image"] > 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--schedule", "plain"], ["--schedule", "staggered"], ["--input-steps", "5"], ["--resting-images", "40"]],
+    ids=" ".join,
+)
+def test_simulate_options_of_lossless_coding_act(checkpoint: str, tmp_path: Path, options: list[str]) -> None:
+    common = ["--coding", "lossless", "--burst", "2", "--max-images", "20"]
+    usual = run("simulate", checkpoint, tmp_path / "a", *common)
+    other = run("simulate", checkpoint, tmp_path / "b", *common, *options)
+    assert usual["spikes_per_image"] != other["spikes_per_image"]
+    assert usual["accuracy"][-1] == other["accuracy"][-1] == usual["ann_accuracy"]
+    if "--resting-images" in options:
+        assert other["spikes_per_image"] < usual["spikes_per_image"]
+
+
+def test_simulate_masked_lossless_is_the_ann_under_the_same_masks(checkpoint: str, tmp_path: Path) -> None:
+    arguments = ["--coding", "lossless", "--burst", "4", "--masking-ratio", "0.5", "--batch-size", "77"]
+    result = run("simulate", checkpoint, tmp_path, *arguments)
+    assert result["settled"]["images"] == 360
+    assert result["accuracy"][-1] == result["ann_accuracy"]
+
+
+@pytest.mark.parametrize("coding", ["rate", "lossless"])
+@pytest.mark.parametrize("rule", ["margin", "stability"])
+def test_simulate_with_early_exit_takes_fewer_steps(
+    checkpoint: str, tmp_path: Path, rule: str, coding: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--coding", coding, "--early-exit", rule, "--exit.loss", "5", "--time-steps", "40"]
+    result = run("simulate", checkpoint, tmp_path, *arguments)
+    captured = capsys.readouterr()
+    assert "72 of 360 test images, evenly taken, are for validation; 288 others are reported on" in captured.err
+    assert "Steps per image with early exit" in captured.out
+    assert f"Early exit: {rule} of" in captured.out
+    assert result["num_images"] == 288
+    assert result["early_exit"]["rule"] == rule
+    calibration = result["early_exit_calibration"]
+    assert calibration["num_images"] == 72
+    assert calibration["chosen"]["mean_steps"] < calibration["full"]["mean_steps"]
+    assert result["mean_steps"] < calibration["full"]["mean_steps"]
+
+
+def test_simulate_with_a_rule_of_ones_own_sets_no_images_aside(checkpoint: str, tmp_path: Path) -> None:
+    arguments = ["--early-exit", "stability", "--exit.value", "3", "--exit.first-step", "4", "--time-steps", "20"]
+    result = run("simulate", checkpoint, tmp_path, *arguments)
+    assert result["num_images"] == 360
+    assert result["early_exit"] == {"rule": "stability", "value": 3.0, "first_step": 4}
+    assert 4 <= result["mean_steps"] < 20
+
+
+def test_too_few_validation_images_are_said(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--early-exit", "margin", "--exit.loss", "0.1", "--exit.validation-images", "50", "--max-images", "10"]
+    result = run("simulate", checkpoint, tmp_path, *arguments, "--coding", "lossless", "--burst", "4")
+    assert "fewer than tell that: one of them is 2 points" in " ".join(capsys.readouterr().out.split())
+    assert result["num_images"] == 10
+
+
+def test_measure_lossless_prices_changes(checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--max-images", "20", "--time-steps", "64"]
+    rate = run("measure", checkpoint, tmp_path / "r", *common)
+    lossless = run("measure", checkpoint, tmp_path / "l", *common, "--coding", "lossless", "--burst", "4")
+    assert lossless["energy_pj"]["ann"] == rate["energy_pj"]["ann"]
+    assert lossless["energy_pj"]["snn"] < rate["energy_pj"]["snn"]
+    assert "changes of analog values" in capsys.readouterr().out
+    assert any("what has changed" in line for line in lossless["assumptions"])
+    assert not any("what has changed" in line for line in rate["assumptions"])
+    for figure in ("energy_pj", "num_macs", "num_acs"):
+        assert sum(row["snn"][figure] for row in lossless["operations"].values()) == pytest.approx(
+            lossless[figure]["snn"]
+        )
+    exits = ["--early-exit", "stability", "--exit.value", "3"]
+    early = run("measure", checkpoint, tmp_path / "e", *common, *exits)
+    assert early["energy_pj"]["snn"] < rate["energy_pj"]["snn"]
+    assert early["mean_steps"] < 64
+
+
+def test_compare_puts_codings_into_one_table_and_two_figures(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--time-steps", "48", "--max-images", "40", "--bursts", "[2, 4]", "--input-steps", "[1, 3]"]
+    result = run("compare", checkpoint, tmp_path, *arguments, "--schedules", "[weighted]", "--resting-images", "20")
+    labels = [row["coding"] for row in result["rows"]]
+    assert labels == ["rate"] + [
+        f"lossless, weighted, {rest}{spread}burst {burst}"
+        for rest in ("", "from rest, ")
+        for spread in ("", "input over 3 steps, ")
+        for burst in (2, 4)
+    ]
+    for row in result["rows"][1:]:
+        assert row["accuracy"] == result["ann"]["accuracy"]
+        assert row["agreement_with_ann"] == 1.0
+        assert row["settled_images"] == 40
+        assert row["within"]["0.1"]["steps"] <= row["steps"]
+        assert row["spikes_per_quantum"] == pytest.approx(row["spikes"] / result["ann"]["quanta"])
+        assert {each["rule"] for each in row["early_exit"]} == {"margin", "stability"}
+    assert result["rows"][0]["steps"] == 48
+    table = (tmp_path / "codings.md").read_text()
+    assert table.strip() in capsys.readouterr().out
+    assert table.count("| rate |") == 4
+    assert "| energy, times the ANN's |" in table
+    for name in ("codings.png", "early_exit.png"):
+        assert imread(tmp_path / name).shape[1] > 800
+    record = json.loads((tmp_path / "run_record.json").read_text())
+    assert record["verb"] == "compare"
+    assert set(record["results"]) == set(labels)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["simulate", "--burst", "2"], "burst and schedule belong to lossless coding"),
+        (["simulate", "--schedule", "plain"], "burst and schedule belong to lossless coding"),
+        (["simulate", "--input-steps", "2"], "input_steps and drop_settled belong to lossless coding"),
+        (["simulate", "--resting-images", "9"], "resting_images belong to lossless coding"),
+        (["simulate", "--coding", "lossless", "--resting-images", "-1"], "resting_images must be 0"),
+        (["simulate", "--coding", "lossless", "--burst", "0"], "a whole number from 1 on, got 0"),
+        (
+            ["simulate", "--coding", "lossless", "--input-steps", "65"],
+            "input_steps must be from 1 to the 64 time steps",
+        ),
+        (["simulate", "--exit.loss", "1"], "options of early exit have no effect without --early-exit"),
+        (["simulate", "--early-exit", "margin", "--exit.loss", "100"], "in points of accuracy, from 0 to below 100"),
+        (["simulate", "--early-exit", "margin", "--exit.value", "-1"], "takes a value of 0 logits or more"),
+        (["simulate", "--early-exit", "margin", "--exit.first-step", "3"], "first_step goes with a value"),
+        (
+            ["simulate", "--early-exit", "margin", "--exit.value", "1", "--exit.validation-images", "3"],
+            "with a value nothing is chosen",
+        ),
+        (["simulate", "--early-exit", "margin", "--exit.validation-images", "0"], "must be at least 1, got 0"),
+        (["simulate", "--early-exit", "margin", "--exit.validation-images", "360"], "cannot be parted into 360"),
+        (["simulate", "--early-exit", "margin", "--steps-per-chunk", "4"], "steps are computed one at a time"),
+        (["compare", "--rate", "false", "--bursts", "[]"], "there is nothing to compare"),
+        (["compare", "--bursts", "[0]"], "a whole number from 1 on, got 0"),
+        (["compare", "--time-steps", "0"], "must be at least 1, got 0"),
+        (["compare", "--input-steps", "[0]"], "input_steps must be from 1"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else None,
+)
+def test_options_that_do_not_go_together_are_refused_in_one_line(
+    checkpoint: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    verb, *options = arguments
+    assert message in fails([verb, checkpoint, "--output", str(tmp_path), "--max-images", "8", *options], capfd)
+
+
+def test_unknown_coding_schedule_and_rule_are_wrong_command_lines(
+    checkpoint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option, value in (("--coding", "phase"), ("--schedule", "fast"), ("--early-exit", "luck")):
+        assert main(["simulate", checkpoint, option, value]) == 2
+        assert value in capsys.readouterr().err
