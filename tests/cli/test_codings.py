@@ -127,8 +127,9 @@ def test_measure_lossless_prices_changes(checkpoint: str, tmp_path: Path, capsys
 def test_compare_puts_codings_into_one_table_and_two_figures(
     checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--time-steps", "48", "--max-images", "40", "--bursts", "[2, 4]", "--input-steps", "[1, 3]"]
-    result = run("compare", checkpoint, tmp_path, *arguments, "--schedules", "[weighted]", "--resting-images", "20")
+    few = ["--time-steps", "48", "--max-images", "24", "--validation-images", "12"]
+    kinds = ["--bursts", "[2, 4]", "--input-steps", "[1, 3]", "--schedules", "[weighted]", "--resting-images", "20"]
+    result = run("compare", checkpoint, tmp_path, *few, *kinds)
     labels = [row["coding"] for row in result["rows"]]
     assert labels == ["rate"] + [
         f"lossless, weighted, {rest}{spread}burst {burst}"
@@ -139,7 +140,7 @@ def test_compare_puts_codings_into_one_table_and_two_figures(
     for row in result["rows"][1:]:
         assert row["accuracy"] == result["ann"]["accuracy"]
         assert row["agreement_with_ann"] == 1.0
-        assert row["settled_images"] == 40
+        assert row["settled_images"] == 24
         assert row["within"]["0.1"]["steps"] <= row["steps"]
         assert row["spikes_per_quantum"] == pytest.approx(row["spikes"] / result["ann"]["quanta"])
         assert {each["rule"] for each in row["early_exit"]} == {"margin", "stability"}

@@ -109,6 +109,16 @@ def main(output: Path, batch_size: int) -> None:
     seven = TensorDataset(images[:7], labels[:7])
     results["evaluation"] = mst.evaluate_dataset(model, seven, 2, seed=3)  # type: ignore[arg-type]
     results["simulation"] = mst.simulate_dataset(mst.convert(model), seven, 6, 2, seed=3)  # type: ignore[arg-type]
+    lossless = mst.convert(model, "lossless", burst=2)
+    results["lossless"] = mst.simulate_dataset(lossless, seven, 60, 2, seed=3, keep_step_logits=True)  # type: ignore[arg-type]
+    results["early exit"] = mst.simulate_dataset(
+        mst.convert(model),
+        seven,  # type: ignore[arg-type]
+        20,
+        2,
+        seed=3,
+        early_exit=mst.EarlyExit("stability", 4),
+    )
     one = TensorDataset(images[:1], labels[:1])
     results["one image"] = mst.simulate_dataset(mst.convert(model), one, 3)  # type: ignore[arg-type]
 

@@ -68,9 +68,12 @@ def test_two_processes_evaluate_and_simulate_as_one(runs: tuple[dict[str, Any], 
     a, b = one["evaluation"], two["evaluation"]
     assert (a.accuracy, a.top5_accuracy, a.num_images) == (b.accuracy, b.top5_accuracy, b.num_images)
     torch.testing.assert_close(b.logits, a.logits, rtol=0, atol=1e-12)
-    for name in ("simulation", "one image"):
+    for name in ("simulation", "one image", "lossless", "early exit"):
         assert_same_simulation(one[name], two[name])
     assert sum(one["simulation"].dropped_counts.values()) > 0
+    assert one["lossless"].num_settled == 7
+    torch.testing.assert_close(two["lossless"].step_logits, one["lossless"].step_logits, rtol=0, atol=1e-12)
+    assert one["early exit"].mean_steps < 20
 
 
 def assert_same_simulation(one: SimulationResult, two: SimulationResult) -> None:
@@ -82,6 +85,10 @@ def assert_same_simulation(one: SimulationResult, two: SimulationResult) -> None
     assert isinstance(one.accuracy, Tensor)
     assert isinstance(two.accuracy, Tensor)
     assert torch.equal(one.accuracy, two.accuracy)
+    assert torch.equal(one.steps_taken, two.steps_taken)
+    assert (one.settled_at is None) == (two.settled_at is None)
+    if one.settled_at is not None and two.settled_at is not None:
+        assert torch.equal(one.settled_at, two.settled_at)
     torch.testing.assert_close(two.logits, one.logits, rtol=0, atol=1e-12)
     assert [c.operation for c in one.operations] == [c.operation for c in two.operations]
     assert all(torch.equal(a.acs_per_step, b.acs_per_step) for a, b in zip(one.operations, two.operations, strict=True))

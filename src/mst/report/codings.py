@@ -200,7 +200,7 @@ def early_exit_curves(ann: AnnRun, runs: Sequence[CodingRun], path: Path, title:
             longest = 2.0
             for run, look in zip(runs, _looks(runs), strict=True):
                 curve = (run.frontier or {}).get(rule, ())
-                longest = max(longest, *(steps for steps, _ in curve))
+                longest = max([longest, *(steps for steps, _ in curve)])
                 axes.plot([steps for steps, _ in curve], [100 * accuracy for _, accuracy in curve], **look)
             axes.axhline(100 * ann.accuracy, color=ANN_COLOUR, linestyle="--", linewidth=1)
             label_time_axis(axes, math.ceil(longest))
