@@ -16,6 +16,7 @@ from mst.report import (
     measurement_record,
     operation_table,
     run_record,
+    steps_in_words,
     write_json,
     write_run_record,
 )
@@ -23,7 +24,7 @@ from mst.simulate import ExitRule
 from mst.train import is_main_process
 
 from .common import console, masking_ratio_of, open_run, prepare_output, print_files
-from .spiking_run import CodingOptions, ExitOptions, run_both
+from .spiking_run import CodingOptions, ExitOptions, about_steps, run_both
 
 
 def measure(
@@ -114,6 +115,8 @@ def measure(
     label = f"p = {masking_ratio_of(opened.model):g}"
     console.print(operation_table(estimate))
     console.print(energy_table({label: estimate}))
+    for line in about_steps(simulated):
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(f"Constants: MAC {mac_pj} pJ, AC {ac_pj} pJ; {constants.source}. Assumptions:", highlight=False)
     for assumption in estimate.assumptions:
         console.print(f"  - {assumption}", highlight=False)
@@ -122,15 +125,17 @@ def measure(
     content |= opened.facts() | {
         "slices": slices,
         "options": asdict(options),
+        "early_exit_calibration": simulated.calibration,
         "ann_accuracy": simulated.ann_accuracy,
         "snn_accuracy": float(simulated.result.accuracy[-1]),
     }
+    steps = steps_in_words(estimate.num_steps, estimate.mean_steps)
     shown = "" if slices is None else f", {slices} slices over time"
     summary = {key: content[key] for key in ("energy_pj", "num_macs", "num_acs", "energy_ratio", "firing_rate")}
     record = run_record("measure", settings, summary, seed=seed, **opened.facts())
     print_files(
         write_json(output / "measurement.json", content),
-        energy_bars({label: estimate}, output / "energy.png", f"{opened.data.info.name}, T = {time_steps}{shown}"),
+        energy_bars({label: estimate}, output / "energy.png", f"{opened.data.info.name}, {steps}{shown}"),
         firing_rates(simulated.result.firing_rates, simulated.result.firing_rate, output / "firing_rates.png"),
         write_run_record(output, record),
     )

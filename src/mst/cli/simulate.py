@@ -25,7 +25,7 @@ from mst.train import is_main_process
 
 from .common import OpenedRun, console, masking_ratio_of, open_run, prepare_output, print_files
 from .recordings import draw_first_recording
-from .spiking_run import CodingOptions, ExitOptions, Simulated, run_both
+from .spiking_run import CodingOptions, ExitOptions, about_steps, run_both
 
 
 def simulate(
@@ -134,7 +134,7 @@ def report_simulation(
     label = f"p = {masking_ratio_of(opened.model):g}"
     console.print(accuracy_table({label: result}, {label: ann_accuracy}))
     console.print(site_table(result))
-    for line in _about_steps(simulated):
+    for line in about_steps(simulated):
         console.print(line, highlight=False, soft_wrap=True)
     assert result.accuracy is not None
     shown = "" if slices is None else f", {slices} slices over time"
@@ -170,21 +170,3 @@ def report_simulation(
     record = run_record("simulate", settings, results, seed=seed, **opened.facts())
     print_files(*written, write_run_record(output, record))
     return result
-
-
-def _about_steps(simulated: Simulated) -> list[str]:
-    """What is to be said of settling, of early exit, and of the spikes that are the least."""
-    result, lines = simulated.result, []
-    if result.settled_at is not None and result.early_exit is None:
-        settled = result.settled_at[result.settled_at > 0]
-        lines.append(f"{len(settled)} of {result.num_images} images have settled: their logits are the ANN's")
-        if len(settled):
-            lines[-1] += f", after {settled.double().mean():.1f} steps on average and {settled.max()} at most"
-    if result.early_exit is not None:
-        lines.append(f"Steps per image with early exit ({result.early_exit}): {result.mean_steps:.2f}")
-    least = simulated.quanta_per_image
-    lines.append(
-        f"Spikes per image: {result.spikes_per_image:,.0f}, {result.spikes_per_image / max(1.0, least):.2f} times the "
-        f"{least:,.0f} quanta of the ANN's activations"
-    )
-    return lines

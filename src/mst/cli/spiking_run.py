@@ -217,3 +217,21 @@ def _about(calibration: ExitCalibration) -> str:
         f"{chosen.mean_steps:.1f} instead of {full.mean_steps:.1f}, accuracy {100 * chosen.accuracy:.2f} % instead of "
         f"{100 * full.accuracy:.2f} % (allowed loss {100 * calibration.accuracy_loss:g} points{few})"
     )
+
+
+def about_steps(simulated: Simulated) -> list[str]:
+    """What is to be said of settling, of early exit, and of the spikes that are the least."""
+    result, lines = simulated.result, []
+    if result.settled_at is not None and result.early_exit is None:
+        settled = result.settled_at[result.settled_at > 0]
+        lines.append(f"{len(settled)} of {result.num_images} images have settled: their logits are the ANN's")
+        if len(settled):
+            lines[-1] += f", after {settled.double().mean():.1f} steps on average and {settled.max()} at most"
+    if result.early_exit is not None:
+        lines.append(f"Steps per image with early exit ({result.early_exit}): {result.mean_steps:.2f}")
+    least = simulated.quanta_per_image
+    lines.append(
+        f"Spikes per image: {result.spikes_per_image:,.0f}, {result.spikes_per_image / max(1.0, least):.2f} times the "
+        f"{least:,.0f} quanta of the ANN's activations"
+    )
+    return lines

@@ -132,9 +132,11 @@ class EnergyEstimate:
 
     operations: one row per operation.  sites: by what drives the operations; `ANALOG` for those that no site does.
     snn_energy_pj_per_step: cumulative, entry t-1 is the energy of a run stopped after t steps.
+    num_steps: T.  mean_steps: that an image took; fewer than T where it had settled or left early.
     """
 
     num_steps: int
+    mean_steps: float
     operations: tuple[OperationCost, ...]
     sites: Mapping[str, SiteCost]
     snn: Cost
@@ -176,6 +178,7 @@ def estimate_energy(result: SimulationResult, constants: EnergyConstants = HOROW
     nothing = Cost(0.0, 0.0, 0.0)
     return EnergyEstimate(
         num_steps=result.num_steps,
+        mean_steps=result.mean_steps,
         operations=rows,
         sites=_by_site(rows, result),
         snn=sum((row.snn for row in rows), nothing),

@@ -26,7 +26,7 @@ from .sweeps import (
     sweep_rows,
     write_sweep_csv,
 )
-from .tables import accuracy_table, energy_table, operation_table, site_table, steps_shown
+from .tables import accuracy_table, energy_table, operation_table, site_table, steps_in_words, steps_shown
 
 __all__ = [
     "COLUMNS",
@@ -54,6 +54,7 @@ __all__ = [
     "run_record",
     "simulation_record",
     "site_table",
+    "steps_in_words",
     "steps_shown",
     "steps_to_within",
     "sweep_against_ratio",

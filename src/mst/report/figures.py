@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from mst.measure import EnergyEstimate
+from mst.measure import Cost, EnergyEstimate
 from mst.models import write_atomically
 
 ANN_COLOUR, SNN_COLOUR, AC_COLOUR = "#444444", "#c1440e", "#2a6f97"
@@ -92,9 +92,11 @@ def energy_bars(estimates: Mapping[str, EnergyEstimate], path: Path, title: str 
     with mpl.rc_context(FIGURE_STYLE):
         figure = Figure(figsize=(6.4, 1.6 + 0.75 * len(estimates)), layout="constrained")
         axes = figure.subplots()
-        rows = [(f"SNN, {label}" if label else "SNN", e.snn, e) for label, e in estimates.items()]
-        rows += [(f"ANN, {label}" if label else "ANN", e.ann, e) for label, e in estimates.items()]
-        rows.sort(key=lambda row: list(estimates.values()).index(row[2]))
+        rows: list[tuple[str, Cost, EnergyEstimate]] = []
+        for label, e in estimates.items():
+            rows.append((f"SNN, {label}" if label else "SNN", e.snn, e))
+            if not rows[:-1] or e.ann != rows[-2][2].ann:
+                rows.append((f"ANN, {label}" if label else "ANN", e.ann, e))
         unit, factor = _energy_unit(max(cost.energy_pj for _, cost, _ in rows))
         for y, (_, cost, estimate) in enumerate(rows):
             macs = cost.num_macs * estimate.constants.mac_pj * factor
@@ -108,7 +110,7 @@ def energy_bars(estimates: Mapping[str, EnergyEstimate], path: Path, title: str 
         source = next(iter(estimates.values())).constants.source
         axes.set_xlabel(f"energy per image ({unit}), operations only\n{source}")
         axes.grid(visible=False, axis="y")
-        axes.set_title(title or f"Energy at T = {next(iter(estimates.values())).num_steps}")
+        axes.set_title(title or "Energy per image")
         axes.legend(loc="lower right")
         return save_figure(figure, path)
 

@@ -32,9 +32,14 @@ def accuracy_table(results: Mapping[str, SimulationResult], ann_accuracies: Mapp
     return table
 
 
+def steps_in_words(num_steps: int, mean_steps: float) -> str:
+    """ "T = 64", or "7.8 steps on average" where images had settled or left before T."""
+    return f"T = {num_steps}" if mean_steps == num_steps else f"{mean_steps:.1f} steps on average"
+
+
 def site_table(result: SimulationResult) -> Table:
     """Threshold, firing rate and spikes of every site."""
-    table = Table(title=f"Sites at T = {result.num_steps}")
+    table = Table(title=f"Sites, {steps_in_words(result.num_steps, result.mean_steps)}")
     table.add_column("site", overflow="fold")
     for heading in ("neurons", "threshold", "firing rate\n(spikes per\nneuron, step)", "spikes per\nimage"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -55,21 +60,21 @@ def site_table(result: SimulationResult) -> Table:
 
 
 def energy_table(estimates: Mapping[str, EnergyEstimate]) -> Table:
-    """Operations and energy per image of each SNN and of the ANN it came from."""
+    """Operations and energy per image of each SNN and of the ANN it came from; an ANN of several SNNs in a row once."""
     table = Table(title="Operations and energy per image")
     table.add_column("network", no_wrap=True)
-    for heading in ("T", "MACs", "ACs", "energy (µJ)", "relative\nto its ANN"):
+    for heading in ("T\n(mean)", "MACs", "ACs", "energy (µJ)", "relative\nto its ANN"):
         table.add_column(heading, justify="right", no_wrap=True)
+    shown = None
     for label, estimate in estimates.items():
-        table.add_row(
-            f"ANN {label}".strip(),
-            "",
-            *_cost_cells(estimate.ann.num_macs, 0.0, estimate.ann.energy_pj),
-            "1.00x",
-        )
+        if estimate.ann != shown:
+            shown = estimate.ann
+            ann = _cost_cells(estimate.ann.num_macs, 0.0, estimate.ann.energy_pj)
+            table.add_row(f"ANN {label}".strip(), "", *ann, "1.00x")
+        whole = estimate.mean_steps == estimate.num_steps
         table.add_row(
             f"SNN {label}".strip(),
-            str(estimate.num_steps),
+            str(estimate.num_steps) if whole else f"{estimate.mean_steps:.1f}",
             *_cost_cells(estimate.snn.num_macs, estimate.snn.num_acs, estimate.snn.energy_pj),
             f"{estimate.ratio:.2f}x",
         )
@@ -78,7 +83,7 @@ def energy_table(estimates: Mapping[str, EnergyEstimate]) -> Table:
 
 def operation_table(estimate: EnergyEstimate) -> Table:
     """Every operation: what drives it and what it costs. The rows sum to the last one."""
-    table = Table(title=f"Operations at T = {estimate.num_steps}, per image")
+    table = Table(title=f"Operations per image, {steps_in_words(estimate.num_steps, estimate.mean_steps)}")
     table.add_column("operation", overflow="fold")
     table.add_column("driven by", overflow="fold")
     for heading in ("SNN\nMACs", "SNN\nACs", "SNN\n(µJ)", "ANN\n(µJ)"):
