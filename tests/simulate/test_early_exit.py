@@ -155,7 +155,7 @@ def test_calibration_finds_the_best_there_is(whole: SimulationResult) -> None:
     for value in range(1, 41):
         for first in range(1, 33):
             point = exit_point(whole, EarlyExit("stability", value, first))
-            if point.loss + point.loss_error <= 0.2:
+            if point.is_within(0.2):
                 assert point.mean_steps >= chosen.mean_steps
 
 
@@ -176,9 +176,10 @@ def test_calibration_is_wary_of_few_images() -> None:
     for _ in range(30):
         chosen = mst.calibrate_early_exit(draw(per_run), "margin", 0.05).chosen.early_exit
         exceeded += exit_point(draw(4000), chosen).loss > 0.05 + 0.05
-    assert exceeded <= 3
-    lone = mst.calibrate_early_exit(draw(20), "margin", 0.01)  # one of 20 images is 0.05
-    assert lone.chosen.loss + lone.chosen.loss_error <= 0.05 + 1e-9
+    assert exceeded <= 1
+    for _ in range(5):  # one of 20 images is 0.05, so a loss of 0.01 cannot be told: none is lost on balance
+        chosen_point = mst.calibrate_early_exit(draw(20), "margin", 0.01).chosen
+        assert chosen_point.num_changed == 0 or chosen_point.loss < 0
 
 
 def test_exit_steps_by_hand() -> None:

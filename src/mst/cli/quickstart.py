@@ -108,9 +108,7 @@ def quickstart(output: Path | None = None, events: bool = False, time_steps: int
     length = f"T = {time_steps}" if events else f"T = {time_steps}, lossless until settled"
     written += [
         accuracy_vs_time(curves, ann_accuracies, output / "accuracy_vs_time.png", title),
-        energy_bars(
-            estimates, output / "energy.png", f"{name}, T = {time_steps}" + ("" if events else " or until settled")
-        ),
+        energy_bars(estimates, output / "energy.png", f"{name}, {length}"),
         write_json(
             output / "run_record.json",
             run_record("quickstart", settings, figures, seed=seed),

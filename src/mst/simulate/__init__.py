@@ -7,10 +7,12 @@ from .early_exit import (
     ExitPoint,
     ExitRule,
     calibrate_early_exit,
+    calibrate_early_exits,
     exit_point,
     readouts_of,
 )
-from .operations import Operation, OperationCount, Trace, conv_fan_out, trace_operations
+from .operations import Operation, OperationCount, Trace, trace_operations
+from .recorder import conv_fan_out
 from .result import SimulationResult, SiteRecord
 from .sharded import merge_results, simulate_dataset
 from .simulation import simulate
@@ -27,6 +29,7 @@ __all__ = [
     "SiteRecord",
     "Trace",
     "calibrate_early_exit",
+    "calibrate_early_exits",
     "conv_fan_out",
     "exit_point",
     "merge_results",

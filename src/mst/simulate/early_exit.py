@@ -6,7 +6,7 @@ logits as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -120,14 +120,24 @@ class ExitPoint:
     """What a rule does to some images. accuracy: a fraction.  mean_steps: per image.
 
     loss: accuracy lost against all steps, a fraction; below 0 where leaving early is right more often.
-    loss_error: its standard error, √(images whose hit it changes, at the least 1) / images.
+    num_changed: images that only one of the two gets right.  num_images: of all.
     """
 
     early_exit: EarlyExit
     accuracy: float
     mean_steps: float
     loss: float
-    loss_error: float
+    num_changed: int
+    num_images: int
+
+    @property
+    def loss_error(self) -> float:
+        """Standard error of `loss`: √(images changed, at the least 1) / images."""
+        return float(max(1, self.num_changed) ** 0.5 / self.num_images)
+
+    def is_within(self, accuracy_loss: float) -> bool:
+        """Whether the loss, its standard error added, is within this one, or no image's hit is changed."""
+        return self.num_changed == 0 or self.loss + self.loss_error <= accuracy_loss + 1e-12
 
 
 @dataclass(frozen=True)
@@ -155,29 +165,41 @@ def calibrate_early_exit(result: SimulationResult, rule: ExitRule, accuracy_loss
         accuracy_loss: allowed loss of accuracy against all steps, a fraction (0.001 is 0.1 points).
 
     Returns:
-        The rule of fewest steps whose loss on these images, one standard error added, is within the allowed one. Where
-        the images are too few to tell such a loss (one of them is more), the rule that changes no hit of theirs.
+        The rule of fewest steps whose loss on these images, one standard error added, is within the allowed one, or
+        which changes no hit of theirs. Where one of the images is more than the allowed loss, none is lost on balance.
 
     Raises:
         ValueError: no step logits or labels, images that left early, or a loss outside [0, 1).
     """
+    (calibration,) = calibrate_early_exits(result, rule, (accuracy_loss,))
+    return calibration
+
+
+def calibrate_early_exits(
+    result: SimulationResult, rule: ExitRule, accuracy_losses: Sequence[float]
+) -> list[ExitCalibration]:
+    """`calibrate_early_exit` for several losses, in the time of one."""
     if result.step_logits is None or result.labels is None:
         raise ValueError("calibrating early exit needs labelled images and keep_step_logits=True")
     if result.early_exit is not None:
         raise ValueError("calibrating early exit needs all steps of every image; simulate without early_exit")
-    if not 0 <= accuracy_loss < 1:
-        raise ValueError(f"accuracy_loss is a fraction in [0, 1), got {accuracy_loss}")
+    for loss in accuracy_losses:
+        if not 0 <= loss < 1:
+            raise ValueError(f"accuracy_loss is a fraction in [0, 1), got {loss}")
     readouts = readouts_of(result)
     hits = readouts.argmax(dim=-1) == result.labels
-    scores = _scores(rule, readouts)
+    scores, longest = _scores(rule, readouts), result.steps_taken
     never = EarlyExit(rule, float(result.num_steps + 1) if rule == "stability" else float(scores.max()) + 1)
-    full = _point(never, scores, hits, result.steps_taken)
-    points = [_point(candidate, scores, hits, result.steps_taken) for candidate in _candidates(rule, scores)]
-    # The best of many rules looks better than it is; the standard error is the margin for that.
-    allowed = max(accuracy_loss, 1 / result.num_images) + 1e-12
-    safe = [point for point in points if point.loss + point.loss_error <= allowed]
-    chosen = min([*safe, full], key=lambda point: (point.mean_steps, point.loss))
-    return ExitCalibration(chosen, full, _frontier([*points, full]), accuracy_loss, result.num_images)
+    full = _point(never, longest, hits, longest)
+    points = [_point(candidate, steps, hits, longest) for candidate, steps in _candidates(rule, scores, longest)]
+    frontier = tuple(_frontier([*points, full]))
+    calibrations = []
+    for loss in accuracy_losses:
+        # The best of many rules looks better than it is; the standard error is the margin for that.
+        safe = [point for point in points if point.is_within(loss)]
+        chosen = min([*safe, full], key=lambda point: (point.mean_steps, point.loss))
+        calibrations.append(ExitCalibration(chosen, full, frontier, loss, result.num_images))
+    return calibrations
 
 
 def exit_point(result: SimulationResult, early_exit: EarlyExit) -> ExitPoint:
@@ -190,7 +212,8 @@ def exit_point(result: SimulationResult, early_exit: EarlyExit) -> ExitPoint:
         raise ValueError("the accuracy of early exit needs labelled images")
     readouts = readouts_of(result)
     scores = _scores(early_exit.rule, readouts)
-    return _point(early_exit, scores, readouts.argmax(dim=-1) == result.labels, result.steps_taken)
+    steps = exit_steps(early_exit, scores, result.steps_taken)
+    return _point(early_exit, steps, readouts.argmax(dim=-1) == result.labels, result.steps_taken)
 
 
 def readouts_of(result: SimulationResult) -> Tensor:
@@ -215,7 +238,8 @@ def _scores(rule: ExitRule, readouts: Tensor) -> Tensor:
     return torch.stack([streak.after(readout) for readout in readouts]).to(readouts.dtype)
 
 
-def _candidates(rule: ExitRule, scores: Tensor) -> Iterator[EarlyExit]:
+def _candidates(rule: ExitRule, scores: Tensor, longest: Tensor) -> Iterator[tuple[EarlyExit, Tensor]]:
+    """Rules to choose from, each with the steps that the images take under it."""
     num_steps = len(scores)
     firsts = sorted({*range(1, min(num_steps, 32) + 1), *range(32, num_steps + 1, 8)})
     if rule == "stability":
@@ -223,40 +247,39 @@ def _candidates(rule: ExitRule, scores: Tensor) -> Iterator[EarlyExit]:
     else:
         sample = scores.flatten()[:: max(1, scores.numel() // 100_000)].double()
         values = torch.quantile(sample, torch.linspace(0, 1, 65, dtype=torch.float64)).tolist()
-    for first in firsts:
-        for value in values:
-            yield EarlyExit(rule, max(0.0, value), first)
+    for value in values:
+        exits = _exits(scores, max(0.0, value), longest)
+        for first in firsts:
+            yield EarlyExit(rule, max(0.0, value), first), exits[first - 1]
 
 
-def _point(early_exit: EarlyExit, scores: Tensor, hits: Tensor, longest: Tensor) -> ExitPoint:
-    """What the rule does to images of which the score and the hit after each step [T, N] are known."""
-    steps = exit_steps(early_exit, scores, longest)
-    hit, last = (hits.gather(0, at[None] - 1)[0] for at in (steps, longest))
-    images = len(hit)
-    lost, won = int((last & ~hit).sum()), int((hit & ~last).sum())
-    return ExitPoint(
-        early_exit,
-        int(hit.sum()) / images,
-        float(steps.double().mean()),
-        (lost - won) / images,
-        max(1, lost + won) ** 0.5 / images,
-    )
+def _exits(scores: Tensor, value: float, longest: Tensor) -> Tensor:
+    """int64 [T, N]: steps that each image takes if it may leave after step t + 1 at the earliest, given its score after
+    each step [T, N] and its steps without the rule [N]."""
+    steps = torch.arange(1, len(scores) + 1)[:, None]
+    safe_at = torch.where(scores >= value, steps, longest)  # going backwards, the least so far is the next
+    return safe_at.flip(0).cummin(dim=0).values.flip(0).minimum(longest)
 
 
 def exit_steps(early_exit: EarlyExit, scores: Tensor, longest: Tensor) -> Tensor:
     """int64 [N]: steps that each image takes, given its score after each step [T, N] and its steps without the rule."""
-    first = early_exit.first_step - 1
-    safe = scores[first:] >= early_exit.value
-    if len(safe) == 0:
-        return longest
-    at = safe.to(torch.uint8).argmax(dim=0) + first + 1
-    return torch.where(safe.any(dim=0), at, longest).minimum(longest)
+    first = early_exit.first_step
+    return _exits(scores, early_exit.value, longest)[first - 1] if first <= len(scores) else longest
 
 
-def _frontier(points: list[ExitPoint]) -> tuple[ExitPoint, ...]:
+def _point(early_exit: EarlyExit, steps: Tensor, hits: Tensor, longest: Tensor) -> ExitPoint:
+    """What a rule does to images of which the steps under it [N] and the hit after each step [T, N] are known."""
+    hit, last = (hits.gather(0, at[None] - 1)[0] for at in (steps, longest))
+    images = len(hit)
+    lost, won = int((last & ~hit).sum()), int((hit & ~last).sum())
+    mean_steps = float(steps.double().mean())
+    return ExitPoint(early_exit, int(hit.sum()) / images, mean_steps, (lost - won) / images, lost + won, images)
+
+
+def _frontier(points: list[ExitPoint]) -> Iterator[ExitPoint]:
     """Those that no other beats in both."""
     kept: list[ExitPoint] = []
     for point in sorted(points, key=lambda each: (each.mean_steps, -each.accuracy)):
         if not kept or point.accuracy > kept[-1].accuracy:
             kept.append(point)
-    return tuple(reversed(kept))
+    return reversed(kept)

@@ -17,9 +17,11 @@ from mst.train import check_labels, count_hits
 
 from .changes import ChangeRecorder
 from .early_exit import EarlyExit, ExitWatch
-from .operations import OperationRecorder, trace_operations
+from .operations import trace_operations
 from .presentation import Presentation
+from .recorder import Recorder
 from .result import SimulationResult, SiteRecord
+from .spikes import SpikeRecorder
 
 NEURON_STEPS_PER_CHUNK = 2**24
 """Neurons times images times steps computed at once where `steps_per_chunk` is left open."""
@@ -191,7 +193,7 @@ class _Simulation:
         self.steps_taken: list[Tensor] = []
         self.settled_at: list[Tensor] = []
         self.sites: dict[str, SiteRecord] = {}
-        self.recorder: OperationRecorder | ChangeRecorder | None = None
+        self.recorder: Recorder | None = None
         self.uncounted: tuple[str, ...] = ()
         like = next((t for t in [*snn.parameters(), *snn.buffers()] if t.is_floating_point()), None)
         self.device = like.device if like is not None else torch.device("cpu")
@@ -229,7 +231,7 @@ class _Simulation:
             self.uncounted = trace.uncounted
             self.recorder = (
                 ChangeRecorder(network, trace.operations, self.settings.num_steps) if self.snn.is_lossless
-                else OperationRecorder(network, trace.operations, self.settings.num_steps, count_input=in_slices)
+                else SpikeRecorder(network, trace.operations, self.settings.num_steps, count_input=in_slices)
             )  # fmt: skip
         elif not self.snn.examined and not in_slices:
             obstacles = watch(network, image).obstacles
