@@ -101,7 +101,9 @@ def test_too_few_validation_images_are_said(
 ) -> None:
     arguments = ["--early-exit", "margin", "--exit.loss", "0.1", "--exit.validation-images", "50", "--max-images", "10"]
     result = run("simulate", checkpoint, tmp_path, *arguments, "--coding", "lossless", "--burst", "4")
-    assert "fewer than tell that: one of them is 2 points" in " ".join(capsys.readouterr().out.split())
+    assert "50 validation images are too few to tell that: one of them is 2 points" in " ".join(
+        capsys.readouterr().out.split()
+    )
     assert result["num_images"] == 10
 
 
@@ -159,10 +161,10 @@ def test_compare_puts_codings_into_one_table_and_two_figures(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["simulate", "--burst", "2"], "burst and schedule belong to lossless coding"),
-        (["simulate", "--schedule", "plain"], "burst and schedule belong to lossless coding"),
-        (["simulate", "--input-steps", "2"], "input_steps and drop_settled belong to lossless coding"),
-        (["simulate", "--resting-images", "9"], "resting_images belong to lossless coding"),
+        (["simulate", "--burst", "2"], "input_steps belong to lossless coding"),
+        (["simulate", "--schedule", "plain"], "input_steps belong to lossless coding"),
+        (["simulate", "--input-steps", "2"], "input_steps belong to lossless coding"),
+        (["simulate", "--resting-images", "9"], "input_steps belong to lossless coding"),
         (["simulate", "--coding", "lossless", "--resting-images", "-1"], "resting_images must be 0"),
         (["simulate", "--coding", "lossless", "--burst", "0"], "a whole number from 1 on, got 0"),
         (
@@ -177,6 +179,18 @@ def test_compare_puts_codings_into_one_table_and_two_figures(
             ["simulate", "--early-exit", "margin", "--exit.value", "1", "--exit.validation-images", "3"],
             "with a value nothing is chosen",
         ),
+        (
+            ["simulate", "--early-exit", "margin", "--exit.value", "1", "--exit.loss", "3"],
+            "with a value nothing is chosen",
+        ),
+        (
+            ["simulate", "--early-exit", "margin", "--exit.value", "1", "--exit.first-step", "65"],
+            "can let nobody leave within 64 time steps",
+        ),
+        (
+            ["simulate", "--early-exit", "stability", "--exit.value", "65"],
+            "can let nobody leave within 64 time steps",
+        ),
         (["simulate", "--early-exit", "margin", "--exit.validation-images", "0"], "must be at least 1, got 0"),
         (["simulate", "--early-exit", "margin", "--exit.validation-images", "360"], "cannot be parted into 360"),
         (["simulate", "--early-exit", "margin", "--steps-per-chunk", "4"], "steps are computed one at a time"),
@@ -188,10 +202,33 @@ def test_compare_puts_codings_into_one_table_and_two_figures(
     ids=lambda each: " ".join(each) if isinstance(each, list) else None,
 )
 def test_options_that_do_not_go_together_are_refused_in_one_line(
-    checkpoint: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
+    checkpoint: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
 ) -> None:
+    """And at once: nothing has been computed."""
+
+    def not_yet(*args: object, **kwargs: object) -> None:
+        raise AssertionError("too late")
+
+    for module in ("spiking_run", "compare"):
+        monkeypatch.setattr(f"mst.cli.{module}.evaluate_dataset", not_yet)
+    monkeypatch.setattr("mst.cli.spiking_run.simulate_dataset", not_yet)
     verb, *options = arguments
     assert message in fails([verb, checkpoint, "--output", str(tmp_path), "--max-images", "8", *options], capfd)
+
+
+def test_images_that_have_not_settled_are_said(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run("simulate", checkpoint, tmp_path, "--coding", "lossless", "--time-steps", "3", "--max-images", "5")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "5 of 5 images have not settled in 3 steps; give them more with --time-steps (the proof allows up to" in said
+    assert "their logits are the ANN's" not in said
+    assert result["settled"] == {"images": 0, "mean_steps": None, "most_steps": None}
 
 
 def test_unknown_coding_schedule_and_rule_are_wrong_command_lines(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from mst.cli.spiking_run import ExitOptions
 from mst.cli.verbs import VERBS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -58,6 +60,7 @@ def test_codings_of_the_documentation_work(capsys: pytest.CaptureFixture[str]) -
 def test_options_of_the_documentation_exist() -> None:
     """Every option that docs/codings.md names is one of `mst simulate`."""
     known = set(inspect.signature(VERBS["simulate"]).parameters)
-    names = re.findall(r"`--([a-z-]+)", (DOCS / "codings.md").read_text(encoding="utf-8"))
+    known |= {f"exit.{each.name}" for each in fields(ExitOptions)}
+    names = re.findall(r"`--([a-z.-]+)", (DOCS / "codings.md").read_text(encoding="utf-8"))
     assert len(names) > 8
     assert {name.replace("-", "_") for name in names} <= known

@@ -160,3 +160,24 @@ def test_lossless_networks_of_several_level_numbers_settle() -> None:
         result = mst.simulate(snn, x, snn.longest_settling)
         assert result.num_settled == 20
         assert (result.logits - model(x)).abs().max().item() < 1e-12
+
+
+def test_lossless_refuses_a_network_that_mixes_the_images_of_a_batch() -> None:
+    class Mixing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.site = nn.Linear(4, 4), QCFS(4, 1.0)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.site(self.fc(x) + 0.3)
+            return y / (y.amax() + 1)
+
+    with pytest.raises(mst.ConversionError, match="the answer to an image depends on the others beside it"):
+        mst.convert(Mixing(), "lossless", torch.rand(1, 4))
+
+
+def test_lossless_masked_networks_are_not_taken_for_mixing(tiny_model: MaskedSpikingTransformer) -> None:
+    """Masks differ from image to image, and those of an image do not depend on its place in a batch."""
+    mst.convert(mst.mask_spikes(tiny_model, 0.5, "all"), "lossless")
+    mst.convert(tiny_model.float(), "lossless")
+    mst.convert(tiny_model.bfloat16(), "lossless")

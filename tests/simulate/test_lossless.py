@@ -266,9 +266,10 @@ def test_spikes_are_never_fewer_than_the_quanta_of_the_ann() -> None:
         assert isinstance(module, QCFS)
         quanta[module.site] = int((output / module.threshold * module.num_levels).round().sum())
 
-    for site in name_sites(model).values():
-        site.register_forward_hook(tally)
+    handles = [site.register_forward_hook(tally) for site in name_sites(model).values()]
     model(images)
+    for handle in handles:
+        handle.remove()
     result = mst.simulate(mst.convert(model, "lossless", schedule="staggered"), images, 60)
     assert all(result.spike_counts[site] >= quanta[site] for site in quanta)
     first = "patch_embed.proj_if"
@@ -356,6 +357,20 @@ def test_resting_counts_of_another_image_size_are_refused() -> None:
 def test_lossless_on_a_gpu_settles_to_the_cpus_ann() -> None:
     model, images = mst.mask_spikes(random_mst(20), 0.5, "all"), images_of(20)
     expected = ann_logits(model, images)
-    result = mst.simulate(mst.convert(model.cuda(), "lossless", burst=2), images, 60)
+    data = (images, expected.argmax(1))
+    snn = mst.convert(model.cuda(), "lossless", burst=2)
+    result = mst.simulate(snn, data, 60, drop_settled=True)
     assert result.num_settled == 2
     assert (result.logits - expected).abs().max().item() < 1e-9
+    assert result.accuracy is not None
+    assert result.accuracy[-1] == 1.0
+    early = mst.simulate(snn, data, 60, early_exit=mst.EarlyExit("stability", 3))
+    assert early.mean_steps <= result.mean_steps
+
+
+def test_lossless_computes_few_steps_that_nobody_needs() -> None:
+    """Small networks could compute all steps at once; those behind the last would be thrown away."""
+    snn, images, computed = mst.convert(random_mst(21), "lossless", burst=4), images_of(21, 4), []
+    snn.register_forward_pre_hook(lambda module, args: computed.append(len(args[0]) // 4))  # type: ignore[arg-type]
+    result = mst.simulate(snn, images, 200, record_operations=False)
+    assert sum(computed) <= int(result.steps_taken.max()) + 4

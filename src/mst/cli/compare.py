@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mst.convert import SpikingNetwork
+from mst.convert import ConversionError, SpikingNetwork
 from mst.data import BadImages, in_order
-from mst.measure import estimate_energy
+from mst.measure import check_can_be_priced, estimate_energy
 from mst.neurons import ScheduleName
 from mst.report import (
     EXIT_LOSSES,
@@ -30,11 +31,11 @@ from mst.report import (
     write_run_record,
     write_text,
 )
-from mst.simulate import EXIT_RULES, SimulationResult, calibrate_early_exit, exit_point, simulate
+from mst.simulate import EXIT_RULES, SimulationResult, calibrate_early_exits, exit_point, simulate
 from mst.train import Evaluation, evaluate_dataset, is_main_process
 
-from .common import OpenedRun, check_counts, console, open_run, prepare_output, print_files
-from .spiking_run import CodingOptions, check_steps, converted, set_aside, simulated
+from .common import OpenedRun, check_counts, console, open_run, prepare_output, print_files, remark
+from .spiking_run import CodingOptions, check_steps, converted, set_aside, simulated, too_few_to_tell
 
 IMAGES_TIMED = 64
 """On which a simulation is timed with nothing recorded, beside the ANN."""
@@ -104,14 +105,17 @@ def compare(
         mask_sites,
     )  # fmt: skip
     opened, validation = set_aside(opened, validation_images)
+    few = too_few_to_tell(len(validation), min(EXIT_LOSSES))  # type: ignore[arg-type]
+    if few:
+        remark(f"early exit at a loss of {min(EXIT_LOSSES)} points: {few}")
     evaluation = evaluate_dataset(
         opened.model, opened.images, seed=seed, batch_size=opened.batch_size, num_workers=opened.num_workers
     )
     timed = next(iter(in_order(opened.images, range(opened.num_images), IMAGES_TIMED, 0)))[0]
     ann = AnnRun(evaluation.accuracy, evaluation.quanta_per_image, _seconds(opened, timed), evaluation.num_images)
     runs: list[CodingRun] = []
-    for options in variants:
-        runs.append(_run(opened, validation, options, time_steps, seed, evaluation, timed))
+    for options, snn in _convertible(opened, variants):
+        runs.append(_run(opened, snn, validation, options, time_steps, seed, evaluation, timed))
         if is_main_process():  # a comparison that is cut short leaves what it has
             written = _write(opened, output, settings, seed, ann, runs)
     if is_main_process():
@@ -150,8 +154,31 @@ def _variants(
         yield CodingOptions("lossless", burst, schedule, resting, spread)
 
 
+def _convertible(opened: OpenedRun, variants: list[CodingOptions]) -> Iterator[tuple[CodingOptions, SpikingNetwork]]:
+    """The variants that the network can be converted to; of the others it is said why, if any are left.
+
+    Raises:
+        ConversionError: there are none.
+        ValueError: operations whose cost is not known.
+    """
+    refused: ConversionError | None = None
+    for number, options in enumerate(variants):
+        try:
+            snn = converted(opened, options)
+        except ConversionError as error:
+            if number == len(variants) - 1:
+                raise
+            if refused is None:
+                remark(f"{options.label}: left out. {error}")
+            refused = error
+            continue
+        check_can_be_priced(snn, opened.images[0][0][None])
+        yield options, snn
+
+
 def _run(
     opened: OpenedRun,
+    snn: SpikingNetwork,
     validation: Dataset[tuple[Tensor, int]],
     options: CodingOptions,
     time_steps: int,
@@ -160,7 +187,6 @@ def _run(
     timed: Tensor,
 ) -> CodingRun:
     """One coding: its run, the time it takes, and what early exit makes of it."""
-    snn = converted(opened, options)
     result = simulated(
         opened, snn, opened.images, time_steps, options, None, seed, options.label, record_operations=True,
         keep_step_logits=True,
@@ -169,6 +195,7 @@ def _run(
     exits, frontier = _exits(result, seen)
     agree = (result.logits.argmax(dim=1) == evaluation.logits.argmax(dim=1)).double().mean()
     seconds = _seconds_snn(snn, timed, time_steps, options, seed, opened.batch_size)
+    result = replace(result, step_logits=None)  # large, and no longer needed
     return CodingRun(
         options.label, options.family, result, estimate_energy(result), float(agree), seconds, exits, frontier
     )
@@ -181,11 +208,11 @@ def _exits(
     exits: list[Exit] = []
     frontier: dict[str, list[tuple[float, float]]] = {}
     for rule in EXIT_RULES:
-        for loss in EXIT_LOSSES:
-            chosen = calibrate_early_exit(validation, rule, loss / 100).chosen.early_exit
-            point = exit_point(result, chosen)
+        calibrations = calibrate_early_exits(validation, rule, [loss / 100 for loss in EXIT_LOSSES])
+        for loss, calibration in zip(EXIT_LOSSES, calibrations, strict=True):
+            point = exit_point(result, calibration.chosen.early_exit)
             exits.append(Exit(rule, loss, point.mean_steps, point.accuracy))
-        points = [exit_point(result, each.early_exit) for each in calibrate_early_exit(validation, rule, 0.0).frontier]
+        points = [exit_point(result, each.early_exit) for each in calibrations[0].frontier]
         frontier[rule] = sorted((point.mean_steps, point.accuracy) for point in points)
     return tuple(exits), frontier
 
@@ -207,9 +234,12 @@ def _seconds(opened: OpenedRun, images: Tensor) -> float:
 def _seconds_snn(
     snn: SpikingNetwork, images: Tensor, time_steps: int, options: CodingOptions, seed: int, batch_size: int
 ) -> float:
-    """Seconds per image of the simulation, nothing recorded."""
-    result = simulate(
-        snn, torch.split(images, batch_size), time_steps, record_operations=False, input_steps=options.input_steps,
-        seed=seed,
-    )  # fmt: skip
-    return result.seconds / len(images)
+    """Seconds per image of the simulation, nothing recorded; it has been warmed up by the run before."""
+    seconds = [
+        simulate(
+            snn, torch.split(images, batch_size), time_steps, record_operations=False, seed=seed,
+            input_steps=options.input_steps,
+        ).seconds
+        for _ in range(2)
+    ]  # fmt: skip
+    return min(seconds) / len(images)

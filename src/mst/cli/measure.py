@@ -108,7 +108,9 @@ def measure(
         on_bad_image,
         mask_sites,
     )
-    simulated = run_both(opened, time_steps, options, steps_per_chunk, seed, slices, early_exit, exit)
+    simulated = run_both(
+        opened, time_steps, options, steps_per_chunk, seed, slices, early_exit, exit, must_be_priced=True
+    )
     if not is_main_process():
         return
     estimate = estimate_energy(simulated.result, constants)

@@ -152,7 +152,13 @@ def _say_if_it_cannot_be_converted(network: nn.Module, name: str) -> None:
         convert(network)
     except ConversionError as error:
         first = "; ".join(str(obstacle) for obstacle in error.obstacles[:2])
-        remark(f"{name} can be trained, but not converted: {len(error.obstacles)} places, among them {first}")
+        places = f"{len(error.obstacles)} places, among them {first}"
+        try:
+            convert(network, "lossless")
+        except ConversionError:
+            remark(f"{name} can be trained, but not converted: {places}")
+        else:
+            remark(f"{name} can be converted under lossless coding, but not under rate coding: {places}")
 
 
 def start_from(

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from mst.convert import Coding, SpikingNetwork, convert
+from mst.measure import check_can_be_priced
 from mst.neurons import DEFAULT_SCHEDULE, ScheduleName, check_burst
 from mst.simulate import EarlyExit, ExitCalibration, ExitRule, SimulationResult, calibrate_early_exit, simulate_dataset
 from mst.train import Evaluation, evaluate_dataset, share_of
@@ -18,6 +19,9 @@ from .common import OpenedRun, console, progress_bar, remark, training_images
 
 MOST_VALIDATION_IMAGES = 1000
 """Test images set aside for early exit where nobody says how many: a fifth, but no more than this."""
+
+DEFAULT_LOSS = 0.1
+"""Points of accuracy that early exit may cost on the validation images, where nobody says."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,9 @@ class CodingOptions:
 
     def __post_init__(self) -> None:
         check_burst(self.burst)
+        options = (self.burst, self.schedule, self.resting_images, self.input_steps)
+        if self.coding == "rate" and options != (1, None, 0, 1):
+            raise ValueError("burst, schedule, resting_images and input_steps belong to lossless coding")
         if self.resting_images < 0:
             raise ValueError(f"resting_images must be 0 (start from nothing) or more, got {self.resting_images}")
 
@@ -54,7 +61,8 @@ class ExitOptions:
     """When images may leave before the last step.
 
     Args:
-        loss: accuracy that may be lost on the validation images, in points (0.1 is 0.1 %).
+        loss: accuracy that may be lost on the validation images, in points (0.1 is 0.1 %, and what is taken if nothing
+            is said).
         validation_images: so many test images, evenly taken, are set aside to choose the rule's value on, and are not
             reported on; by default a fifth of them, 1,000 at most.
         value: instead of choosing: the margin in logits, or the steps in a row.
@@ -64,29 +72,33 @@ class ExitOptions:
         ValueError: a loss outside [0, 100), or options that do not go together.
     """
 
-    loss: float = 0.1
+    loss: float | None = None
     validation_images: int | None = None
     value: float | None = None
     first_step: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.loss < 100:
+        if self.loss is not None and not 0 <= self.loss < 100:
             raise ValueError(f"early-exit loss is in points of accuracy, from 0 to below 100, got {self.loss}")
         if self.validation_images is not None and self.validation_images < 1:
             raise ValueError(f"validation_images must be at least 1, got {self.validation_images}")
         if self.value is None and self.first_step != 1:
             raise ValueError("first_step goes with a value; where the value is chosen, so is the first step")
-        if self.value is not None and self.validation_images is not None:
-            raise ValueError("with a value nothing is chosen, and no validation images are needed")
+        if self.value is not None and (self.validation_images is not None or self.loss is not None):
+            raise ValueError("with a value nothing is chosen: no loss to allow, no validation images to set aside")
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """An SNN's run, and its ANN's on the same images with masks of the same seed."""
+    """An SNN's run, and its ANN's on the same images with masks of the same seed.
+
+    longest_settling: lossless coding: steps after which any image has settled that is shown whole at once.
+    """
 
     result: SimulationResult
     evaluation: Evaluation
     calibration: ExitCalibration | None = None
+    longest_settling: int | None = None
 
     @property
     def ann_accuracy(self) -> float:
@@ -108,21 +120,33 @@ def run_both(
     slices: int | None = None,
     early_exit: ExitRule | None = None,
     exit_options: ExitOptions = ExitOptions(),
+    must_be_priced: bool = False,
 ) -> Simulated:
-    """Evaluate the ANN, convert it, simulate the SNN on the same images, or on slices of the same recordings."""
+    """Evaluate the ANN, convert it, simulate the SNN on the same images, or on slices of the same recordings.
+
+    Args:
+        must_be_priced: refuse at once a network whose operations are not all known.
+    """
     check_steps(time_steps, slices, options.input_steps)
     calibration, rule = None, None
     if early_exit is None and exit_options != ExitOptions():
         raise ValueError("options of early exit have no effect without --early-exit margin or stability")
     if early_exit is not None and slices is not None:
         raise ValueError("early exit is for still images: a recording that is cut short has not been seen whole")
-    snn = converted(opened, options)
+    if early_exit is not None and steps_per_chunk not in (None, 1):
+        raise ValueError("with early exit steps are computed one at a time; leave --steps-per-chunk out")
     if early_exit is not None and exit_options.value is not None:
         rule = EarlyExit(early_exit, exit_options.value, exit_options.first_step)
-    elif early_exit is not None:
+        rule.check(time_steps)
+    snn = converted(opened, options)
+    if must_be_priced:
+        check_can_be_priced(snn, opened.images[0][0][None])
+    if early_exit is not None and rule is None:
         opened, validation = set_aside(opened, exit_options.validation_images)
         seen = simulated(opened, snn, validation, time_steps, options, None, seed, "validating", keep_step_logits=True)
-        calibration = calibrate_early_exit(seen, early_exit, exit_options.loss / 100)
+        calibration = calibrate_early_exit(
+            seen, early_exit, (DEFAULT_LOSS if exit_options.loss is None else exit_options.loss) / 100
+        )
         rule = calibration.chosen.early_exit
         console.print(_about(calibration), highlight=False, soft_wrap=True)
     images = opened.images
@@ -138,7 +162,7 @@ def run_both(
     if result.num_images < opened.num_images:
         remark(f"{opened.num_images - result.num_images} of {opened.num_images} test images could not be read and are "
                "not counted")  # fmt: skip
-    return Simulated(result, evaluation, calibration)
+    return Simulated(result, evaluation, calibration, snn.longest_settling if snn.is_lossless else None)
 
 
 def check_steps(time_steps: int, slices: int | None = None, input_steps: int = 1) -> None:
@@ -210,13 +234,20 @@ def simulated(
 
 def _about(calibration: ExitCalibration) -> str:
     chosen, full = calibration.chosen, calibration.full
-    one = 100 / calibration.num_images
-    few = "" if one <= 100 * calibration.accuracy_loss else f"; fewer than tell that: one of them is {one:.2g} points"
+    few = too_few_to_tell(calibration.num_images, 100 * calibration.accuracy_loss)
     return (
         f"Early exit: {chosen.early_exit}. On {calibration.num_images} validation images: mean T "
         f"{chosen.mean_steps:.1f} instead of {full.mean_steps:.1f}, accuracy {100 * chosen.accuracy:.2f} % instead of "
-        f"{100 * full.accuracy:.2f} % (allowed loss {100 * calibration.accuracy_loss:g} points{few})"
+        f"{100 * full.accuracy:.2f} % (allowed loss {100 * calibration.accuracy_loss:g} points{few and '; ' + few})"
     )
+
+
+def too_few_to_tell(num_images: int, loss: float) -> str:
+    """A remark where one of so many images is more than a loss in points, else nothing."""
+    one = 100 / num_images
+    if one <= loss + 1e-9:
+        return ""
+    return f"{num_images} validation images are too few to tell that: one of them is {one:.2g} points"
 
 
 def about_steps(simulated: Simulated) -> list[str]:
@@ -224,9 +255,17 @@ def about_steps(simulated: Simulated) -> list[str]:
     result, lines = simulated.result, []
     if result.settled_at is not None and result.early_exit is None:
         settled = result.settled_at[result.settled_at > 0]
-        lines.append(f"{len(settled)} of {result.num_images} images have settled: their logits are the ANN's")
         if len(settled):
-            lines[-1] += f", after {settled.double().mean():.1f} steps on average and {settled.max()} at most"
+            lines.append(
+                f"{len(settled)} of {result.num_images} images have settled: their logits are the ANN's, after "
+                f"{settled.double().mean():.1f} steps on average and {settled.max()} at most"
+            )
+        if len(settled) < result.num_images:
+            lines.append(
+                f"{result.num_images - len(settled)} of {result.num_images} images have not settled in "
+                f"{result.num_steps} steps; give them more with --time-steps (the proof allows up to "
+                f"{simulated.longest_settling}, most need far fewer), or a larger --burst"
+            )
     if result.early_exit is not None:
         lines.append(f"Steps per image with early exit ({result.early_exit}): {result.mean_steps:.2f}")
     least = simulated.quanta_per_image

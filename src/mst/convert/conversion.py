@@ -17,12 +17,15 @@ from mst.neurons import (
     QCFS,
     FiringSchedule,
     IFNeuron,
+    RunState,
     ScheduleName,
     SignedIFNeuron,
     SpikingMaxPool,
     SpikingNeuron,
     check_burst,
+    name_sites,
     named_schedule,
+    running,
 )
 
 from .dataflow import Obstacle, watch
@@ -206,6 +209,8 @@ def convert(
         if isinstance(module, SignedIFNeuron):
             module.depth = flow.depths.get(module.site, 0)
     if firing is not None:
+        if _mixes_images(model, image):
+            raise ConversionError((_MIXED,))
         if resting_images is not None:
             batches = [resting_images] if isinstance(resting_images, Tensor) else resting_images
             set_resting_counts(network, resting_counts(model, batches).get)
@@ -260,6 +265,33 @@ def _image(model: nn.Module, example: Tensor | None) -> Tensor | None:
         return example[:1].to(like.device, like.dtype)
     shape = image_shape_of(model)
     return None if shape is None else torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).to(like)
+
+
+_MIXED = Obstacle(
+    "",
+    "the answer to an image depends on the others beside it",
+    "let every function act on each image alone; a norm or a maximum over the batch does not",
+)
+
+
+def _mixes_images(model: nn.Module, image: Tensor) -> bool:
+    """Whether the ANN answers differently to two images together than to each alone. Steps are folded into the batch,
+    so such a network would mix steps too, which `watch` cannot see."""
+
+    def answer(images: Tensor, first_image: int) -> Tensor:
+        with running(RunState(seed=0, batch_size=len(images), first_image=first_image)):
+            logits: Tensor = network(images)
+        return logits
+
+    with torch.no_grad():
+        try:
+            network, first = copy.deepcopy(model).eval().double(), image.double()  # where no difference is rounding
+            name_sites(network)
+            images = torch.cat([first, first.flip(-1) / 2 + first.roll(1, dims=-1)])
+            together, alone = answer(images, 0), torch.cat([answer(images[i : i + 1], i) for i in range(2)])
+        except (RuntimeError, TypeError):  # the network or its device takes no float64
+            return False
+    return not torch.allclose(together, alone, rtol=1e-6, atol=1e-9)
 
 
 def _refuse_left_over(network: nn.Module) -> None:

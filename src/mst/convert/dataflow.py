@@ -52,6 +52,7 @@ _CONSTANTS = frozenset({
     "new_tensor",
 })  # fmt: skip
 _DIVISION = ("division by an activation", "leave it out, or divide by a constant")
+_RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"})
 _ATTENTION = frozenset({"scaled_dot_product_attention", "multi_head_attention_forward", "_native_multi_head_attention"})
 
 OPAQUE = (SpikingNeuron, SpikingMaxPool, ActivationProduct, TokenBatchNorm)
@@ -347,6 +348,8 @@ class _Watcher(TorchFunctionMode):
                 self.seen.uncounted.append(f"{where or '(the network itself)'} ({name})")
             flow = _computed(flows)
             return flow if is_static else replace(flow, awaiting=flow.awaiting | {(where, name)})
+        if self._counted and name in _ATTENTION | _RECURRENT:
+            self.seen.uncounted.append(f"{where or '(the network itself)'} ({name})")
         if not is_static or isinstance(module, self._activations):
             self._object(where, *(_DIVISION if name in ("rdiv", "rtruediv", "reciprocal") else _explain(name, module)))
         return _computed(flows)
@@ -378,7 +381,7 @@ def _explain(name: str, module: nn.Module) -> tuple[str, str]:
             f"{name} hides products of activations and a softmax in one function",
             "build it from nn.Softmax and mst.ActivationProduct, with mst.QCFS on the queries, keys and values",
         )
-    if name in ("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"):
+    if name in _RECURRENT:
         return f"{name} hides its activations in one function", "there is no remedy but another network"
     if name in ("sigmoid", "hardsigmoid"):
         return f"{name} has no spiking counterpart", "leave the gate out that it belongs to, and train"

@@ -9,6 +9,7 @@ from .energy import (
     EnergyEstimate,
     OperationCost,
     SiteCost,
+    check_can_be_priced,
     estimate_energy,
 )
 from .throughput import measure_throughput
@@ -22,6 +23,7 @@ __all__ = [
     "EnergyEstimate",
     "OperationCost",
     "SiteCost",
+    "check_can_be_priced",
     "estimate_energy",
     "measure_throughput",
 ]

@@ -6,7 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mst.simulate import OperationCount, SimulationResult
+from torch import Tensor
+
+from mst.convert import SpikingNetwork
+from mst.simulate import OperationCount, SimulationResult, trace_operations
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,10 @@ LOSSLESS_ASSUMPTIONS = (
     "BatchNorm that does not follow a linear map costs 1 MAC per changed element.",
     "Behind an average pool the spikes are counted that are left when those of opposite signs have cancelled.",
     "What the network is before it sees anything (its biases) is a constant of the neurons and costs nothing.",
+    "Bursts of several sites in one operand, or of thresholds by channel that meet no convolution, are paid as analog "
+    "values.",
     *_COMMON,
+    "Nor, for either: gates and other functions of single values.",
 )
 """What the figures of lossless coding rest on."""
 
@@ -109,6 +115,8 @@ class OperationCost:
     @property
     def driven_by(self) -> str:
         """Sites, or what else its input is, in words."""
+        if self.sources and self.snn.num_macs:
+            return f"{', '.join(self.sources)}; changes of analog values"
         if self.sources:
             return ", ".join(self.sources)
         return "changes of analog values" if self.by_changes else "events" if self.by_events else "analog values"
@@ -167,11 +175,7 @@ def estimate_energy(result: SimulationResult, constants: EnergyConstants = HOROW
 
     Source: Horowitz, "Computing's energy problem", ISSCC 2014, for the constants.
     """
-    if result.uncounted:
-        raise ValueError(
-            f"the cost of these is not known: {', '.join(result.uncounted)}; make each an nn.Linear, nn.Conv2d, "
-            "nn.Softmax or mst.ActivationProduct, so that its operations are counted"
-        )
+    _refuse_uncounted(result.uncounted)
     if not result.operations:
         raise ValueError("the simulation recorded no operations; run mst.simulate with record_operations=True")
     rows = tuple(_row(count, result, constants) for count in result.operations)
@@ -180,7 +184,7 @@ def estimate_energy(result: SimulationResult, constants: EnergyConstants = HOROW
         num_steps=result.num_steps,
         mean_steps=result.mean_steps,
         operations=rows,
-        sites=_by_site(rows, result),
+        sites=_by_site(rows, result, constants.mac_pj),
         snn=sum((row.snn for row in rows), nothing),
         ann=sum((row.ann for row in rows), nothing),
         snn_energy_pj_per_step=_by_step(result, constants),
@@ -189,18 +193,45 @@ def estimate_energy(result: SimulationResult, constants: EnergyConstants = HOROW
     )
 
 
-def _by_site(rows: tuple[OperationCost, ...], result: SimulationResult) -> dict[str, SiteCost]:
-    """The rows added up by the site that drives them; where several do, in proportion to their spikes."""
+def check_can_be_priced(snn: SpikingNetwork, image: Tensor) -> None:
+    """See before a long simulation whether `estimate_energy` will know the cost of every operation.
+
+    Args:
+        image: [1, ...].
+
+    Raises:
+        ValueError: it will not, or the network cannot carry the image.
+    """
+    like = next((t for t in [*snn.parameters(), *snn.buffers()] if t.is_floating_point()), image)
+    trace = trace_operations(snn.network, image.to(like.device, like.dtype), any_function=snn.is_lossless)
+    _refuse_uncounted(trace.uncounted)
+
+
+def _refuse_uncounted(uncounted: tuple[str, ...]) -> None:
+    if uncounted:
+        raise ValueError(
+            f"the cost of these is not known: {', '.join(uncounted)}; make each an nn.Linear, nn.Conv2d, "
+            "nn.Softmax or mst.ActivationProduct, so that its operations are counted"
+        )
+
+
+def _by_site(rows: tuple[OperationCost, ...], result: SimulationResult, mac_pj: float) -> dict[str, SiteCost]:
+    """The rows added up by the site that drives them; where several do, in proportion to their spikes. MACs of a row
+    that spikes drive are those of its other operand, which is analog (softmax·v under lossless coding)."""
     nothing = Cost(0.0, 0.0, 0.0)
     sites = dict.fromkeys([*result.sites, ANALOG], SiteCost(nothing, nothing))
     spikes = result.spike_counts
     for row in rows:
-        drivers = row.sources or (ANALOG,)
+        drivers, snn = row.sources or (ANALOG,), row.snn
+        if row.sources and snn.num_macs:
+            macs = Cost(snn.num_macs, 0.0, snn.num_macs * mac_pj)
+            sites[ANALOG] = SiteCost(sites[ANALOG].snn + macs, sites[ANALOG].ann)
+            snn = Cost(0.0, snn.num_acs, snn.energy_pj - macs.energy_pj)
         total = sum(spikes.get(name, 0) for name in drivers)
         for name in drivers:
             share = spikes.get(name, 0) / total if total else 1.0 / len(drivers)
             before = sites[name]
-            sites[name] = SiteCost(before.snn + row.snn.scaled(share), before.ann + row.ann.scaled(share))
+            sites[name] = SiteCost(before.snn + snn.scaled(share), before.ann + row.ann.scaled(share))
     return sites
 
 

@@ -70,10 +70,10 @@ class AnnRun:
 
 
 def steps_to_within(result: SimulationResult, ann_accuracy: float, points: float) -> int | None:
-    """The smallest T from which on the accuracy stays within so many points of the ANN's, either side; None: never."""
+    """The smallest T from which on the accuracy is at most so many points below the ANN's; None: there is none."""
     assert result.accuracy is not None
-    far = ((result.accuracy - ann_accuracy).abs() > points / 100 + 1e-9).nonzero()
-    first = 1 if len(far) == 0 else int(far[-1]) + 2
+    below = (ann_accuracy - result.accuracy > points / 100 + 1e-9).nonzero()
+    first = 1 if len(below) == 0 else int(below[-1]) + 2
     return first if first <= result.num_steps else None
 
 
@@ -133,7 +133,7 @@ def codings_markdown(ann: AnnRun, rows: Sequence[Mapping[str, Any]], title: str)
         f"| {r['num_acs'] / 1e6:.1f} M | {r['energy_ratio']:.2f}x | {r['time_ratio']:.0f}x |"
         for r in rows
     ]
-    lines += ["", "The smallest T from which on the accuracy stays within so many points of the ANN's, and spikes per "
+    lines += ["", "The smallest T from which on the accuracy is at most so many points below the ANN's, and spikes per "
               "image and energy up to there:", "",
               "| coding | " + " | ".join(f"within {p}: T | spikes | energy" for p in points) + " |",
               "|---|" + "---|---|---|" * len(points)]  # fmt: skip

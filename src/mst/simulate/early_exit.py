@@ -47,6 +47,16 @@ class EarlyExit:
         if self.first_step < 1:
             raise ValueError(f"first_step must be at least 1, got {self.first_step}")
 
+    def check(self, num_steps: int) -> None:
+        """See that the rule can act within so many steps.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        least = max(self.first_step, self.value if self.rule == "stability" else 1)
+        if least > num_steps:
+            raise ValueError(f"{self} can let nobody leave within {num_steps} time steps")
+
     def __str__(self) -> str:
         unit = "logits" if self.rule == "margin" else "steps"
         return f"{self.rule} of {self.value:.4g} {unit} from step {self.first_step} on"

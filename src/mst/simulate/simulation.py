@@ -26,6 +26,9 @@ from .spikes import SpikeRecorder
 NEURON_STEPS_PER_CHUNK = 2**24
 """Neurons times images times steps computed at once where `steps_per_chunk` is left open."""
 
+LOSSLESS_STEPS_PER_CHUNK = 4
+"""No more steps at once under lossless coding: those behind the last that was needed are thrown away."""
+
 Batches = Tensor | tuple[Tensor, Tensor] | Iterable[Tensor | tuple[Tensor, Tensor]]
 Progress = Callable[[int], None]
 
@@ -61,7 +64,7 @@ def simulate(
         snn: what `mst.convert` returned.
         data: images [B, ...]; or a pair (images, labels); or an iterable of either (a DataLoader).
         num_steps: T >= 1.
-        steps_per_chunk: steps computed at once; None chooses by the number of neurons.
+        steps_per_chunk: steps computed at once; None chooses by the number of neurons, under lossless coding few.
         keep_step_logits: keep the logits of each step, [T, N, classes].
         record_operations: count MACs and ACs too (a few per cent of the time).
         seed: of the spike masks. Masks depend on (seed, site, step, image), so neither batch size nor chunk
@@ -91,49 +94,17 @@ def simulate(
     """
     if not isinstance(snn, SpikingNetwork):
         raise ValueError(f"simulate takes what mst.convert returns, got {type(snn).__name__}; convert the model first")
-    if num_steps < 1:
-        raise ValueError(f"num_steps (T) must be at least 1, got {num_steps}")
-    if steps_per_chunk is not None and steps_per_chunk < 1:
-        raise ValueError(f"steps_per_chunk must be at least 1, got {steps_per_chunk}")
-    _check_options(snn, num_steps, steps_per_chunk, keep_step_logits, in_slices, input_steps, early_exit, drop_settled)
-    began = time.perf_counter()
     settings = _Settings(
-        num_steps, 1 if early_exit is not None else steps_per_chunk, keep_step_logits, record_operations, seed,
-        in_slices, input_steps, early_exit, drop_settled,
+        num_steps, steps_per_chunk, keep_step_logits, record_operations, seed, in_slices, input_steps, early_exit,
+        drop_settled,
     )  # fmt: skip
+    settings.check(snn.is_lossless)
+    began = time.perf_counter()
     simulation = _Simulation(snn, settings, first_image, progress)
     with torch.no_grad():
         for images, labels in _batches(data):
             simulation.add_batch(images, labels)
     return simulation.result(time.perf_counter() - began, allow_empty)
-
-
-def _check_options(
-    snn: SpikingNetwork,
-    num_steps: int,
-    steps_per_chunk: int | None,
-    keep_step_logits: bool,
-    in_slices: bool,
-    input_steps: int,
-    early_exit: EarlyExit | None,
-    drop_settled: bool,
-) -> None:
-    if not snn.is_lossless and (input_steps != 1 or drop_settled):
-        raise ValueError(
-            "input_steps and drop_settled belong to lossless coding; rate coding shows the image at each step"
-        )
-    if not 1 <= input_steps <= num_steps:
-        raise ValueError(f"input_steps must be from 1 to the {num_steps} time steps, got {input_steps}")
-    if in_slices and input_steps != 1:
-        raise ValueError("slices over time are spread already; input_steps is for still images")
-    if early_exit is None:
-        return
-    if steps_per_chunk not in (None, 1):
-        raise ValueError("with early exit steps are computed one at a time; leave steps_per_chunk out")
-    if keep_step_logits:
-        raise ValueError("an image that has left has no logits; keep the step logits of a run without early exit")
-    if in_slices:
-        raise ValueError("early exit is for still images: a recording that is cut short has not been seen whole")
 
 
 @dataclass(frozen=True)
@@ -149,6 +120,41 @@ class _Settings:
     input_steps: int
     early_exit: EarlyExit | None
     drop_settled: bool
+
+    def check(self, is_lossless: bool) -> None:
+        """Refuse values out of range and options that do not go together."""
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps (T) must be at least 1, got {self.num_steps}")
+        if self.steps_per_chunk is not None and self.steps_per_chunk < 1:
+            raise ValueError(f"steps_per_chunk must be at least 1, got {self.steps_per_chunk}")
+        if not is_lossless and (self.input_steps != 1 or self.drop_settled):
+            raise ValueError(
+                "input_steps and drop_settled belong to lossless coding; rate coding shows the image at each step"
+            )
+        if not 1 <= self.input_steps <= self.num_steps:
+            raise ValueError(f"input_steps must be from 1 to the {self.num_steps} time steps, got {self.input_steps}")
+        if self.in_slices and self.input_steps != 1:
+            raise ValueError("slices over time are spread already; input_steps is for still images")
+        if self.early_exit is None:
+            return
+        if self.steps_per_chunk not in (None, 1):
+            raise ValueError("with early exit steps are computed one at a time; leave steps_per_chunk out")
+        if self.keep_step_logits:
+            raise ValueError("an image that has left has no logits; keep the step logits of a run without early exit")
+        if self.in_slices:
+            raise ValueError("early exit is for still images: a recording that is cut short has not been seen whole")
+        self.early_exit.check(self.num_steps)
+
+    def chunk(self, is_lossless: bool, neurons: int) -> int:
+        """Steps to compute at once, for so many neurons of all images."""
+        if self.early_exit is not None:
+            return 1
+        if self.steps_per_chunk is not None:
+            return self.steps_per_chunk
+        fit = max(1, NEURON_STEPS_PER_CHUNK // max(1, neurons))
+        if not is_lossless:
+            return fit
+        return 1 if self.drop_settled else min(fit, LOSSLESS_STEPS_PER_CHUNK)
 
 
 def _batches(data: Batches) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -202,6 +208,7 @@ class _Simulation:
 
     def add_batch(self, images: Tensor, labels: Tensor | None) -> None:
         images = images.to(self.device, self.dtype)
+        labels = None if labels is None else labels.to(self.device)
         batch, num_steps = images.shape[0], self.settings.num_steps
         if batch == 0:
             return
@@ -282,9 +289,9 @@ class _Simulation:
                     run.keep_images(~leaving)
                     shown.keep_images(~leaving)
             start = done
-            if settings.steps_per_chunk is None:  # the first step has told how many neurons there are
-                neurons = run.batch_size * sum(counts.num_neurons for counts in run.counts.values())
-                chunk = max(1, NEURON_STEPS_PER_CHUNK // max(1, neurons))
+            # the first step has told how many neurons there are
+            neurons = run.batch_size * sum(counts.num_neurons for counts in run.counts.values())
+            chunk = settings.chunk(lossless, neurons)
         self._add_outcome(batch)
 
     def _advance(self, image_steps: int) -> None:
