@@ -90,7 +90,7 @@ def firing_rates(rates: Mapping[str, float], mean: float, path: Path, title: str
 def energy_bars(estimates: Mapping[str, EnergyEstimate], path: Path, title: str = "") -> Path:
     """Energy per image of SNN and ANN, split into MACs and ACs."""
     with mpl.rc_context(FIGURE_STYLE):
-        figure = Figure(figsize=(6.4, 1.6 + 0.75 * len(estimates)), layout="constrained")
+        figure = Figure(figsize=(6.4, 1.8 + 0.75 * len(estimates)), layout="constrained")
         axes = figure.subplots()
         rows: list[tuple[str, Cost, EnergyEstimate]] = []
         for label, e in estimates.items():
@@ -111,7 +111,7 @@ def energy_bars(estimates: Mapping[str, EnergyEstimate], path: Path, title: str 
         axes.set_xlabel(f"energy per image ({unit}), operations only\n{source}")
         axes.grid(visible=False, axis="y")
         axes.set_title(title or "Energy per image")
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside lower center", ncols=2)
         return save_figure(figure, path)
 
 
