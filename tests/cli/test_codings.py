@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from matplotlib.image import imread
 
+import mst
 from failing import fails
 from mst.cli.main import main
+from mst.neurons import SCHEDULES, RunState, name_sites, running
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,7 @@ def test_simulate_lossless_ends_at_the_anns_accuracy(
     result = run("simulate", checkpoint, tmp_path, "--coding", "lossless", "--burst", "4", "--max-images", "50")
     said = " ".join(capsys.readouterr().out.split())
     assert "50 of 50 images have settled: their logits are the ANN's, after" in said
+    assert "Their answers and their ANN's: 50 of 50 equal; a logit differs by" in said
     assert "times the" in said
     assert result["coding"] == "lossless"
     assert result["accuracy"][-1] == result["ann_accuracy"]
@@ -67,6 +71,21 @@ def test_simulate_masked_lossless_is_the_ann_under_the_same_masks(checkpoint: st
     result = run("simulate", checkpoint, tmp_path, *arguments)
     assert result["settled"]["images"] == 360
     assert result["accuracy"][-1] == result["ann_accuracy"]
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.75])
+def test_trained_weights_settle_to_the_ann_in_float64(checkpoint: str, ratio: float) -> None:
+    model = mst.mask_spikes(mst.load_checkpoint(checkpoint).double(), ratio, "attention")
+    digits = mst.load_dataset("digits", img_size=8).test
+    images = torch.stack([digits[i][0] for i in range(30)]).double()
+    name_sites(model)
+    with torch.no_grad(), running(RunState(0, 30)):
+        expected = model(images)
+    for schedule in SCHEDULES:
+        snn = mst.convert(model, "lossless", schedule=schedule, burst=2)
+        result = mst.simulate(snn, images, 100, record_operations=False)
+        assert result.num_settled == 30
+        assert (result.logits - expected).abs().max().item() < 1e-9
 
 
 @pytest.mark.parametrize("coding", ["rate", "lossless"])

@@ -250,6 +250,15 @@ def too_few_to_tell(num_images: int, loss: float) -> str:
     return f"{num_images} validation images are too few to tell that: one of them is {one:.2g} points"
 
 
+def _agreement(simulated: Simulated) -> str:
+    result, evaluation = simulated.result, simulated.evaluation
+    assert result.settled_at is not None
+    settled = result.settled_at > 0
+    ours, theirs = result.logits[settled], evaluation.logits.to(result.logits)[settled]
+    same = int((ours.argmax(1) == theirs.argmax(1)).sum())
+    return f"{same} of {len(ours)} equal; a logit differs by {float((ours - theirs).abs().max()):.1e} at most"
+
+
 def about_steps(simulated: Simulated) -> list[str]:
     """What is to be said of settling, of early exit, and of the spikes that are the least."""
     result, lines = simulated.result, []
@@ -260,6 +269,7 @@ def about_steps(simulated: Simulated) -> list[str]:
                 f"{len(settled)} of {result.num_images} images have settled: their logits are the ANN's, after "
                 f"{settled.double().mean():.1f} steps on average and {settled.max()} at most"
             )
+            lines.append(f"Their answers and their ANN's: {_agreement(simulated)}")
         if len(settled) < result.num_images:
             lines.append(
                 f"{result.num_images - len(settled)} of {result.num_images} images have not settled in "

@@ -1,0 +1,57 @@
+"""How closely a settled network equals its ANN on real images, and how closely the ANN equals itself in other batches.
+
+python benchmarks/lossless_agreement.py runs/fashion/last.safetensors [--max-images 10000] [--double-images 500]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Subset
+
+import mst
+from mst.cli.common import OpenedRun, open_run
+
+
+def ann_logits(opened: OpenedRun, count: int, batch_size: int, dtype: torch.dtype) -> Tensor:
+    """In `dtype`, so many images at once."""
+    model = opened.model.to(dtype)
+    images = [opened.images[i][0] for i in range(count)]
+    with torch.no_grad():
+        batches = (images[start : start + batch_size] for start in range(0, count, batch_size))
+        return torch.cat([model(torch.stack(batch).to(dtype)) for batch in batches])
+
+
+def describe(name: str, a: Tensor, b: Tensor) -> None:
+    same = int((a.argmax(1) == b.argmax(1)).sum())
+    difference = (a - b).abs().amax(1)
+    print(
+        f"{name:<52}{same:>7,} of {len(a):,} answers equal; logits differ by {difference.median():.1e} (median), "
+        f"{difference.max():.1e} (most); by more than 0.01 in {int((difference > 0.01).sum()):,} images",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--max-images", type=int, default=10_000)
+    parser.add_argument("--double-images", type=int, default=500)
+    options = parser.parse_args()
+    opened = open_run(options.checkpoint, None, None, 32, options.max_images, None, "cpu")
+    for dtype, count in ((torch.float32, opened.num_images), (torch.float64, options.double_images)):
+        count = min(count, opened.num_images)
+        kind = str(dtype).removeprefix("torch.")
+        expected = ann_logits(opened, count, 32, dtype)
+        describe(f"{kind}: ANN, 500 images at once and 32", ann_logits(opened, count, 500, dtype), expected)
+        snn = mst.convert(opened.model.to(dtype), "lossless", opened.images[0][0][None], burst=4)
+        images = Subset(opened.images, range(count))
+        result = mst.simulate_dataset(snn, images, 100, 32, record_operations=False)
+        describe(f"{kind}: settled SNN ({result.num_settled:,} images) and ANN", result.logits, expected)
+
+
+if __name__ == "__main__":
+    main()
