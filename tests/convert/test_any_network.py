@@ -98,6 +98,19 @@ def test_converted_first_site_is_exact_and_last_site_near(name: str) -> None:
     assert errors[1] < min(0.27, errors[0] + 0.01)
 
 
+@pytest.mark.parametrize("name", CONVERTED)
+def test_converted_lossless_settles_to_the_ann(name: str) -> None:
+    model, images = settled(CONVERTED[name])
+    quantized = mst.quantize(model, LEVELS, [images]).eval()
+    snn = mst.convert(quantized, "lossless", images, burst=LEVELS, schedule="plain")
+    result = mst.simulate(snn, images, snn.longest_settling)
+    assert result.num_settled == len(images)
+    with torch.no_grad():
+        assert (result.logits - quantized(images)).abs().max().item() < 1e-9
+    assert sum(result.spike_counts.values()) > 0
+    assert mst.estimate_energy(result).snn.energy_pj > 0
+
+
 def test_every_converted_network_is_counted_and_priced() -> None:
     for name in ("timm resnet26d", "torchvision densenet", "timm vgg16_small"):
         model, images = settled(CONVERTED[name])
@@ -158,6 +171,19 @@ def test_refused_network_has_every_obstacle_named(name: str) -> None:
         mst.convert(quantized)
     for text in expected:
         assert refused.match(text), text
+
+
+@pytest.mark.parametrize("name", ["a Swin with ReLU", "squeeze-and-excitation", "hard swish"])
+def test_lossless_carries_networks_that_rate_coding_refuses(name: str) -> None:
+    model, images = settled(REFUSED[name][0])
+    quantized = mst.quantize(model, LEVELS, [images]).eval()
+    snn = mst.convert(quantized, "lossless", images, burst=LEVELS, schedule="plain")
+    result = mst.simulate(snn, images, snn.longest_settling, record_operations=False)
+    assert result.num_settled == len(images)
+    with torch.no_grad():
+        assert (result.logits - quantized(images)).abs().max().item() < 1e-9
+    assert snn.remarks
+    assert all("stays analog, and is exact" in line for line in snn.remarks)
 
 
 class GELUBlock(nn.Module):

@@ -93,23 +93,6 @@ def test_settled_output_equals_the_ann(
     assert torch.equal(result.steps_taken, result.settled_at)
 
 
-@pytest.mark.parametrize("name", ["timm resnet26d", "timm vgg16_small", "timm densenet", "timm mobilenetv2_050"])
-def test_settled_networks_of_timm_equal_their_anns(name: str) -> None:
-    torch.manual_seed(1)
-    options: dict[str, dict[str, Any]] = {
-        "resnet26d": {}, "vgg16_small": {"width": 8}, "mobilenetv2_050": {},
-        "densenet": {"growth_rate": 8, "block_config": (2, 3)},
-    }  # fmt: skip
-    short = name.removeprefix("timm ")
-    model = timm.create_model({"densenet": "densenet121"}.get(short, short), num_classes=5, **options[short]).double()
-    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    model = mst.quantize(model, 8, [images]).eval()
-    result = mst.simulate(mst.convert(model, "lossless", burst=4), images, 400)
-    assert result.num_settled == 2
-    with torch.no_grad():
-        assert (result.logits - model(images)).abs().max().item() < 1e-9
-
-
 class Gate(nn.Module):
     """What rate coding refuses: a product of activations, a sigmoid, a LayerNorm before a neuron, a maximum."""
 
