@@ -129,25 +129,28 @@ class Streak:
 class ExitPoint:
     """What a rule does to some images. accuracy: a fraction.  mean_steps: per image.
 
-    loss: accuracy lost against all steps, a fraction; below 0 where leaving early is right more often.
-    num_changed: images that only one of the two gets right.  num_images: of all.
+    num_lost: images that all steps get right and the rule gets wrong.  num_won: the opposite.  num_images: of all.
     """
 
     early_exit: EarlyExit
     accuracy: float
     mean_steps: float
-    loss: float
-    num_changed: int
+    num_lost: int
+    num_won: int
     num_images: int
 
     @property
-    def loss_error(self) -> float:
-        """Standard error of `loss`: √(images changed, at the least 1) / images."""
-        return float(max(1, self.num_changed) ** 0.5 / self.num_images)
+    def loss(self) -> float:
+        """Accuracy lost against all steps, a fraction; below 0 where leaving early is right more often."""
+        return (self.num_lost - self.num_won) / self.num_images
 
     def is_within(self, accuracy_loss: float) -> bool:
-        """Whether the loss, its standard error added, is within this one, or no image's hit is changed."""
-        return self.num_changed == 0 or self.loss + self.loss_error <= accuracy_loss + 1e-12
+        """Whether what is lost, one standard error added and nothing won taken off, is within this fraction; or nothing
+        is lost.
+
+        Wins count for nothing: among thousands of rules there are always some with more wins than losses by luck.
+        """
+        return self.num_lost == 0 or self.num_lost + self.num_lost**0.5 <= accuracy_loss * self.num_images + 1e-9
 
 
 @dataclass(frozen=True)
@@ -175,8 +178,9 @@ def calibrate_early_exit(result: SimulationResult, rule: ExitRule, accuracy_loss
         accuracy_loss: allowed loss of accuracy against all steps, a fraction (0.001 is 0.1 points).
 
     Returns:
-        The rule of fewest steps whose loss on these images, one standard error added, is within the allowed one, or
-        which changes no hit of theirs. Where one of the images is more than the allowed loss, none is lost on balance.
+        The rule of fewest steps that loses so few of these images that, one standard error added, the loss is within
+        the allowed one; images that it wins do not make up for them (see `ExitPoint.is_within`). Where one of the
+        images is more than the allowed loss, it loses none.
 
     Raises:
         ValueError: no step logits or labels, images that left early, or a loss outside [0, 1).
@@ -205,7 +209,6 @@ def calibrate_early_exits(
     frontier = tuple(_frontier([*points, full]))
     calibrations = []
     for loss in accuracy_losses:
-        # The best of many rules looks better than it is; the standard error is the margin for that.
         safe = [point for point in points if point.is_within(loss)]
         chosen = min([*safe, full], key=lambda point: (point.mean_steps, point.loss))
         calibrations.append(ExitCalibration(chosen, full, frontier, loss, result.num_images))
@@ -283,7 +286,7 @@ def _point(early_exit: EarlyExit, steps: Tensor, hits: Tensor, longest: Tensor) 
     images = len(hit)
     lost, won = int((last & ~hit).sum()), int((hit & ~last).sum())
     mean_steps = float(steps.double().mean())
-    return ExitPoint(early_exit, int(hit.sum()) / images, mean_steps, (lost - won) / images, lost + won, images)
+    return ExitPoint(early_exit, int(hit.sum()) / images, mean_steps, lost, won, images)
 
 
 def _frontier(points: list[ExitPoint]) -> Iterator[ExitPoint]:
