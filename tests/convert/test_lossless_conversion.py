@@ -97,12 +97,12 @@ def test_resting_counts_are_medians_and_are_left_out_where_masks_are(tiny_model:
     [
         ({"coding": "rate", "burst": 2}, "burst and schedule belong to lossless coding"),
         ({"coding": "rate", "schedule": "weighted"}, "burst and schedule belong to lossless coding"),
-        ({"coding": "rate", "resting_images": torch.rand(1, 1, 8, 8)}, "resting_images belong to lossless coding"),
+        ({"coding": "rate", "resting_images": torch.ones(1, 1, 1, 1)}, "resting_images belong to lossless coding"),
         ({"burst": 0}, "a whole number from 1 on, got 0"),
         ({"schedule": "fast"}, "unknown schedule 'fast'; choose from"),
         ({"schedule": FiringSchedule(2), "burst": 3}, "burst 3 contradicts the schedule's 2"),
         ({"resting_images": []}, "resting counts need at least one image"),
-        ({"resting_images": torch.rand(0, 1, 8, 8)}, "resting counts need at least one image"),
+        ({"resting_images": torch.ones(0, 1, 8, 8)}, "resting counts need at least one image"),
     ],
     ids=str,
 )
