@@ -225,10 +225,8 @@ def test_train_says_beforehand_what_cannot_be_converted(tmp_path: Path, capfd: p
     ]
     assert main(command) == 0
     said = " ".join(capfd.readouterr().err.split())
-    assert (
-        "regnety_002 can be converted under lossless coding, but not under rate coding: 26 places, among them s1.b1.se.gate: sigmoid has no"
-        in said
-    )
+    assert "regnety_002 can be converted under lossless coding, but not under rate coding: 26 places, among" in said
+    assert "s1.b1.se.gate: sigmoid has no" in said
 
 
 def test_a_network_of_timm_goes_through_all_verbs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
