@@ -1,0 +1,81 @@
+"""How well early exit keeps its promise: one run, its images parted at random into validation and test, many times.
+
+python benchmarks/early_exit_splits.py runs/fashion/last.safetensors [--max-images 2000] [--splits 20]
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+
+import torch
+from torch import Tensor
+
+import mst
+from mst.cli.common import open_run
+from mst.report import EXIT_LOSSES
+from mst.simulate import EXIT_RULES, SimulationResult, calibrate_early_exits, exit_point
+
+
+def of_images(result: SimulationResult, which: Tensor) -> SimulationResult:
+    """What calibration reads, of these images alone."""
+    assert result.step_logits is not None
+    assert result.labels is not None
+    return replace(
+        result, num_images=len(which), step_logits=result.step_logits[:, which], labels=result.labels[which],
+        steps_taken=result.steps_taken[which],
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--max-images", type=int, default=2000)
+    parser.add_argument("--splits", type=int, default=20)
+    parser.add_argument("--time-steps", type=int, default=96)
+    parser.add_argument("--rate", action="store_true", help="rate coding too, which takes longest")
+    options = parser.parse_args()
+    opened = open_run(options.checkpoint, None, None, 32, options.max_images, None, "cpu")
+    example, half = opened.images[0][0][None], opened.num_images // 2
+    kinds = {
+        f"lossless, {schedule}, burst {burst}": mst.convert(
+            opened.model, "lossless", example, schedule=schedule, burst=burst
+        )
+        for schedule in ("staggered", "weighted")
+        for burst in (1, 4)
+    }
+    if options.rate:
+        kinds["rate"] = mst.convert(opened.model, "rate", example)
+    print(
+        f"{options.splits} splits into {half} validation and {opened.num_images - half} test images; points of accuracy"
+    )
+    print(f"{'coding':<32}{'rule':<11}{'allowed':>8}{'lost, mean':>12}{'most':>7}{'exceeded':>10}{'mean T':>8}")
+    for name, snn in kinds.items():
+        result = mst.simulate_dataset(
+            snn, opened.images, options.time_steps, 32, keep_step_logits=True, record_operations=False
+        )
+        generator = torch.Generator().manual_seed(0)
+        parts = [torch.randperm(opened.num_images, generator=generator).split(half) for _ in range(options.splits)]
+        for rule in EXIT_RULES:
+            outcomes: list[list[tuple[float, float]]] = [[] for _ in EXIT_LOSSES]
+            for validation, *test in parts:
+                chosen = calibrate_early_exits(of_images(result, validation), rule, [p / 100 for p in EXIT_LOSSES])
+                seen = of_images(result, torch.cat(test))
+                for outcome, calibration in zip(outcomes, chosen, strict=True):
+                    point = exit_point(seen, calibration.chosen.early_exit)
+                    outcome.append((100 * point.loss, point.mean_steps))
+            for allowed, outcome in zip(EXIT_LOSSES, outcomes, strict=True):
+                lost = [points for points, _ in outcome]
+                exceeded = sum(points > allowed + 1e-9 for points in lost)
+                steps = mean(steps for _, steps in outcome)
+                print(
+                    f"{name:<32}{rule:<11}{allowed:>8g}{mean(lost):>12.2f}{max(lost):>7.2f}"
+                    f"{exceeded:>5} of {len(lost):<2}{steps:>8.2f}",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
