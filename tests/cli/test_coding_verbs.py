@@ -12,7 +12,9 @@ from matplotlib.image import imread
 
 import mst
 from failing import fails
+from mst.cli.common import open_run
 from mst.cli.main import main
+from mst.cli.spiking_run import set_aside
 from mst.neurons import SCHEDULES, RunState, name_sites, running
 
 
@@ -113,6 +115,16 @@ def test_simulate_with_a_rule_of_ones_own_sets_no_images_aside(checkpoint: str, 
     assert result["num_images"] == 360
     assert result["early_exit"] == {"rule": "stability", "value": 3.0, "first_step": 4}
     assert 4 <= result["mean_steps"] < 20
+
+
+def test_validation_images_are_taken_evenly_and_not_reported_on(checkpoint: str) -> None:
+    """The last of a data set that is in order of its writers are no sample of it."""
+    opened = open_run(Path(checkpoint), None, None, 32, 50, None, "cpu")
+    reported, validation = set_aside(opened, 72)
+    aside, left = validation.indices, reported.images.indices  # type: ignore[attr-defined]
+    assert aside == list(range(0, 360, 5))
+    assert left == [index for index in range(360) if index % 5][:50]
+    assert reported.num_images == 50
 
 
 def test_too_few_validation_images_are_said(

@@ -186,6 +186,26 @@ def test_lossless_carries_networks_that_rate_coding_refuses(name: str) -> None:
     assert all("stays analog, and is exact" in line for line in snn.remarks)
 
 
+def test_tensors_that_come_and_go_do_not_count_as_readers() -> None:
+    """The id of one that is gone may be given to a map's output, which then seemed to be read twice."""
+
+    class Busy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.norm, self.site = nn.Linear(4, 4), nn.BatchNorm1d(4), mst.QCFS(4, 1.0)
+            self.offset = nn.Parameter(torch.zeros(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            for _ in range(20):  # each product is read together with the image, and gone
+                x = x + self.offset * 1.0
+            y: Tensor = self.site(self.norm(self.fc(x)))
+            return y
+
+    for _ in range(20):
+        snn = mst.convert(Busy().eval(), example=torch.rand(2, 4))
+        assert snn.folded == ("norm",)
+
+
 class GELUBlock(nn.Module):
     def __init__(self) -> None:
         super().__init__()

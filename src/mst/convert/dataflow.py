@@ -213,8 +213,7 @@ class _Watcher(TorchFunctionMode):
             self._stack.append((path, module))
             self._calls[path] += 1
             if isinstance(module, OPAQUE):
-                for tensor in inputs:
-                    self._readers[id(tensor)] += 1
+                self._read(inputs)
                 self._inside_opaque += 1
             if isinstance(module, (SpikingNeuron, SpikingMaxPool, *self._counted)):
                 self._expect_flow(path, "its input", inputs[:1])
@@ -299,8 +298,7 @@ class _Watcher(TorchFunctionMode):
         outputs = inputs[:1] if name == "setitem" else list(_tensors((result,)))
         if current_run() is not self._state or not flows or not outputs:
             return result
-        for tensor in inputs:
-            self._readers[id(tensor)] += 1
+        self._read(inputs)
         flow = self._through(name, flows, args, kwargs, outputs[0])
         if flow is not None:
             for out in outputs:
@@ -365,6 +363,10 @@ class _Watcher(TorchFunctionMode):
             self._refuse(where, what, remedy)
         elif all(where != known.where or what != known.what for known in self.seen.analog):
             self.seen.analog.append(Obstacle(where, what, remedy))
+
+    def _read(self, tensors: Iterable[Tensor]) -> None:
+        """Count a reader of each. Only of what has a flow: that is kept, while the id of another may be given anew."""
+        self._readers.update(id(tensor) for tensor in tensors if id(tensor) in self._flows)
 
     def _mark(self, tensor: Tensor, flow: Flow) -> None:
         if flow.since_map:  # a map's mark stands for the map itself, the others for what its output became
