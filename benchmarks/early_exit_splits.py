@@ -16,7 +16,7 @@ from torch import Tensor
 import mst
 from mst.cli.common import open_run
 from mst.report import EXIT_LOSSES
-from mst.simulate import EXIT_RULES, SimulationResult, calibrate_early_exits, exit_point
+from mst.simulation import EXIT_RULES, SimulationResult, calibrate_early_exits, exit_point
 
 
 def of_images(result: SimulationResult, which: Tensor) -> SimulationResult:

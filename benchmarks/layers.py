@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import mst
-from mst.models.layers import TokenBatchNorm
+from mst.models import TokenBatchNorm
 from training_step import PlainQCFS, TransposingBatchNorm
 
 SHAPES = ((128, 196, 48), (128, 49, 192), (64, 16, 48))

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import mst
-from mst.train import has_training_state
+from mst.training import has_training_state
 
 RUN = ["--config", "digits-mst-masked", "--train.checkpoint-minutes", "0.02"]
 

@@ -18,7 +18,7 @@ from mst.cli.common import open_run, training_images
 from mst.models import set_submodule
 from mst.neurons import SCHEDULES, FiringSchedule, SignedIFNeuron, named_schedule
 from mst.report import steps_to_within
-from mst.train import evaluate_dataset
+from mst.training import evaluate_dataset
 
 Least = Callable[[int], int]
 """Step of the site's own clock -> quanta that must be missing, or too many, before a neuron fires."""

@@ -20,9 +20,11 @@ from timm.scheduler import CosineLRScheduler
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
+from mst.checkpoints import CheckpointInfo, load_swin
 from mst.data import AugmentConfig, load_dataset
-from mst.models import CheckpointInfo, MaskedSpikingTransformer, calibrate, create_model, load_swin
-from mst.train import TrainConfig, evaluate_dataset, train
+from mst.models import MaskedSpikingTransformer
+from mst.quantization import calibrate, create_model
+from mst.training import TrainConfig, evaluate_dataset, train
 
 SHAPES = {"fashion-mnist": "mst_mini_patch2_window7_28", "digits": "mst_nano_patch2_window2_8"}
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 import mst
-from mst.models.layers import TokenBatchNorm
+from mst.models import TokenBatchNorm
 
 
 class _Floor(torch.autograd.Function):

@@ -3,8 +3,9 @@
 Importing this package registers its models with timm.
 """
 
-from .convert import ConversionError, SiteConversion, SpikingNetwork, convert
-from .data import (
+from mst.checkpoints import CheckpointInfo, import_released, load_checkpoint, read_checkpoint_info, save_checkpoint
+from mst.conversion import ConversionError, SiteConversion, SpikingNetwork, convert
+from mst.data import (
     AugmentConfig,
     EventAugmentConfig,
     EventRepresentation,
@@ -13,27 +14,19 @@ from .data import (
     read_events,
     write_events,
 )
-from .measure import EnergyConstants, EnergyEstimate, estimate_energy
-from .models import (
+from mst.measure import EnergyConstants, EnergyEstimate, estimate_energy
+from mst.models import (
     ActivationProduct,
     AddConstant,
     ChannelAlignment,
-    CheckpointInfo,
     MaskedSpikingTransformer,
     MSTConfig,
-    Quantization,
     TokenBatchNorm,
-    create_model,
-    import_released,
-    load_checkpoint,
-    mask_spikes,
-    quantize,
-    read_checkpoint_info,
-    save_checkpoint,
 )
-from .neurons import QCFS, FiringSchedule, IFNeuron, SignedIFNeuron
-from .simulate import EarlyExit, SimulationResult, calibrate_early_exit, simulate, simulate_dataset
-from .train import TrainConfig, evaluate, evaluate_dataset, train
+from mst.neurons import QCFS, FiringSchedule, IFNeuron, SignedIFNeuron, mask_spikes
+from mst.quantization import Quantization, create_model, quantize
+from mst.simulation import EarlyExit, SimulationResult, calibrate_early_exit, simulate, simulate_dataset
+from mst.training import TrainConfig, evaluate, evaluate_dataset, train
 
 __version__ = "0.1.0"
 

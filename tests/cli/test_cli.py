@@ -352,7 +352,7 @@ def test_import_from_timm_without_a_network_says_what_to_do(
     def offline(*args: object, **kwargs: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr("mst.models.swin.timm.create_model", offline)
+    monkeypatch.setattr("mst.checkpoints.swin.timm.create_model", offline)
     name = "swin_tiny_patch4_window7_224"
     line = fails(["import", "--from-timm", name, "--dataset", "cifar10", "-o", str(tmp_path / "s.safetensors")], capfd)
     assert "could not be downloaded" in line

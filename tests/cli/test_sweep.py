@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 import mst
 from failing import fails
 from mst.cli.main import main
-from mst.models import note_quantization, quantization_of
-from mst.models.foreign import architecture, build
+from mst.models import build
+from mst.models.foreign import architecture
 from mst.neurons import name_sites
+from mst.quantization import note_quantization, quantization_of
 from mst.report import COLUMNS
 
 TRAIN = [

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mst.data import AugmentConfig, Preprocessing, dataset_info, find_fashion_mnist, load_dataset
-from mst.data import fashion_mnist as module
-from mst.data.idx import read_idx
+from mst.data.images import fashion_mnist as module
+from mst.data.images.idx import read_idx
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 

@@ -9,7 +9,7 @@ import mst
 from conftest import randomise, tiny_config
 from mst.measure import HOROWITZ_45NM_FP32, EnergyConstants
 from mst.models import MaskedSpikingTransformer
-from mst.simulate import SimulationResult
+from mst.simulation import SimulationResult
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_energy_after_each_step_ends_at_the_total_and_rises(result: SimulationRe
 def test_energy_of_the_papers_network_is_4_5_gmac() -> None:
     """Swin-T with BatchNorm at 224 px. The figure derived for it is 4.49 GMAC."""
     model = MaskedSpikingTransformer(mst.MSTConfig())
-    from mst.simulate import trace_operations
+    from mst.operations import trace_operations
 
     operations = trace_operations(mst.convert(model).network, torch.zeros(1, 3, 224, 224)).operations
     matrix = sum(op.dense_macs for op in operations if op.kind in ("linear", "convolution", "product"))

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import mst
-from mst.models import ChannelAlignment, load_checkpoint, load_initial_weights, save_checkpoint
+from mst.checkpoints import load_checkpoint, load_initial_weights, save_checkpoint
+from mst.models import ChannelAlignment
 
 KINDS = {
     "mst_nano_patch2_window2_8": {"img_size": 8},

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 import mst
-from mst.models import num_classes_of, quantization_of
-from mst.models.foreign import architecture, build
+from mst.models import build
+from mst.models.foreign import architecture
 from mst.neurons import name_sites
+from mst.quantization import num_classes_of, quantization_of
 
 
 def test_create_model_quantises_and_masks_any_name() -> None:

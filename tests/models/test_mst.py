@@ -8,11 +8,18 @@ import torch
 from torch import nn
 
 from conftest import randomise, tiny_config
-from mst.models import MODEL_NAMES, MaskedSpikingTransformer, MSTConfig, create_model, synchronise_batch_norm
+from mst.models import (
+    MODEL_NAMES,
+    ActivationProduct,
+    MaskedSpikingTransformer,
+    MSTConfig,
+    TokenBatchNorm,
+    synchronise_batch_norm,
+)
 from mst.models.geometry import stage_geometries
-from mst.models.layers import ActivationProduct, TokenBatchNorm
 from mst.models.mst import merge_windows, partition_windows
 from mst.neurons import QCFS, name_sites
+from mst.quantization import create_model
 
 SMALL = [name for name in MODEL_NAMES if "tiny" not in name]
 

@@ -22,7 +22,7 @@ from mst.report import (
     early_exit_curves,
     steps_to_within,
 )
-from mst.simulate import SimulationResult
+from mst.simulation import SimulationResult
 
 
 @pytest.fixture(scope="module")

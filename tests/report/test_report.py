@@ -11,6 +11,7 @@ from rich.console import Console
 
 import mst
 from conftest import randomise, tiny_config
+from mst.files import write_json
 from mst.measure import EnergyEstimate
 from mst.models import MaskedSpikingTransformer
 from mst.report import (
@@ -25,10 +26,9 @@ from mst.report import (
     simulation_record,
     site_table,
     steps_shown,
-    write_json,
     write_run_record,
 )
-from mst.simulate import SimulationResult
+from mst.simulation import SimulationResult
 
 
 @pytest.fixture(scope="module")

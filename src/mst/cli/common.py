@@ -25,22 +25,12 @@ from rich.progress import (
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
+from mst.checkpoints import CheckpointInfo, load_checkpoint, read_checkpoint_info
 from mst.data import BadImages, DataSplits, load_dataset
-from mst.models import (
-    ALL_SITES,
-    CheckpointInfo,
-    MaskedSpikingTransformer,
-    calibrate,
-    image_shape_of,
-    load_checkpoint,
-    mask_spikes,
-    num_classes_of,
-    quantization_of,
-    read_checkpoint_info,
-    set_thresholds,
-)
-from mst.neurons import check_masking_ratio, name_sites
-from mst.train import is_main_process, join_processes, one_process_first
+from mst.distributed import is_main_process, join_processes, one_process_first
+from mst.models import MaskedSpikingTransformer
+from mst.neurons import ALL_SITES, check_masking_ratio, mask_spikes, name_sites
+from mst.quantization import calibrate, image_shape_of, num_classes_of, quantization_of, set_thresholds
 
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160, quiet=not is_main_process())
 """Results go to standard output; into a file as wide as the tables need. Of several processes the first speaks."""

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mst.convert import ConversionError, SpikingNetwork
+from mst.conversion import ConversionError, SpikingNetwork
 from mst.data import BadImages, in_order
+from mst.distributed import is_main_process
+from mst.files import write_json, write_text
 from mst.measure import check_can_be_priced, estimate_energy
 from mst.neurons import ScheduleName
 from mst.report import (
@@ -27,12 +29,10 @@ from mst.report import (
     codings_markdown,
     early_exit_curves,
     run_record,
-    write_json,
     write_run_record,
-    write_text,
 )
-from mst.simulate import EXIT_RULES, SimulationResult, calibrate_early_exits, exit_point, simulate
-from mst.train import Evaluation, evaluate_dataset, is_main_process
+from mst.simulation import EXIT_RULES, SimulationResult, calibrate_early_exits, exit_point, simulate
+from mst.training import Evaluation, evaluate_dataset
 
 from .common import OpenedRun, check_counts, console, open_run, prepare_output, print_files, remark
 from .spiking_run import CodingOptions, check_steps, converted, set_aside, simulated, too_few_to_tell

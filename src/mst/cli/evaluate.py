@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mst.data import BadImages
-from mst.report import run_record, write_json, write_run_record
-from mst.train import evaluate_dataset, is_main_process
+from mst.distributed import is_main_process
+from mst.files import write_json
+from mst.report import run_record, write_run_record
+from mst.training import evaluate_dataset
 
 from .common import OpenedRun, console, open_run, prepare_output, print_files
 

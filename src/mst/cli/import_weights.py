@@ -9,10 +9,8 @@ import timm
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from mst.data import BadImages, Preprocessing, dataset_info, load_dataset
-from mst.models import (
+from mst.checkpoints import (
     CheckpointInfo,
-    MaskedSpikingTransformer,
     import_released,
     import_swin,
     is_swin,
@@ -21,7 +19,10 @@ from mst.models import (
     save_checkpoint,
     strip_prefixes,
 )
-from mst.report import run_record, write_json
+from mst.data import BadImages, Preprocessing, dataset_info, load_dataset
+from mst.files import write_json
+from mst.models import MaskedSpikingTransformer
+from mst.report import run_record
 
 from .common import CALIBRATION_IMAGES, calibrate_on, console, prepare_output, print_files
 

@@ -29,7 +29,8 @@ def run_reporting_errors(run: Callable[[], None], command: str) -> int:
     """Call `run`; what goes wrong becomes one line on standard error and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="mst: %(levelname)s: %(message)s")
     try:
-        from mst.train import TrainingStoppedError, leave_processes
+        from mst.distributed import leave_processes
+        from mst.training import TrainingStoppedError
 
         run()
         leave_processes()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from mst.convert import Coding
+from mst.conversion import Coding
 from mst.data import BadImages
+from mst.distributed import is_main_process
+from mst.files import write_json
 from mst.measure import HOROWITZ_45NM_FP32, EnergyConstants, estimate_energy
 from mst.neurons import ScheduleName
 from mst.report import (
@@ -17,11 +19,9 @@ from mst.report import (
     operation_table,
     run_record,
     steps_in_words,
-    write_json,
     write_run_record,
 )
-from mst.simulate import ExitRule
-from mst.train import is_main_process
+from mst.simulation import ExitRule
 
 from .common import console, masking_ratio_of, open_run, prepare_output, print_files
 from .spiking_run import CodingOptions, ExitOptions, about_steps, run_both

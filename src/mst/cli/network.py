@@ -9,17 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from mst.convert import ConversionError, convert
+from mst.checkpoints import load_initial_weights
+from mst.conversion import ConversionError, convert
 from mst.data import DataSplits
-from mst.models import (
-    MODEL_NAMES,
+from mst.models import MODEL_NAMES, build
+from mst.quantization import (
     MaxPool,
     ThresholdFrom,
-    build,
     check_same,
     create_model,
     in_evaluation,
-    load_initial_weights,
     note_quantization,
     quantization_of,
 )

@@ -12,8 +12,8 @@ from typing import Any, NoReturn, get_type_hints
 
 from jsonargparse import CLI, ArgumentParser
 
-from mst.data import nearest_name
 from mst.recipes import recipe_names, recipe_path
+from mst.text import nearest_name
 
 FREE_OPTIONS = "model_kwargs."
 """Options whose types the signature does not show: what has a comma is a list, and so are these."""

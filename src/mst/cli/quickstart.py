@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mst.files import write_json
 from mst.measure import EnergyEstimate, estimate_energy
 from mst.report import (
     accuracy_table,
@@ -15,9 +16,8 @@ from mst.report import (
     measurement_record,
     run_record,
     simulation_record,
-    write_json,
 )
-from mst.simulate import SimulationResult
+from mst.simulation import SimulationResult
 
 from .common import console, open_run, prepare_output, print_files
 from .parser import run_verb

@@ -26,7 +26,8 @@ from mst.data import (
     read_sound_events,
     write_events,
 )
-from mst.report import event_animation, event_frames, event_scatter, write_json
+from mst.files import write_json
+from mst.report import event_animation, event_frames, event_scatter
 
 from .common import console, prepare_output, print_files, progress_bar, remark
 

@@ -12,17 +12,13 @@ from typing import Any, NoReturn
 
 import torch
 
+from mst.checkpoints import CheckpointInfo, import_released, load_checkpoint, read_checkpoint_info
 from mst.data import Preprocessing, dataset_info, load_dataset
+from mst.distributed import is_main_process, join_processes
 from mst.measure import measure_throughput
-from mst.models import (
-    CheckpointInfo,
-    MaskedSpikingTransformer,
-    create_model,
-    import_released,
-    load_checkpoint,
-    read_checkpoint_info,
-)
-from mst.train import LAST_CHECKPOINT, is_main_process, join_processes
+from mst.models import MaskedSpikingTransformer
+from mst.quantization import create_model
+from mst.training import LAST_CHECKPOINT
 
 from .common import OpenedRun, choose_device, console, open_model, remark, set_masking
 from .evaluate import report_evaluation

@@ -13,10 +13,12 @@ from typing import Any
 
 import yaml
 
-from mst.data import AugmentConfig, dataset_info, find_image_splits, nearest_name
+from mst.data import AugmentConfig, dataset_info, find_image_splits
+from mst.distributed import runs_on_cpu
 from mst.models import MSTConfig
 from mst.neurons import check_masking_ratio
-from mst.train import LAST_CHECKPOINT, TrainConfig, runs_on_cpu
+from mst.text import nearest_name
+from mst.training import LAST_CHECKPOINT, TrainConfig
 
 from .common import remark
 

@@ -7,8 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mst.convert import Coding
+from mst.conversion import Coding
 from mst.data import BadImages
+from mst.distributed import is_main_process
+from mst.files import write_json
 from mst.neurons import ScheduleName
 from mst.report import (
     accuracy_table,
@@ -17,11 +19,9 @@ from mst.report import (
     run_record,
     simulation_record,
     site_table,
-    write_json,
     write_run_record,
 )
-from mst.simulate import ExitRule, SimulationResult
-from mst.train import is_main_process
+from mst.simulation import ExitRule, SimulationResult
 
 from .common import OpenedRun, console, masking_ratio_of, open_run, prepare_output, print_files
 from .recordings import draw_first_recording

@@ -9,11 +9,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from mst.convert import Coding, SpikingNetwork, convert
+from mst.conversion import Coding, SpikingNetwork, convert
+from mst.distributed import share_of
 from mst.measure import check_can_be_priced
 from mst.neurons import DEFAULT_SCHEDULE, ScheduleName, check_burst
-from mst.simulate import EarlyExit, ExitCalibration, ExitRule, SimulationResult, calibrate_early_exit, simulate_dataset
-from mst.train import Evaluation, evaluate_dataset, share_of
+from mst.simulation import (
+    EarlyExit,
+    ExitCalibration,
+    ExitRule,
+    SimulationResult,
+    calibrate_early_exit,
+    simulate_dataset,
+)
+from mst.training import Evaluation, evaluate_dataset
 
 from .common import OpenedRun, console, progress_bar, remark, training_images
 

@@ -10,18 +10,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from mst.convert import convert
+from mst.checkpoints import load_checkpoint, read_checkpoint_info
+from mst.conversion import convert
 from mst.data import AugmentConfig, BadImages, DataSplits, EventAugmentConfig, EventRepresentation, load_dataset
+from mst.distributed import gather_values, is_main_process
+from mst.files import write_json, write_text
 from mst.measure import estimate_energy
-from mst.models import (
-    ALL_SITES,
-    MODEL_NAMES,
-    MaskedSpikingTransformer,
-    load_checkpoint,
-    mask_spikes,
-    read_checkpoint_info,
-)
-from mst.neurons import name_sites
+from mst.models import MODEL_NAMES, MaskedSpikingTransformer
+from mst.neurons import ALL_SITES, mask_spikes, name_sites
 from mst.report import (
     SeedRun,
     SweepCell,
@@ -32,12 +28,10 @@ from mst.report import (
     sweep_markdown,
     sweep_pareto,
     sweep_rows,
-    write_json,
     write_run_record,
     write_sweep_csv,
-    write_text,
 )
-from mst.train import FREE_ON_RESUME, LAST_CHECKPOINT, TrainConfig, gather_values, has_training_state, is_main_process
+from mst.training import FREE_ON_RESUME, LAST_CHECKPOINT, TrainConfig, has_training_state
 
 from .common import check_counts, console, open_run, prepare_output, print_files
 from .network import QuantizeConfig, build_network, image_size_option

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mst.checkpoints import CheckpointInfo
 from mst.data import (
     AugmentConfig,
     BadImages,
@@ -19,19 +20,11 @@ from mst.data import (
     Interpolation,
     load_dataset,
 )
-from mst.models import CheckpointInfo
-from mst.report import run_record, write_json, write_run_record
-from mst.train import (
-    EpochRecord,
-    TrainConfig,
-    TrainingResult,
-    has_training_state,
-    is_main_process,
-    join_processes,
-    num_processes,
-    one_process_first,
-)
-from mst.train import train as train_model
+from mst.distributed import is_main_process, join_processes, num_processes, one_process_first
+from mst.files import write_json
+from mst.report import run_record, write_run_record
+from mst.training import EpochRecord, TrainConfig, TrainingResult, has_training_state
+from mst.training import train as train_model
 
 from .common import console, prepare_output, print_files, progress_bar, remark
 from .network import QuantizeConfig, build_network, image_size_option, start_from

@@ -1,19 +1,18 @@
 """Names and paths come in; images, or frames of events, with labels, split and preprocessed, go out."""
 
-from .catalog import DATASETS, EVENTS, dataset_info, nearest_name
-from .datasets import DataSplits, load_dataset
 from .entry import DatasetEntry, DatasetInfo
 from .events.augment import EventAugmentConfig
 from .events.cache import cache_folder, cache_size
 from .events.camera import CameraConfig, SimulatedCamera
-from .events.formats import FORMATS as EVENT_FORMATS
-from .events.formats import read_events, write_events
+from .events.formats import EVENT_FORMATS, read_events, write_events
 from .events.representation import EventRepresentation, per_step_frames, represent
 from .events.sources import StoredRecording, read_sound_events
 from .events.stream import EVENT, Events, Sensor, UnreadableEventsError, UnreadableSampleError, make_events
-from .fashion_mnist import DEFAULT_DATA_PATH, find_fashion_mnist
-from .image_files import find_image_splits, open_image_files
-from .preprocessing import AugmentConfig, Interpolation, Preprocessing
+from .images.fashion_mnist import DEFAULT_DATA_PATH, find_fashion_mnist
+from .images.files import find_image_splits, open_image_files
+from .images.preprocessing import AugmentConfig, Interpolation, Preprocessing
+from .loading import DataSplits, load_dataset
+from .registry import DATASETS, EVENTS, dataset_info
 from .splits import BadImages, ImageDataset, UnreadableImageError, collate, in_order, leave_signals
 
 __all__ = [
@@ -50,7 +49,6 @@ __all__ = [
     "leave_signals",
     "load_dataset",
     "make_events",
-    "nearest_name",
     "open_image_files",
     "per_step_frames",
     "read_events",

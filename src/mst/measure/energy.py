@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mst.convert import SpikingNetwork
-from mst.simulate import OperationCount, SimulationResult, trace_operations
+from mst.conversion import SpikingNetwork
+from mst.operations import OperationCount, trace_operations
+from mst.simulation import SimulationResult
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,32 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import timm
 import torchvision
 from torch import nn
 
-from mst.data import nearest_name
+from mst.text import nearest_name
 
-from .layers import ChannelAlignment
-from .quantization import Architecture
-from .rewriting import set_submodule
+from .layers import ChannelAlignment, set_submodule
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a network can be built again: by name, from a library, with plain options.
+
+    library: "timm" or "torchvision".  options: keyword arguments.  small_stem: see `use_small_stem`.
+    align_chans: channels behind a `ChannelAlignment` in front; 0: there is none.
+    """
+
+    library: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    small_stem: bool = False
+    align_chans: int = 0
+
 
 TORCHVISION = "torchvision:"
 """Prefix of a name of torchvision; names without it are timm's."""

@@ -187,3 +187,9 @@ class ChannelAlignment(nn.Module):
         """[B, in_chans, height, width] -> what the network gives."""
         y: Tensor = self.network(self.align(x))
         return y
+
+
+def set_submodule(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Hang `module` where `name` points to."""
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, module)

@@ -17,11 +17,10 @@ import torch
 from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 
-from mst.neurons import QCFS, check_masking_ratio, name_sites
+from mst.neurons import QCFS, check_masking_ratio, mask_spikes, name_sites
 
 from .geometry import StageGeometry, stage_geometries
 from .layers import ActivationProduct, AddConstant, TokenBatchNorm, checkpoint_forward
-from .masking import mask_spikes
 
 RELEASED_MASK_SITES = ("attention",)
 """Where the released code masks: the queries, the keys and the attention scores."""

@@ -28,14 +28,17 @@ from .schedule import (
     named_schedule,
 )
 from .signed_integrate_and_fire import SignedIFNeuron
+from .sites import ALL_SITES, SITE_GROUPS, mask_spikes, select_sites
 from .spiking import SpikingNeuron
 
 __all__ = [
+    "ALL_SITES",
     "DEFAULT_SCHEDULE",
     "MAX_POOLS",
     "MIN_THRESHOLD",
     "QCFS",
     "SCHEDULES",
+    "SITE_GROUPS",
     "FiringSchedule",
     "IFNeuron",
     "RunState",
@@ -56,9 +59,11 @@ __all__ = [
     "if_step",
     "initial_membrane_potential",
     "keep_mask",
+    "mask_spikes",
     "name_sites",
     "named_schedule",
     "qcfs",
     "running",
+    "select_sites",
     "signed_if_step",
 ]

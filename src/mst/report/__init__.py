@@ -13,7 +13,7 @@ from .codings import (
 )
 from .events import event_animation, event_frames, event_scatter
 from .figures import accuracy_vs_time, energy_bars, firing_rates
-from .records import measurement_record, run_record, simulation_record, write_json, write_run_record, write_text
+from .records import measurement_record, run_record, simulation_record, write_run_record
 from .sweeps import (
     COLUMNS,
     SeedRun,
@@ -62,8 +62,6 @@ __all__ = [
     "sweep_markdown",
     "sweep_pareto",
     "sweep_rows",
-    "write_json",
     "write_run_record",
     "write_sweep_csv",
-    "write_text",
 ]

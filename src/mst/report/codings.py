@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mst.measure import EnergyEstimate
-from mst.simulate import EXIT_RULES, SimulationResult
+from mst.simulation import EXIT_RULES, SimulationResult
 
 from .figures import ANN_COLOUR, FIGURE_STYLE, label_time_axis, save_figure
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mst.data import EventRepresentation, Events, Sensor, per_step_frames
-from mst.models import write_atomically
+from mst.files import write_atomically
 
 from .figures import FIGURE_STYLE, save_figure
 

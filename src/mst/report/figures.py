@@ -9,8 +9,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from mst.files import write_atomically
 from mst.measure import Cost, EnergyEstimate
-from mst.models import write_atomically
 
 ANN_COLOUR, SNN_COLOUR, AC_COLOUR = "#444444", "#c1440e", "#2a6f97"
 CURVE_COLOURS = ("#c1440e", "#2a6f97", "#2d7d46", "#7b4fa3", "#b8860b")

@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from mst.files import write_json
 from mst.measure import Cost, EnergyEstimate
-from mst.models import write_atomically
-from mst.simulate import SimulationResult
+from mst.simulation import SimulationResult
 
 PACKAGES = (
     "masked-spiking-transformer",
@@ -27,27 +27,6 @@ PACKAGES = (
     "numpy",
     "safetensors",
 )
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write `content` as JSON, whole or not at all. NaN is refused.
-
-    Raises:
-        OSError: the folder cannot be written, or the disk is full.
-        ValueError: a value that JSON has no word for.
-    """
-    text = json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
-    return write_text(path, text)
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write `text`, whole or not at all.
-
-    Raises:
-        OSError: the folder cannot be written, or the disk is full.
-    """
-    write_atomically(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
-    return path
 
 
 def run_record(verb: str, settings: Mapping[str, Any], results: Mapping[str, Any], **facts: Any) -> dict[str, Any]:
@@ -191,14 +170,3 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return head.stdout.strip() or None
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses, paths and tuples as what JSON knows."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

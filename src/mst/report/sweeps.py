@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from mst.models import write_atomically
+from mst.files import write_atomically
 
 from .figures import ANN_COLOUR, CURVE_COLOURS, FIGURE_STYLE, label_time_axis, save_figure
 

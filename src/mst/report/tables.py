@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mst.measure import EnergyEstimate
-from mst.simulate import SimulationResult
+from mst.simulation import SimulationResult
 
 
 def steps_shown(num_steps: int) -> list[int]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mst.data.events.cache import CACHE_VARIABLE, FrameCache, cache_folder, cache_size
+from mst.data import cache_folder, cache_size
+from mst.data.events.cache import CACHE_VARIABLE, FrameCache
 
 
 def counting(array: np.ndarray, calls: list[int]):  # type: ignore[no-untyped-def]

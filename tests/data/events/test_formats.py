@@ -28,7 +28,7 @@ from event_data import (
     small_events,
 )
 from mst.data import EVENT, Events, Sensor, UnreadableEventsError, make_events, read_events, write_events
-from mst.data.events.formats import FORMATS
+from mst.data.events.formats import EVENT_FORMATS
 from mst.data.events.stream import sound_events
 
 SENSOR = Sensor(100, 120)
@@ -164,7 +164,7 @@ def test_events_come_back_bit_for_bit(name: str, data: st.DataObject, tmp_path_f
     columns = [data.draw(st.lists(st.integers(0, top), min_size=number, max_size=number))
                for top in (width - 1, height - 1, 1)]  # fmt: skip
     events = make_events([unit * t for t in times], *columns)
-    path = tmp_path_factory.mktemp("round") / f"a{FORMATS[name].suffixes[0]}"
+    path = tmp_path_factory.mktemp("round") / f"a{EVENT_FORMATS[name].suffixes[0]}"
     write_events(path, events, Sensor(height, width), name)
     back = read_events(path, name)
     assert back.events.dtype == EVENT
@@ -400,7 +400,7 @@ def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
 def test_mutated_file_gives_events_or_one_error(
     name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    path = tmp_path_factory.mktemp("mutated") / f"a{FORMATS[name].suffixes[0]}"
+    path = tmp_path_factory.mktemp("mutated") / f"a{EVENT_FORMATS[name].suffixes[0]}"
     write_events(path, random_events(20, 100, 100) if name != "npy" else make_events([0], [1], [1], [1]), SENSOR, name)
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):

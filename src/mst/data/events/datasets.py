@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .formats import FORMATS, OWN_FORMATS, read_events
+from .formats import EVENT_FORMATS, OWN_FORMATS, read_events
 from .sources import EventFile, EventFiles
 from .stream import Sensor, UnreadableEventsError
 
@@ -24,7 +24,7 @@ TEST_FOLDERS = ("test", "testing", "val", "valid", "validation", "eval")
 class EventFolders:
     """How a data set lies on disk: one folder a class, perhaps within folders of an official split.
 
-    formats: keys of `FORMATS`; a file's suffix chooses.  places: folders below the data path, looked through in order.
+    formats: keys of `EVENT_FORMATS`; a file's suffix chooses.  places: folders below the data path, searched in order.
     classes: folder names; empty if they are taken as they come.  train, test: folders of the official split.
     """
 
@@ -112,7 +112,7 @@ def _recordings_in(folder: Path, folders: EventFolders) -> list[Path]:
 
 
 def _format_of(path: Path, formats: Sequence[str]) -> str | None:
-    return next((name for name in formats if path.suffix.lower() in FORMATS[name].suffixes), None)
+    return next((name for name in formats if path.suffix.lower() in EVENT_FORMATS[name].suffixes), None)
 
 
 def open_recordings(folders: EventFolders, root: Path) -> OpenedRecordings:
@@ -153,7 +153,7 @@ def _by_class(root: Path, folders: EventFolders) -> dict[str, list[Path]]:
             f"its classes are {', '.join(folders.classes)}"
         )
     if not found:
-        suffixes = sorted({suffix for name in folders.formats for suffix in FORMATS[name].suffixes})
+        suffixes = sorted({suffix for name in folders.formats for suffix in EVENT_FORMATS[name].suffixes})
         raise FileNotFoundError(f"there are no recordings ({', '.join(suffixes)}) in {root}, one folder a class")
     for paths in found.values():
         names: dict[tuple[Path, str], Path] = {}

@@ -41,7 +41,7 @@ def _write_aedat3(path: Path, events: Events, sensor: Sensor) -> None:
     write_aedat3(path, events)
 
 
-FORMATS: dict[str, Format] = {
+EVENT_FORMATS: dict[str, Format] = {
     "dat": Format((".dat",), read_dat, write_dat),
     "npz": Format((".npz",), read_npz, write_npz),
     "bin": Format((".bin",), read_bin, write_bin),
@@ -65,7 +65,7 @@ OWN_FORMATS = ("dat", "npz", "bin", "aedat3", "aedat4", "mat")
 def own_format(path: Path) -> str | None:
     """The format of a file of one's own, by its suffix; None if it is none of these."""
     suffix = path.suffix.lower()
-    return next((name for name in OWN_FORMATS if suffix in FORMATS[name].suffixes), None)
+    return next((name for name in OWN_FORMATS if suffix in EVENT_FORMATS[name].suffixes), None)
 
 
 def read_events(path: str | Path, format_name: str | None = None) -> Recording:
@@ -73,7 +73,7 @@ def read_events(path: str | Path, format_name: str | None = None) -> Recording:
 
     Args:
         path: the file.
-        format_name: a key of `FORMATS`; None goes by the suffix.
+        format_name: a key of `EVENT_FORMATS`; None goes by the suffix.
 
     Raises:
         UnreadableEventsError: it is damaged, or of another kind.
@@ -82,10 +82,10 @@ def read_events(path: str | Path, format_name: str | None = None) -> Recording:
     """
     path = Path(path)
     name = format_name or own_format(path)
-    if name not in FORMATS:
-        known = ", ".join(sorted({suffix for known in FORMATS.values() for suffix in known.suffixes}))
+    if name not in EVENT_FORMATS:
+        known = ", ".join(sorted({suffix for known in EVENT_FORMATS.values() for suffix in known.suffixes}))
         raise ValueError(f"{path}: the kind of file is not known; recordings end in {known}")
-    return FORMATS[name].read(path)
+    return EVENT_FORMATS[name].read(path)
 
 
 def write_events(path: str | Path, events: Events, sensor: Sensor, format_name: str) -> None:
@@ -95,9 +95,9 @@ def write_events(path: str | Path, events: Events, sensor: Sensor, format_name: 
         ValueError: an unknown format or one that is only read, or events that it cannot hold.
         OSError: it cannot be written.
     """
-    write = FORMATS[format_name].write if format_name in FORMATS else None
+    write = EVENT_FORMATS[format_name].write if format_name in EVENT_FORMATS else None
     if write is None:
-        known = ", ".join(name for name, known in FORMATS.items() if known.write is not None)
+        known = ", ".join(name for name, known in EVENT_FORMATS.items() if known.write is not None)
         raise ValueError(f"events can be written as {known}; got {format_name!r}")
     path = Path(path)
     part = path.with_name(f".part-{path.name}")  # keeps the suffix, which numpy and scipy would else add

@@ -44,8 +44,8 @@ class StoredRecording(Protocol):
 class EventFile:
     """A recording in a file.
 
-    format: a key of `FORMATS`.  sensor: no event may lie outside.  span: first and last time in µs of the part that is
-    meant; None: all of it.  checks_sensor: whether a file that states another sensor is refused.
+    format: a key of `EVENT_FORMATS`.  sensor: no event may lie outside.  span: first and last time in µs of the part
+    meant (None: all of it).  checks_sensor: whether a file that states another sensor is refused.
     """
 
     path: Path

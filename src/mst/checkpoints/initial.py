@@ -1,0 +1,83 @@
+"""Weights to start a training from: a checkpoint of ours, released weights, a Swin's, or those of the same network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import timm
+from torch import Tensor, nn
+
+from mst.models import ChannelAlignment, MaskedSpikingTransformer
+from mst.quantization import shape_thresholds
+
+from .released import copy_weights, load_released, read_state_dict, strip_prefixes
+from .swin import is_swin, load_swin, read_swin
+
+TIMM = "timm:"
+"""Prefix of a model whose published weights timm downloads."""
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """kind: whose weights they were.  head_kept: whether the head came with them.
+
+    Of a network that is no MST they are "plain" without thresholds, else "quantised".
+    """
+
+    kind: Literal["mst", "released", "swin", "plain", "quantised"]
+    head_kept: bool
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether the weights came without thresholds."""
+        return self.kind in ("swin", "plain")
+
+
+def load_initial_weights(model: nn.Module, source: str) -> InitialWeights:
+    """Fill `model` with the weights of `source`; a head for other classes is left as it is.
+
+    Args:
+        model: of the same sizes, but for the head. Its levels and masking stay its own.
+        source: a checkpoint of ours, a .pth or .safetensors with released weights, a Swin's or the model's own, or
+            timm:NAME, a Swin for an MST and the same network for others.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file; a damaged one; weights of another architecture or other sizes.
+    """
+    if not isinstance(model, MaskedSpikingTransformer):
+        return _load_same(model, source)
+    if source.startswith(TIMM):
+        return InitialWeights("swin", load_swin(model, read_swin(None, source[len(TIMM) :])))
+    state = strip_prefixes(read_state_dict(Path(source)))
+    if is_swin(state):
+        return InitialWeights("swin", load_swin(model, state))
+    if any(name.endswith(".up") for name in state):
+        return InitialWeights("released", load_released(model, state, new_head=True))
+    what = f"this MST with img_size {model.config.img_size}"
+    return InitialWeights("mst", copy_weights(model.state_dict(keep_vars=True), state, what=what))
+
+
+def _load_same(model: nn.Module, source: str) -> InitialWeights:
+    """Weights of the same network, with thresholds or without."""
+    if source.startswith(TIMM):
+        try:
+            published = timm.create_model(source[len(TIMM) :], pretrained=True)
+        except (RuntimeError, OSError, ValueError) as error:
+            raise ValueError(f"the weights of {source} cannot be fetched: {error}") from error
+        state: dict[str, Tensor] = published.state_dict()
+    else:
+        state = strip_prefixes(read_state_dict(Path(source)))
+    if isinstance(model, ChannelAlignment) and not any(name.startswith("network.") for name in state):
+        state = {f"network.{name}": tensor for name, tensor in state.items()}  # of the network behind the alignment
+    shape_thresholds(model, state)
+    ours = model.state_dict(keep_vars=True)
+    thresholds = [name for name in ours if name.endswith(".threshold")]
+    has_thresholds = any(name in state for name in thresholds)
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    head = [f"{linear[-1]}.weight", f"{linear[-1]}.bias"] if linear else []
+    head_kept = copy_weights(
+        ours, state, what=type(model).__name__, may_lack=() if has_thresholds else thresholds, head=head
+    )
+    return InitialWeights("quantised" if has_thresholds else "plain", head_kept)

@@ -1,0 +1,42 @@
+"""Errors that say what is wrong, where, and what to do. People read their text, code reads their fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ExplainedError(Exception):
+    """An error in three parts. Its text is "where: what; remedy", parts that are empty left out.
+
+    Raise one of the subclasses, which are also the built-in errors that Python programmers expect to catch.
+
+    Args:
+        what: what is wrong, with the value.
+        where: the file, module path or option that it is about.
+        remedy: what the reader can do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+        super().__init__((f"{where}: " if where else "") + what + (f"; {remedy}" if remedy else ""))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.what, self.where, self.remedy)
+
+
+def _rebuilt(kind: type[ExplainedError], what: str, where: str, remedy: str) -> ExplainedError:
+    return kind(what, where=where, remedy=remedy)
+
+
+class InputError(ExplainedError, ValueError):
+    """A value, an option, a tensor or the content of a file is not what it must be."""
+
+
+class MissingFileError(ExplainedError, FileNotFoundError):
+    """A file or folder does not exist."""
+
+
+class FileConflictError(ExplainedError, FileExistsError):
+    """A file or folder exists that must not be overwritten."""

@@ -1,0 +1,88 @@
+"""Files that appear whole or not at all, and values as JSON knows them."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+
+def write_atomically(
+    path: Path, write: Callable[[str], object], before_replacing: Callable[[], object] | None = None
+) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to disk, then put it in place of `path`.
+
+    `before_replacing` is called once the new file is complete.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; an older file at `path` stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = str(path.parent / f".{path.name}.{secrets.token_hex(6)}.partial")
+    Path(temporary).touch(exist_ok=False)
+    permissions = os.stat(
+        temporary
+    ).st_mode  # what the umask allows; some writers make the file anew, for its owner only
+    try:
+        try:
+            write(temporary)
+        except (SafetensorError, RuntimeError) as error:
+            raise OSError(f"{path} could not be written (is the disk full?): {error}") from error
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, permissions)
+        if before_replacing is not None:
+            before_replacing()
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """Let a rename survive a power cut, where the system offers that."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write `content` as JSON, whole or not at all. NaN is refused.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+        ValueError: a value that JSON has no word for.
+    """
+    text = json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
+    return write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write `text`, whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    write_atomically(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
+    return path
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, paths and tuples as what JSON knows."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,120 @@
+"""What a network of signed neurons spends: every operation works on what has changed in its input since the last step.
+
+A change that one site's spikes make costs one accumulation (AC) per spike and output it reaches. Any other change is an
+analog value, and costs one multiply-accumulation (MAC) per output it reaches. What has not changed costs nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mst.models import ActivationProduct
+from mst.neurons import RunState, SignedIFNeuron
+
+from .counter import Recorder, per_step
+from .trace import (
+    BATCH_NORM_MACS_PER_ELEMENT,
+    CONVOLUTIONS,
+    LAYER_NORM_MACS_PER_ELEMENT,
+    SOFTMAX_MACS_PER_ELEMENT,
+    Operation,
+    OperationCount,
+)
+
+ROUNDING = 32
+"""A change of an analog value below so many units of its last place is rounding, which is no change; in half precision,
+where so many are a few per cent, 2 are."""
+
+
+class ChangeRecorder(Recorder):
+    """Counts what the operations of one lossless simulation spend, step by step.
+
+    Args:
+        network: the converted network.
+        operations: what `trace_operations` found in it.
+        num_steps: T.
+    """
+
+    def __init__(self, network: nn.Module, operations: tuple[Operation, ...], num_steps: int) -> None:
+        super().__init__(network, operations, operations, num_steps)
+
+    def counts(self) -> tuple[OperationCount, ...]:
+        """What has been recorded, one entry per traced operation."""
+        return tuple(
+            OperationCount(op, self._recorded(self._acs, op), self._recorded(self._macs, op)) for op in self._operations
+        )
+
+    def _observe(self, op: Operation, module: nn.Module, inputs: list[Tensor], run: RunState) -> None:
+        for operand, x in enumerate(inputs[: 2 if isinstance(module, ActivationProduct) else 1]):
+            steps_TB = _steps(run, f"{op.name} ({operand})", x)
+            if steps_TB is None:
+                continue
+            now_TB, before_TB = steps_TB
+            spikes_TB = self._spikes(op, module, operand, now_TB, before_TB, run)
+            if spikes_TB is not None:
+                self._add(self._acs, op.name, self._reached(op, module, operand, inputs, spikes_TB), run)
+            else:
+                self._add(self._macs, op.name, self._analog(op, module, operand, inputs, now_TB, before_TB), run)
+
+    def _spikes(
+        self, op: Operation, module: nn.Module, operand: int, now_TB: Tensor, before_TB: Tensor, run: RunState
+    ) -> Tensor | None:
+        """How many spikes each change [T, B*k, ...] stands for; None where it is analog, or where spikes of several
+        sizes cannot be told apart."""
+        neurons = [self._neurons[site] for site in (op.operands[operand] if operand < len(op.operands) else ())]
+        signed = [neuron for neuron in neurons if isinstance(neuron, SignedIFNeuron)]
+        if not signed:
+            return None
+        if op.pooled == 1 and all(neuron.schedule.burst == 1 for neuron in signed):  # each change is one spike
+            return torch.ne(now_TB, before_TB, out=torch.empty_like(now_TB))
+        (neuron, *others), threshold = signed, signed[0].threshold
+        if threshold.numel() > 1:  # of one channel each, which a convolution has on axis 2
+            if not isinstance(module, CONVOLUTIONS) or threshold.numel() != now_TB.shape[2]:
+                return None
+            threshold = threshold.reshape(-1, *[1] * (now_TB.dim() - 3))
+        if others:
+            return None
+        weights = torch.tensor([max(1, neuron.weight(run.step + t)) for t in range(run.steps_in_chunk)])
+        weights = weights.to(now_TB).view(-1, *[1] * (now_TB.dim() - 1))
+        change_TB = (now_TB - before_TB).abs_()
+        number_TB = (change_TB * (op.pooled * neuron.num_levels / threshold) / weights).round_()
+        if op.pooled > 1:
+            return number_TB
+        return torch.maximum(number_TB, change_TB.sign_())  # the largest of a window may change by less than a spike
+
+    def _analog(
+        self, op: Operation, module: nn.Module, operand: int, inputs: list[Tensor], now_TB: Tensor, before_TB: Tensor
+    ) -> Tensor:
+        """int64 [T]: MACs of what has changed in an analog operand."""
+        changed_TB = _differ(now_TB, before_TB)
+        if isinstance(module, nn.Softmax):
+            dim = -1 if module.dim is None else module.dim
+            rows = changed_TB.amax(dim=dim if dim < 0 else dim + 1)
+            return per_step(rows) * (inputs[0].shape[dim] * SOFTMAX_MACS_PER_ELEMENT)
+        if isinstance(module, nn.LayerNorm):
+            normalised = tuple(range(-len(module.normalized_shape), 0))
+            elements = inputs[0].shape[normalised[0] :].numel()
+            return per_step(changed_TB.amax(dim=normalised)) * (elements * LAYER_NORM_MACS_PER_ELEMENT)
+        if isinstance(module, (nn.Linear, ActivationProduct, *CONVOLUTIONS)):
+            return self._reached(op, module, operand, inputs, changed_TB)
+        return per_step(changed_TB) * BATCH_NORM_MACS_PER_ELEMENT
+
+
+def _steps(run: RunState, key: str, x: Tensor) -> tuple[Tensor, Tensor] | None:
+    """x [T*B*k, ...] step by step, [T, B*k, ...], and likewise what was there one step before; None at rest, where
+    nothing is before."""
+    now_TB = x.reshape(run.steps_in_chunk, -1, *x.shape[1:])
+    before = run.previous.get(key)
+    run.previous[key] = now_TB[-1].clone()  # a network may go on to work in place on what it has read
+    if run.step < 0 or before is None:
+        return None
+    return now_TB, torch.cat([before[None], now_TB[:-1]]) if len(now_TB) > 1 else before[None]
+
+
+def _differ(now: Tensor, before: Tensor) -> Tensor:
+    """1 where an analog value has changed by more than rounding, else 0."""
+    change = (now - before).abs_()
+    # Straight into floats: on a CPU a bool in between, and counting it in integers, costs several times as much.
+    rounding = (ROUNDING if now.element_size() >= 4 else 2) * torch.finfo(now.dtype).eps
+    return torch.gt(change, now.abs().mul_(rounding), out=change)

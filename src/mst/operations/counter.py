@@ -1,0 +1,133 @@
+"""What operations spend while a simulation runs: what arrives at their modules, times the outputs that it reaches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mst.models import ActivationProduct
+from mst.neurons import RunState, SpikingNeuron, current_run
+
+from .trace import CONVOLUTIONS, Operation, OperationCount
+
+
+class Recorder(ABC):
+    """Sees the input of every counted operation and adds up what it spends, step by step.
+
+    Args:
+        operations: what `trace_operations` found in the network.
+        counted: those of them that are to be looked at.
+        num_steps: T.
+    """
+
+    def __init__(
+        self, network: nn.Module, operations: tuple[Operation, ...], counted: tuple[Operation, ...], num_steps: int
+    ) -> None:
+        self._operations = operations
+        self._counted = {(op.module, op.call_number): op for op in counted}
+        self._modules = {op.module: network.get_submodule(op.module) for op in counted}
+        self._neurons = {m.site: m for m in network.modules() if isinstance(m, SpikingNeuron)}
+        self._num_steps = num_steps
+        self._acs: dict[str, Tensor] = {}  # on the device of the spikes, so that counting never waits for it
+        self._macs: dict[str, Tensor] = {}
+        self._run: RunState | None = None
+        self._pass: int | None = None
+        self._calls: Counter[str] = Counter()
+        self._fan_out: dict[tuple[str, tuple[int, ...]], Tensor | int] = {}
+
+    @contextmanager
+    def recording(self, run: RunState) -> Iterator[None]:
+        """Count while `run` is the current run; other runs of the same network are not counted here."""
+        self._run, self._pass = run, None
+        handles = [m.register_forward_pre_hook(self._hook(path), with_kwargs=True) for path, m in self._modules.items()]
+        try:
+            yield
+        finally:
+            self._run = None
+            for handle in handles:
+                handle.remove()
+
+    @abstractmethod
+    def counts(self) -> tuple[OperationCount, ...]:
+        """What has been recorded, one entry per traced operation."""
+
+    @abstractmethod
+    def _observe(self, op: Operation, module: nn.Module, inputs: list[Tensor], run: RunState) -> None:
+        """Count one call; its inputs are [T*B*k, ...], time outermost."""
+
+    def _hook(self, path: str) -> Callable[..., None]:
+        # In another thread that runs the same network, torch may call a hook that is just being registered or removed
+        # without the keywords that it asked for.
+        def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor] | None = None) -> None:
+            run = self._run
+            if run is None or current_run() is not run or kwargs is None:
+                return
+            if run.step != self._pass:  # another pass through the network begins
+                self._pass = run.step
+                self._calls.clear()
+            self._calls[path] += 1
+            operation = self._counted.get((path, self._calls[path]))
+            if operation is not None:
+                self._observe(operation, module, [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)], run)
+
+        return hook
+
+    def _add(self, totals: dict[str, Tensor], name: str, spent: Tensor, run: RunState) -> None:
+        """Add int64 [T], what an operation has spent in each step of the chunk."""
+        if name not in totals:
+            totals[name] = torch.zeros(self._num_steps, dtype=torch.int64, device=spent.device)
+        totals[name][run.step : run.step + run.steps_in_chunk] += spent
+
+    def _recorded(self, totals: dict[str, Tensor], op: Operation) -> Tensor:
+        return totals[op.name].cpu() if op.name in totals else torch.zeros(self._num_steps, dtype=torch.int64)
+
+    def _reached(
+        self, op: Operation, module: nn.Module, operand: int, inputs: list[Tensor], arriving_TB: Tensor
+    ) -> Tensor:
+        """int64 [T]: what arrives at one operand [T, B*k, ...], each times the outputs that it reaches."""
+        if isinstance(module, nn.Linear):
+            return per_step(arriving_TB) * module.out_features
+        if isinstance(module, ActivationProduct):
+            left, right = inputs[:2]
+            columns = right.shape[-2] if module.transpose_right else right.shape[-1]
+            return per_step(arriving_TB) * (columns if operand == 0 else left.shape[-2])
+        assert isinstance(module, CONVOLUTIONS)
+        places = tuple(arriving_TB.shape[3:])
+        if (op.name, places) not in self._fan_out:
+            self._fan_out[op.name, places] = conv_fan_out(module, *places)
+        fan_out = self._fan_out[op.name, places]
+        if isinstance(fan_out, int):
+            return per_step(arriving_TB) * fan_out
+        by_place = arriving_TB.sum(dim=(1, 2), dtype=torch.float64).round().to(torch.int64)
+        return (by_place * fan_out.to(by_place.device)).flatten(1).sum(dim=1)
+
+
+def per_step(values: Tensor) -> Tensor:
+    """[T, B*k, ...] whole numbers from 0 on -> int64 [T], their sums, exactly."""
+    rows = values.flatten(2) if values.dim() > 2 else values[:, :, None]
+    wide = torch.float64 if rows.shape[-1] >= 2**18 else torch.promote_types(rows.dtype, torch.float32)
+    return rows.sum(dim=-1, dtype=wide).to(torch.int64).sum(dim=1)
+
+
+def conv_fan_out(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, *places: int) -> Tensor | int:
+    """Outputs that a spike at each place reaches: int64 [length], [height, width] or [depth, height, width], or one
+    number if all are equal.
+
+    At a border a kernel reaches fewer outputs; a stride above the kernel leaves places that reach none.
+    """
+    weight = torch.ones(1, 1, *conv.kernel_size, dtype=torch.float64)
+    image = torch.zeros(1, 1, *places, dtype=torch.float64, requires_grad=True)
+    padding = conv.padding if isinstance(conv.padding, str) else tuple(conv.padding)
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[len(places) - 1]
+    with torch.enable_grad():
+        reached = convolve(image, weight, stride=conv.stride, padding=padding, dilation=conv.dilation).sum()
+        (windows,) = torch.autograd.grad(reached, image)  # d(sum of outputs)/d(place) = windows that see it
+    fan_out = (windows[0, 0] * (conv.out_channels // conv.groups)).round().to(torch.int64)
+    first = int(fan_out.flatten()[0])
+    return first if bool((fan_out == first).all()) else fan_out

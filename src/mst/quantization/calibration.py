@@ -1,0 +1,292 @@
+"""BatchNorm statistics and thresholds set from data, for weights that were trained without them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from mst.models import TokenBatchNorm
+from mst.neurons import MIN_THRESHOLD, QCFS, name_sites, qcfs
+
+logger = logging.getLogger(__name__)
+
+SAMPLE = 2**18
+"""Values of a site, drawn at random, at which its threshold is fitted."""
+
+ThresholdFrom = Literal["least_squares", "max", "percentile"]
+
+
+def fit_threshold(x: Tensor, num_levels: int) -> Tensor:
+    """The thresholds that make QCFS nearest to ReLU on given values, in least squares:
+
+        λ = arg min  Σ (qcfs(x; λ, L) - max(x, 0))²
+
+    Args:
+        x: what the site receives, [n] for one threshold or [n, C] for one a channel.
+        num_levels: L.
+
+    Returns:
+        λ in units of x, [1] or [C], by search over fractions of the largest value in steps of 0.2 %; NaN where no value
+        is above 0.
+
+    Raises:
+        ValueError: x has another number of axes.
+    """
+    if x.dim() not in (1, 2):
+        raise ValueError(f"values come as [n] or [n, C], got {tuple(x.shape)}")
+    values = _draw(x.detach(), 1 if x.dim() == 1 else x.shape[1]).double().cpu()
+    values = values.reshape(len(values), -1).clamp_min(0.0)
+    largest = values.amax(dim=0)
+    acting = largest.clamp_min(MIN_THRESHOLD)
+
+    def error(fraction: Tensor) -> Tensor:
+        return (qcfs(values, fraction * acting, num_levels) - values).square().sum(dim=0)
+
+    def best(fractions: Tensor) -> Tensor:  # [K, C] -> [C]
+        errors = torch.stack([error(fraction) for fraction in fractions])
+        return fractions.gather(0, errors.argmin(dim=0, keepdim=True))[0]
+
+    grid = torch.linspace(0.02, 1.0, 50, dtype=values.dtype)[:, None].expand(-1, len(largest))
+    around = torch.linspace(-0.018, 0.018, 19, dtype=values.dtype)[:, None]
+    fraction = best(best(grid) + around)
+    return torch.where(largest > 0, (fraction * acting).clamp_min(MIN_THRESHOLD), torch.nan)
+
+
+def _draw(rows: Tensor, num_channels: int) -> Tensor:
+    """At most SAMPLE values, whole rows, drawn: a fixed stride would take the same few channels of every token."""
+    wanted = max(1, SAMPLE // num_channels)
+    if len(rows) <= wanted:
+        return rows
+    drawn = torch.randint(len(rows), (wanted,), generator=torch.Generator().manual_seed(0))
+    return rows[drawn.to(rows.device)]
+
+
+class _Sample:
+    """What one site receives: its largest values, and a fair draw of all."""
+
+    def __init__(self, per_channel: bool, seed: int) -> None:
+        self.per_channel = per_channel
+        self.generator = torch.Generator().manual_seed(seed)
+        self.largest: Tensor | None = None
+        self.shape: tuple[int, ...] = (1,)
+        self.rows = torch.empty(0)
+        self.lots = torch.empty(0)
+
+    def add(self, x: Tensor, channel_axis: int) -> None:
+        """x: what the site gets from one batch, [B, ...]."""
+        if self.per_channel:
+            axis = channel_axis % x.dim()
+            self.shape = (x.shape[axis], *[1] * (x.dim() - 1 - axis))
+            rows = x.movedim(axis, -1).reshape(-1, x.shape[axis])
+        else:
+            rows = x.reshape(-1, 1)
+        largest = rows.amax(dim=0)
+        self.largest = largest if self.largest is None else torch.maximum(self.largest, largest)
+        # Every row draws a lot, and the lowest lots stay: a uniform draw, whatever the batches.
+        wanted = max(1, SAMPLE // rows.shape[1])
+        lots = torch.rand(len(rows), generator=self.generator).to(rows.device)
+        if len(self.rows):
+            rows, lots = torch.cat([self.rows, rows]), torch.cat([self.lots, lots])
+        if len(rows) > wanted:
+            lots, kept = lots.topk(wanted, largest=False)
+            rows = rows[kept]
+        self.rows, self.lots = rows, lots
+
+    def threshold(self, num_levels: int, chosen_by: ThresholdFrom, percentile: float) -> Tensor:
+        """[1] or [C]; NaN where nothing above 0 came."""
+        assert self.largest is not None
+        if chosen_by == "least_squares":
+            return fit_threshold(self.rows if self.per_channel else self.rows[:, 0], num_levels)
+        value = self.largest.double().cpu()
+        if chosen_by == "percentile":
+            rows = self.rows.double().cpu()
+            positive = torch.where(rows > 0, rows, torch.nan)
+            value = positive.nanquantile(percentile / 100, dim=0) if len(rows) else value
+        return torch.where(self.largest.cpu() > 0, value.clamp_min(MIN_THRESHOLD), torch.nan)
+
+
+def set_thresholds(
+    model: nn.Module,
+    batches: Tensor | tuple[Tensor, Tensor] | Iterable[Tensor | tuple[Tensor, Tensor]],
+    caps: Mapping[str, float],
+    chosen_by: ThresholdFrom = "least_squares",
+    percentile: float = 99.9,
+    per_channel: bool = False,
+) -> tuple[tuple[int, ...], int | None]:
+    """Set every site's threshold from what reaches it while the sites act as the ReLU they replaced.
+
+    Args:
+        model: an ANN with QCFS sites; its mode and its weights do not change.
+        batches: images [B, ...] or pairs (images, labels).
+        caps: where the activation of a site saturated, for those that did.
+        chosen_by, percentile, per_channel: see `quantize`.
+
+    Returns:
+        The shape of one image, and the length of the output (None if it is no [B, classes]).
+
+    Raises:
+        ValueError: an unknown choice, or no images.
+    """
+    if chosen_by not in get_args(ThresholdFrom):
+        raise ValueError(f"threshold_from must be one of {', '.join(get_args(ThresholdFrom))}, got {chosen_by!r}")
+    if not 0 < percentile <= 100:
+        raise ValueError(f"percentile must be in (0, 100], got {percentile}")
+    sites = name_sites(model)
+    samples = {name: _Sample(per_channel, seed) for seed, name in enumerate(sites)}
+    seen: set[str] = set()
+    last_map: nn.Module | None = None
+
+    def after_map(module: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal last_map
+        last_map = module
+
+    def observe(site: str, values: Tensor) -> None:
+        seen.add(site)
+        samples[site].add(values, _channel_axis(values, last_map) if per_channel else 1)
+
+    shape: tuple[int, ...] = ()
+    num_classes = None
+    like = next(model.parameters())
+    with torch.no_grad(), in_evaluation(model), acting_as_relu(model, caps, observe), ExitStack() as hooks:
+        for module in model.modules():
+            if isinstance(module, _CHANNEL_MAPS):
+                hooks.callback(module.register_forward_hook(after_map).remove)
+        for images in image_batches(batches):
+            output = model(images.to(like.device, like.dtype))
+            shape = tuple(images.shape[1:])
+            num_classes = output.shape[1] if isinstance(output, Tensor) and output.dim() == 2 else None
+    if not shape:
+        raise ValueError("there are no images to calibrate with")
+    for name, site in sites.items():
+        if name not in seen:  # an auxiliary head, say, which only training uses
+            logger.warning("%s takes no part in the forward pass; its threshold stays", name)
+            continue
+        threshold = samples[name].threshold(site.num_levels, chosen_by, percentile)
+        if bool(threshold.isnan().all()):
+            logger.warning("%s receives nothing above 0 in the calibration images; its threshold stays", name)
+            continue
+        # A channel that is silent in these images may still speak in others; it takes the median of its neighbours.
+        threshold = torch.where(threshold.isnan(), threshold.nanmedian(), threshold)
+        site.threshold = nn.Parameter(threshold.view(samples[name].shape).to(site.threshold))
+    return shape, num_classes
+
+
+_CHANNEL_MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.modules.batchnorm._BatchNorm)
+
+
+def _channel_axis(values: Tensor, last_map: nn.Module | None) -> int:
+    """The axis of the channels that the last map before a site gave out, or one of as many places if they moved."""
+    if last_map is None:
+        return 1
+    axis = values.dim() - 1 if isinstance(last_map, nn.Linear | TokenBatchNorm) else 1
+    channels = next(
+        int(getattr(last_map, name))
+        for name in ("out_features", "out_channels", "num_features")
+        if hasattr(last_map, name)
+    )
+    if values.shape[axis] != channels:
+        axis = next((i for i in range(1, values.dim()) if values.shape[i] == channels), axis)
+    return axis
+
+
+@contextmanager
+def in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the block; afterwards every module is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def acting_as_relu(
+    model: nn.Module, caps: Mapping[str, float], observe: Callable[[str, Tensor], None] | None = None
+) -> Iterator[None]:
+    """Within the block every site of `model` is the ReLU it stands for; `observe` is told (site, what it gives out)."""
+
+    def act(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        assert isinstance(module, QCFS)
+        values = inputs[0].clamp(0.0, caps.get(module.site))
+        if observe is not None:
+            observe(module.site, values)
+        return values
+
+    with ExitStack() as hooks:
+        for site in name_sites(model).values():
+            hooks.callback(site.register_forward_hook(act).remove)
+        yield
+
+
+def image_batches(data: Tensor | tuple[Tensor, Tensor] | Iterable[Tensor | tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+    """The images of one batch, of a pair (images, labels), or of an iterable of either."""
+    if isinstance(data, Tensor):
+        yield data
+    elif (
+        isinstance(data, tuple | list)
+        and len(data) == 2
+        and all(isinstance(each, Tensor) for each in data)
+        and data[1].dim() < data[0].dim()  # type: ignore[union-attr]
+    ):
+        yield data[0]  # type: ignore[misc]
+    else:
+        for batch in data:
+            yield batch if isinstance(batch, Tensor) else batch[0]
+
+
+def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set every BatchNorm's statistics and every site's threshold from images, in the order of the forward pass.
+
+    The first batch fixes the thresholds: each site's is fitted to what reaches it once all before it are calibrated.
+    Statistics are the mean over all batches. Weights do not change; nor does the model's mode.
+
+    Args:
+        model: an ANN with QCFS sites.
+        batches: images [B, ...]; the first batch should be large, a few hundred images.
+
+    Raises:
+        ValueError: no batches, or a site that the model has but does not use.
+    """
+    sites = name_sites(model)
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    like = next(model.parameters())
+    was_training = model.training
+    seen: set[str] = set()
+
+    def fit(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, QCFS)
+        seen.add(module.site)
+        threshold = fit_threshold(inputs[0].flatten(), module.num_levels)
+        if bool(threshold.isnan()):
+            logger.warning("%s receives nothing above 0 in the calibration images; its threshold stays", module.site)
+        else:
+            module.threshold.fill_(float(threshold))
+
+    model.eval()
+    try:
+        with torch.no_grad():
+            for number, images in enumerate(batches, start=1):
+                for norm in norms:
+                    norm.train()
+                    norm.momentum = 1.0 / number
+                with ExitStack() as hooks:
+                    for site in sites.values() if number == 1 else ():
+                        hooks.callback(site.register_forward_pre_hook(fit).remove)
+                    model(images.to(like.device, like.dtype))
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        model.train(was_training)
+    if not seen:
+        raise ValueError("there are no images to calibrate with")
+    unused = sorted(sites.keys() - seen)
+    if unused:
+        raise ValueError(f"these sites take no part in the forward pass: {', '.join(unused)}")

@@ -1,0 +1,106 @@
+"""Networks with QCFS sites by name: an MST, or a quantised network of timm or torchvision."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from mst.models import MODEL_NAMES, Architecture, MaskedSpikingTransformer, MSTConfig, build
+from mst.models.foreign import architecture
+from mst.neurons import ALL_SITES, mask_spikes
+from mst.text import nearest_name
+
+from .quantizer import MaxPool, quantize, shape_thresholds
+
+
+def create_model(
+    name: str,
+    *,
+    num_levels: int = 16,
+    masking_ratio: float = 0.0,
+    mask_sites: str | tuple[str, ...] | None = None,
+    max_pool: MaxPool = "keep",
+    also: tuple[str, ...] = (),
+    small_stem: bool = False,
+    pretrained: bool = False,
+    align_chans: int = 0,
+    **options: Any,
+) -> nn.Module:
+    """Build a network with QCFS activations by name: an MST, or any network of timm or torchvision, quantised.
+
+    Args:
+        name: one of `MODEL_NAMES`, any name of timm, or torchvision:NAME.
+        num_levels: L of every site.
+        masking_ratio, mask_sites: see `mask_spikes`; by default "attention" for an MST and "all" for others.
+        max_pool, also: see `quantize`; `also` by the names of torch's classes ("GELU"). Not for an MST.
+        small_stem: see `use_small_stem`. Not for an MST.
+        pretrained: fetch the published weights of that name. Thresholds still have to be set (`set_thresholds`).
+        align_chans: channels to which a 1x1 convolution in front brings those of the images (in_chans); 0: none.
+        options: fields of `MSTConfig`, or keyword arguments of the library's builder (num_classes, in_chans, ...).
+
+    Raises:
+        ValueError: unknown name or option (suggests the nearest), a value out of range, a network without a ReLU, or
+            weights that cannot be fetched.
+    """
+    if name not in MODEL_NAMES:
+        network = quantize_named(
+            architecture(name, options, small_stem, align_chans), num_levels, max_pool, also, pretrained
+        )
+        return mask_spikes(network, masking_ratio, mask_sites or ALL_SITES)
+    taken = {"max_pool": max_pool != "keep", "also": bool(also), "small_stem": small_stem}
+    for option, is_set in taken.items():
+        if is_set:
+            raise ValueError(
+                f"{option} has no effect on {name}, which has QCFS sites, no max-pool and a stem of its own"
+            )
+    if pretrained:
+        raise ValueError(f"no weights are published for {name}; use mst.import_released or mst.load_checkpoint")
+    options |= {"num_levels": num_levels, "masking_ratio": masking_ratio, "align_chans": align_chans}
+    if mask_sites is not None:
+        options["mask_sites"] = (mask_sites,) if isinstance(mask_sites, str) else tuple(mask_sites)
+    fields = [f.name for f in dataclasses.fields(MSTConfig)]
+    for option in options:
+        if option not in fields:
+            raise ValueError(
+                f"unknown model option {option!r}{nearest_name(option, fields)} Known: {', '.join(fields)}"
+            )
+    model: MaskedSpikingTransformer = timm.create_model(name, **options)
+    return model
+
+
+def quantize_named(
+    of: Architecture,
+    num_levels: int,
+    max_pool: MaxPool,
+    also: tuple[str, ...],
+    pretrained: bool = False,
+    state: Mapping[str, Tensor] | None = None,
+) -> nn.Module:
+    """Build and quantise a network of a library.
+
+    Args:
+        of: which.
+        num_levels, max_pool: see `quantize`.
+        also: names of torch's activation classes.
+        pretrained: fetch its published weights.
+        state: tensors whose thresholds the sites are to hold, if they differ from one for each site.
+
+    Raises:
+        ValueError: as `build` and `quantize`; a name in `also` that is no activation of torch.
+    """
+    activations = {name: getattr(torch.nn.modules.activation, name, None) for name in also}
+    for name, kind in activations.items():
+        known = torch.nn.modules.activation.__all__
+        if name not in known or not isinstance(kind, type):
+            raise ValueError(f"{name!r} is no activation of torch.nn{nearest_name(name, known)}")
+    classes = tuple(kind for kind in activations.values() if isinstance(kind, type))
+    network = build(of, pretrained)
+    quantized = quantize(network, num_levels, max_pool=max_pool, also=classes, architecture=of)
+    if state is not None:
+        shape_thresholds(quantized, state)
+    return quantized

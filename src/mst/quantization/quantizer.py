@@ -1,0 +1,228 @@
+"""Any network with ReLU-like activations -> the same network with QCFS in their places."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+
+from mst.models import Architecture, set_submodule
+from mst.neurons import QCFS, name_sites
+
+from .calibration import ThresholdFrom, acting_as_relu, image_batches, in_evaluation, set_thresholds
+from .rewriting import replace_activations
+
+logger = logging.getLogger(__name__)
+
+MaxPool = Literal["keep", "average"]
+Model = TypeVar("Model", bound=nn.Module)
+
+Batches = Tensor | tuple[Tensor, Tensor] | Iterable[Tensor | tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What `quantize` did to a network; it hangs on the network as `model.quantization`.
+
+    also: class names of the further activations that were replaced.  caps: site -> where its activation saturated, for
+    those that did.  image_shape: [C, height, width] of the images
+    it was calibrated with or built for, if known.  num_classes: length of its output, if known.
+    architecture: how to build it again; None for a network of the user's own.
+    """
+
+    num_levels: int
+    max_pool: MaxPool = "keep"
+    also: tuple[str, ...] = ()
+    caps: Mapping[str, float] = field(default_factory=dict)
+    image_shape: tuple[int, ...] | None = None
+    num_classes: int | None = None
+    architecture: Architecture | None = None
+
+
+def quantize(
+    model: Model,
+    num_levels: int = 16,
+    calibration: Batches | None = None,
+    *,
+    threshold_from: ThresholdFrom = "least_squares",
+    percentile: float = 99.9,
+    per_channel: bool = False,
+    max_pool: MaxPool = "keep",
+    also: Iterable[type[nn.Module]] = (),
+    architecture: Architecture | None = None,
+) -> Model:
+    """A copy of `model` whose ReLU-like activations are QCFS sites, ready for training, masking and conversion.
+
+    Modules (ReLU, ReLU6, Hardtanh from 0) and functions (F.relu, torch.relu, x.relu(), x.clamp(min=0), F.relu6, ...)
+    are found; one that is used several times becomes one site for each use. The network keeps its class, its methods
+    and the names of its weights. BatchNorm stays until `mst.convert` folds it.
+
+    Max-pools stay, and `mst.convert` makes them exact for spikes, at the price of a counter for each of their inputs.
+    "average" replaces them by average pools, which need none; the network then has to be trained with them. (A max-pool
+    that is a function stays as it is, and sends more spikes than it should; `mst.convert` says so.)
+
+    Args:
+        model: any network; left as it was.
+        num_levels: L of every site.
+        calibration: images [B, ...], a pair (images, labels), or an iterable of either (a DataLoader), to set the
+            thresholds from; a few hundred images. The
+            network runs on them with ReLU (ReLU6, ...) at every site. For a network that has been trained; None leaves
+            every threshold at 2, which is the better start for training from scratch.
+        threshold_from: "least_squares" makes QCFS nearest to the activation it replaces; "max" takes the largest value
+            seen; "percentile" the value that this percentage of the positive ones does not exceed.
+        percentile: in (0, 100].
+        per_channel: a threshold for each channel rather than one for the site.
+        max_pool: "keep" or "average".
+        also: further module classes to replace, say nn.GELU or your own; the network then has to be trained.
+        architecture: how to build the network again, for checkpoints; `mst.create_model` fills it in.
+
+    Raises:
+        ValueError: no activation to replace; num_levels below 1; an unknown choice; no calibration images, or such as
+            the network does not take; per_channel without calibration; a network that would compute something else
+            (see `check_same`).
+
+    Source: Masked Spiking Transformer (ICCV 2023) for QCFS; `fit_threshold` for the least squares.
+    """
+    if max_pool not in get_args(MaxPool):
+        raise ValueError(f"max_pool must be one of {', '.join(get_args(MaxPool))}, got {max_pool!r}")
+    if per_channel and calibration is None:
+        raise ValueError("per_channel thresholds are set from images; give calibration")
+    classes = tuple(also)
+    try:
+        quantized = copy.deepcopy(model)
+    except RuntimeError as error:  # of torch, for weights that are computed anew at each call
+        raise ValueError(
+            f"{type(model).__name__} cannot be copied ({error}); make pruning or weight normalisation permanent first "
+            "(torch.nn.utils.prune.remove)"
+        ) from error
+    if name_sites(quantized):
+        raise ValueError(f"{type(model).__name__} has QCFS sites already; there is nothing to quantise")
+    root_is_activation = not list(quantized.children()) and isinstance(quantized, nn.ReLU)
+    found = replace_activations(quantized, lambda: QCFS(num_levels), classes)
+    if root_is_activation or not found:
+        raise ValueError(
+            f"{type(model).__name__} has no ReLU-like activation to replace; name the classes of others in also=(...), "
+            "or put mst.QCFS there yourself"
+        )
+    like = next(model.parameters(), None)
+    if like is not None:
+        quantized.to(like.device, like.dtype)
+    caps = {site.name: site.cap for site in found if site.cap is not None}
+    batches = list(image_batches(calibration)) if calibration is not None else []
+    if batches:
+        check_same(model, quantized, batches[0], caps, classes)
+    pools = _replace_max_pools(quantized) if max_pool == "average" else []
+    if max_pool == "average" and not pools:
+        raise ValueError(f"max_pool='average' has no effect: {type(model).__name__} has no nn.MaxPool2d")
+    sites = name_sites(quantized)
+    shapes = None
+    if calibration is not None:
+        shapes = set_thresholds(quantized, batches, caps, threshold_from, percentile, per_channel)
+    logger.info("%d sites%s", len(sites), f", {len(pools)} max-pools became average pools" if pools else "")
+    quantized.quantization = Quantization(  # type: ignore[assignment]
+        num_levels=num_levels,
+        max_pool=max_pool,
+        also=tuple(sorted(kind.__name__ for kind in classes)),
+        caps=caps,
+        image_shape=shapes[0] if shapes else None,
+        num_classes=shapes[1] if shapes else None,
+        architecture=architecture,
+    )
+    return quantized
+
+
+def check_same(
+    plain: nn.Module,
+    quantized: nn.Module,
+    images: Tensor,
+    caps: Mapping[str, float],
+    also: tuple[type[nn.Module], ...] = (),
+) -> None:
+    """See that the quantised network, its sites acting as ReLU, computes what the plain one does.
+
+    Args:
+        plain: the network as it was.
+        quantized: what became of it.
+        images: [B, ...].
+        caps: where activations saturated.
+        also: module classes that were replaced though they are no ReLU; they count as ReLU on both sides.
+
+    Raises:
+        ValueError: the outputs differ.
+    """
+    if also:
+        plain = copy.deepcopy(plain)
+        for name, module in list(plain.named_modules(remove_duplicate=False)):
+            if name and isinstance(module, also):
+                set_submodule(plain, name, nn.ReLU())
+    like = next((p for p in plain.parameters()), torch.empty(0))
+    batch = images[:2].to(like.device, like.dtype)
+    with torch.no_grad(), in_evaluation(plain), in_evaluation(quantized), acting_as_relu(quantized, caps):
+        before, after = plain(batch.clone()), quantized(batch.clone())
+    if isinstance(before, Tensor) and not torch.allclose(
+        before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())
+    ):
+        raise ValueError(
+            f"{type(plain).__name__} with sites in place of its activations computes something else. Either an "
+            "activation works in place on what another module reads later (make it inplace=False), or a forward asks "
+            "for the type of its arguments (make its activations modules)"
+        )
+
+
+def quantization_of(model: nn.Module) -> Quantization | None:
+    """What `quantize` noted on the network; None if it did not come from there."""
+    noted = getattr(model, "quantization", None)
+    return noted if isinstance(noted, Quantization) else None
+
+
+def note_quantization(model: nn.Module, **changes: Any) -> None:
+    """Correct what is noted on a quantised network."""
+    noted = quantization_of(model)
+    assert noted is not None
+    model.quantization = replace(noted, **changes)  # type: ignore[assignment]
+
+
+def image_shape_of(model: nn.Module) -> tuple[int, ...] | None:
+    """[C, height, width] of the images that a network takes, as far as it tells."""
+    noted = quantization_of(model)
+    if noted is not None:
+        return noted.image_shape
+    shape = getattr(getattr(model, "config", None), "image_shape", None)
+    return None if shape is None else (int(model.config.in_chans), *shape)  # type: ignore[union-attr, arg-type]
+
+
+def num_classes_of(model: nn.Module) -> int | None:
+    """Length of a network's output, as far as it tells."""
+    noted = quantization_of(model)
+    if noted is not None and noted.num_classes is not None:
+        return noted.num_classes
+    number = getattr(model, "num_classes", None)
+    if number is None and noted is not None and noted.architecture is not None:
+        number = noted.architecture.options.get("num_classes")
+    return number if isinstance(number, int) else None
+
+
+def _replace_max_pools(model: nn.Module) -> list[str]:
+    """Average pools of the same windows in place of max-pools; returns where."""
+    replaced = []
+    for name, pool in list(model.named_modules(remove_duplicate=False)):
+        if isinstance(pool, nn.MaxPool2d):
+            if pool.dilation not in (1, (1, 1)):
+                raise ValueError(f"{name}: a max-pool with dilation {pool.dilation} has no average pool like it")
+            average = nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)
+            set_submodule(model, name, average)
+            replaced.append(name)
+    return replaced
+
+
+def shape_thresholds(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give every site a threshold of the shape that `state` holds for it, ready to be loaded."""
+    for name, site in name_sites(model).items():
+        stored = state.get(f"{name}.threshold")
+        if stored is not None and stored.shape != site.threshold.shape:
+            site.threshold = nn.Parameter(torch.full_like(stored, 2.0))

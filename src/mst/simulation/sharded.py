@@ -1,0 +1,140 @@
+"""A data set simulated by one process or by several, each taking its share; totals meet once, at the end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mst.conversion import SpikingNetwork
+from mst.data import in_order
+from mst.distributed import gather_values, share_of
+from mst.operations import OperationCount
+
+from .early_exit import EarlyExit
+from .loop import Progress, simulate
+from .result import SimulationResult, SiteRecord
+
+
+def simulate_dataset(
+    snn: SpikingNetwork,
+    dataset: Dataset[tuple[Tensor, int]],
+    num_steps: int,
+    batch_size: int = 32,
+    *,
+    num_workers: int = 0,
+    steps_per_chunk: int | None = None,
+    record_operations: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+    in_slices: bool = False,
+    keep_step_logits: bool = False,
+    input_steps: int = 1,
+    early_exit: EarlyExit | None = None,
+    drop_settled: bool = False,
+) -> SimulationResult:
+    """`simulate` over a data set. In processes that torchrun or accelerate launch started, each takes an unbroken
+    share of the images, none twice; every process gets the result of all, equal to that of one process.
+
+    Args:
+        snn, num_steps, steps_per_chunk, record_operations, seed, in_slices, keep_step_logits, input_steps, early_exit,
+            drop_settled: as for `simulate`.
+        dataset: (image, label) pairs.
+        batch_size: images at once, for each process.
+        num_workers: processes that prepare images, for each process.
+        progress: called with the number of image-steps that this process has done since its last call.
+
+    Raises:
+        ValueError: as `simulate`.
+    """
+    share = share_of(len(dataset))  # type: ignore[arg-type]
+    result = simulate(
+        snn,
+        in_order(dataset, share, batch_size, num_workers),
+        num_steps,
+        steps_per_chunk=steps_per_chunk,
+        record_operations=record_operations,
+        seed=seed,
+        first_image=share.start,
+        progress=progress,
+        allow_empty=True,
+        in_slices=in_slices,
+        keep_step_logits=keep_step_logits,
+        input_steps=input_steps,
+        early_exit=early_exit,
+        drop_settled=drop_settled,
+    )
+    parts = [part for part in gather_values(result) if part.num_images > 0]
+    if not parts:
+        raise ValueError("there are no images to simulate")
+    return merge_results(parts)
+
+
+def merge_results(parts: list[SimulationResult]) -> SimulationResult:
+    """One result from those of disjoint sets of images, in order. Counts are added exactly; the slowest part's
+    seconds stand for all.
+
+    Raises:
+        ValueError: nothing to merge, or runs of different networks, codings, lengths or seeds.
+    """
+    if not parts:
+        raise ValueError("there are no results to merge")
+    first = parts[0]
+    for other in parts[1:]:
+        if _kind(first) != _kind(other):
+            raise ValueError("results of different runs cannot be merged: network, coding, steps, seed or exit differ")
+    return replace(
+        first,
+        num_images=sum(part.num_images for part in parts),
+        logits=torch.cat([part.logits for part in parts]),
+        step_logits=_concatenate([part.step_logits for part in parts]),
+        accuracy=_mean([part.accuracy for part in parts], parts),
+        top5_accuracy=_mean([part.top5_accuracy for part in parts], parts),
+        sites={name: _add_sites([part.sites[name] for part in parts]) for name in first.sites},
+        operations=tuple(_add_operations(list(same)) for same in zip(*(p.operations for p in parts), strict=True)),
+        seconds=max(part.seconds for part in parts),
+        steps_taken=torch.cat([part.steps_taken for part in parts]),
+        settled_at=_joined([part.settled_at for part in parts]),
+        labels=_joined([part.labels for part in parts]),
+    )
+
+
+def _kind(part: SimulationResult) -> tuple[object, ...]:
+    return (part.coding, part.num_steps, part.seed, list(part.sites), part.input_steps, part.early_exit)
+
+
+def _joined(values: list[Tensor | None]) -> Tensor | None:
+    present = [each for each in values if each is not None]
+    return torch.cat(present) if len(present) == len(values) else None
+
+
+def _mean(accuracies: list[Tensor | None], parts: list[SimulationResult]) -> Tensor | None:
+    """Accuracy over all images, through the whole numbers of hits."""
+    present = [each for each in accuracies if each is not None]
+    if len(present) < len(parts):
+        return None
+    hits = torch.stack([(each * part.num_images).round() for each, part in zip(present, parts, strict=True)])
+    return hits.sum(dim=0) / sum(part.num_images for part in parts)
+
+
+def _concatenate(logits: list[Tensor | None]) -> Tensor | None:
+    present = [each for each in logits if each is not None]
+    return torch.cat(present, dim=1) if len(present) == len(logits) else None
+
+
+def _add_sites(same: list[SiteRecord]) -> SiteRecord:
+    sent, dropped = (
+        torch.stack([getattr(site, name) for site in same]).sum(dim=0) for name in ("sent_per_step", "dropped_per_step")
+    )
+    return replace(same[0], sent_per_step=sent, dropped_per_step=dropped)
+
+
+def _add_operations(same: list[OperationCount]) -> OperationCount:
+    macs = [count.macs_per_step for count in same if count.macs_per_step is not None]
+    return replace(
+        same[0],
+        acs_per_step=torch.stack([count.acs_per_step for count in same]).sum(dim=0),
+        macs_per_step=torch.stack(macs).sum(dim=0) if macs else None,
+    )

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import mst
+from mst.checkpoints import CheckpointInfo
+from mst.data import Preprocessing
+from mst.files import write_atomically
+from mst.models import MaskedSpikingTransformer
+from mst.neurons import RunState, name_sites, running
+from mst.quantization import quantization_of, set_thresholds
+
+INFO = CheckpointInfo("digits", ("a", "b", "c"), Preprocessing(8, 1, (0.3,), (0.2,)), {"epochs": 3})
+
+
+def test_checkpoint_round_trip_keeps_weights_configuration_masking_and_description(
+    tiny_model: MaskedSpikingTransformer, tmp_path: Path
+) -> None:
+    name_sites(tiny_model)["layers.0.blocks.0.attn.q_if"].masking_ratio = 0.25
+    path = tmp_path / "folder" / "x.safetensors"
+    mst.save_checkpoint(tiny_model, path, INFO)
+    loaded = mst.load_checkpoint(path)
+    x = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    name_sites(loaded)["layers.0.blocks.0.attn.q_if"].masking_ratio = 0.0
+    name_sites(tiny_model)["layers.0.blocks.0.attn.q_if"].masking_ratio = 0.0
+    assert torch.equal(loaded(x), tiny_model(x))
+    assert loaded.config == tiny_model.config
+    assert not loaded.training
+    assert name_sites(mst.load_checkpoint(path))["layers.0.blocks.0.attn.q_if"].masking_ratio == 0.25
+    assert mst.read_checkpoint_info(path) == INFO
+
+
+def test_checkpoint_header_can_be_read_without_us(tiny_model: MaskedSpikingTransformer, tmp_path: Path) -> None:
+    mst.save_checkpoint(tiny_model, tmp_path / "x.safetensors", INFO)
+    with safe_open(str(tmp_path / "x.safetensors"), "pt") as file:
+        header = json.loads(file.metadata()["mst"])
+    assert header["config"]["num_levels"] == 4
+    assert header["preprocessing"]["mean"] == [0.3]
+    assert header["masking_ratios"]["patch_embed.proj_if"] == 0.0
+
+
+def test_checkpoint_follows_the_umask(tiny_model: MaskedSpikingTransformer, tmp_path: Path) -> None:
+    mst.save_checkpoint(tiny_model, tmp_path / "x.safetensors")
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "x.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_checkpoint_damaged_files_are_refused(tiny_model: MaskedSpikingTransformer, tmp_path: Path) -> None:
+    good = tmp_path / "good.safetensors"
+    mst.save_checkpoint(tiny_model, good, INFO)
+    content = good.read_bytes()
+    bad = tmp_path / "bad.safetensors"
+    for cut in (0, 4, 100, len(content) // 2, len(content) - 1):
+        bad.write_bytes(content[:cut])
+        with pytest.raises(ValueError, match=r"bad\.safetensors"):
+            mst.load_checkpoint(bad)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 99}, "checkpoint format 99; this mst reads format 1"),
+        ({"architecture": "resnet"}, "holds the architecture 'resnet'; this mst reads mst, timm, torchvision, own"),
+        ({"config": {"num_levels": 0}}, "do not fit each other: num_levels"),
+        ({"config": {"surprise": 1}}, "do not fit each other.*surprise"),
+        ({"masking_ratios": {"nowhere": 0.5}}, "do not fit each other"),
+        ({"masking_ratios": {}}, "masking ratios of 0 sites, where the network has 32"),
+        ({"masking_ratios": [0.5]}, "config and masking_ratios must be tables"),
+        ({"dataset": 3}, "the data set must be a name"),
+        ({"architecture": "own", "config": [1]}, "config and masking_ratios must be tables"),
+        ({"preprocessing": {"img_size": 8}}, "description is damaged"),
+    ],
+)
+def test_checkpoint_description_that_does_not_fit_is_refused(
+    tiny_model: MaskedSpikingTransformer, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "x.safetensors"
+    mst.save_checkpoint(tiny_model, path, INFO)
+    with safe_open(str(path), "pt") as file:
+        header = json.loads(file.metadata()["mst"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, {"mst": json.dumps({**header, **change})})
+    read = mst.read_checkpoint_info if "preprocessing" in change else mst.load_checkpoint
+    with pytest.raises(ValueError, match=message):
+        read(path)
+
+
+def test_checkpoint_foreign_files_are_explained(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(ValueError, match=r"holds tensors but no description; for foreign weights use `mst import`"):
+        mst.load_checkpoint(tmp_path / "foreign.safetensors")
+    torch.save({}, tmp_path / "released.pth")
+    with pytest.raises(ValueError, match=r"for released .pth weights use `mst import`"):
+        mst.load_checkpoint(tmp_path / "released.pth")
+    with pytest.raises(FileNotFoundError, match="no such checkpoint"):
+        mst.load_checkpoint(tmp_path / "nothing.safetensors")
+
+
+def test_checkpoint_of_tied_weights_is_written_whole(tmp_path: Path) -> None:
+    def net() -> torch.nn.Module:
+        model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 4))
+        model[2].weight = model[0].weight
+        return mst.quantize(model, 4, torch.rand(8, 4))
+
+    model, x = net(), torch.rand(3, 4)
+    mst.save_checkpoint(model, tmp_path / "x.safetensors")
+    assert torch.equal(mst.load_checkpoint(tmp_path / "x.safetensors", model=net())(x), model.eval()(x))
+
+
+def test_checkpoint_of_something_else_or_under_another_suffix_is_refused(
+    tiny_model: MaskedSpikingTransformer, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        ValueError, match="Linear is neither a Masked Spiking Transformer nor quantised by mst.quantize"
+    ):
+        mst.save_checkpoint(torch.nn.Linear(1, 1), tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match=r"a checkpoint is a .safetensors file, got 'x.pth'"):
+        mst.save_checkpoint(tiny_model, tmp_path / "x.pth")
+
+
+def test_write_atomically_a_failure_leaves_the_older_file_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+
+    def fail(temporary: str) -> None:
+        Path(temporary).write_text("half")
+        raise RuntimeError("no space left")
+
+    with pytest.raises(OSError, match="x could not be written .*no space left"):
+        write_atomically(path, fail)
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    assert path.read_text() == "old"
+
+
+NETWORK = {
+    "name": "resnet18_small",
+    "options": {"width": 4, "in_chans": 1, "num_classes": 3},
+    "small_stem": False,
+    "align_chans": 0,
+}
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_checkpoint_of_a_named_network_round_trips(library: str, tmp_path: Path) -> None:
+    name, options = {
+        "timm": ("resnet18_small", {"width": 4}), "torchvision": ("torchvision:shufflenet_v2_x0_5", {}),
+    }[library]  # fmt: skip
+    images = torch.randn(16, 1, 32, 32)
+    model = mst.create_model(name, num_levels=4, num_classes=3, in_chans=1, **options)
+    noted = quantization_of(model)
+    assert noted is not None
+    set_thresholds(model, [images], noted.caps, per_channel=True)
+    mst.mask_spikes(model, {"all": 0.25, next(iter(name_sites(model))): 0.5})
+    mst.save_checkpoint(model.double(), tmp_path / "x.safetensors")
+    loaded = mst.load_checkpoint(tmp_path / "x.safetensors")
+    assert quantization_of(loaded) == noted
+    assert not loaded.training
+    with running(RunState(seed=0, batch_size=16)):
+        logits = loaded(images.double())
+    with running(RunState(seed=0, batch_size=16)):
+        assert torch.equal(logits, model.eval()(images.double()))
+    ratios = [{n: site.masking_ratio for n, site in name_sites(each).items()} for each in (loaded, model)]
+    assert ratios[0] == ratios[1]
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({"name": "hf-hub:someone/evil"}, "unknown model 'hf-hub:someone/evil'"),
+        ({"name": "../../etc/passwd"}, "unknown model"),
+        ({"options": {"checkpoint_path": "/tmp/evil.pth"}}, "checkpoint_path cannot be among the options"),
+        ({"options": {"pretrained": True}}, "pretrained cannot be among the options"),
+        ({"options": {"width": 2**40}}, "cannot be built"),
+        ({"options": {"width": 8}}, "do not fit each other"),
+        ({"options": "width"}, "do not fit each other"),
+    ],
+)
+def test_checkpoint_that_names_what_it_must_not_is_refused(
+    network: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.safetensors"
+    mst.save_checkpoint(mst.create_model("resnet18_small", width=4, in_chans=1, num_classes=3), path)
+    with safe_open(str(path), "pt") as file:
+        header = json.loads(file.metadata()["mst"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert header["config"]["network"] == NETWORK
+    header["config"]["network"] |= network
+    save_file(tensors, str(path), {"mst": json.dumps(header)})
+    with pytest.raises(ValueError, match=message):
+        mst.load_checkpoint(path)

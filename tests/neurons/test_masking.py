@@ -1,0 +1,90 @@
+"""Masks by group, role and glob; ratios by site; and taking them away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import mst
+from conftest import tiny_config
+from mst.models import MaskedSpikingTransformer
+from mst.neurons import name_sites, select_sites
+
+
+def model() -> MaskedSpikingTransformer:
+    return MaskedSpikingTransformer(tiny_config())
+
+
+def ratios(network: nn.Module) -> dict[str, float]:
+    return {name: site.masking_ratio for name, site in name_sites(network).items() if site.masking_ratio}
+
+
+def test_mask_spikes_by_group_is_where_the_paper_masks() -> None:
+    network = model()
+    assert mst.mask_spikes(network, 0.75, "attention") is network
+    kinds = {name.rpartition(".")[2] for name in ratios(network)}
+    assert kinds == {"q_if", "k_if", "attn_if"}
+    assert len(ratios(network)) == 9
+    assert {n.rpartition(".")[2] for n in select_sites(network, "mlp")} == {"shortcut2_if"}
+    assert len(select_sites(network, "all")) == len(name_sites(network))
+
+
+def test_mask_spikes_by_role_glob_and_several() -> None:
+    network = mst.mask_spikes(model(), 0.5, ("value", "layers.1.*.fc1_if"))
+    assert set(ratios(network)) == {
+        "layers.0.blocks.0.attn.v_if", "layers.0.blocks.1.attn.v_if", "layers.1.blocks.0.attn.v_if",
+        "layers.1.blocks.0.mlp.fc1_if",
+    }  # fmt: skip
+
+
+def test_mask_spikes_with_a_ratio_for_each_selection_and_without() -> None:
+    network = mst.mask_spikes(model(), {"attention": 0.75, "layers.1.*": 0.25, "*.q_if": 0.0})
+    found = ratios(network)
+    assert found["layers.0.blocks.0.attn.k_if"] == 0.75
+    assert found["layers.1.blocks.0.attn.k_if"] == 0.25
+    assert "layers.0.blocks.0.attn.q_if" not in found
+    assert not ratios(mst.mask_spikes(network, 0.0))
+
+
+def test_mask_spikes_acts_in_training_and_evaluation_and_conversion_hands_it_on(tmp_path: Path) -> None:
+    network = mst.quantize(nn.Sequential(nn.Linear(6, 50), nn.ReLU(), nn.Linear(50, 2)), 4, [torch.rand(8, 6)])
+    mst.mask_spikes(network, 0.9)
+    x = torch.ones(20, 6)
+    with torch.no_grad():
+        network[0].bias.fill_(100.0)
+    for mode in (True, False):
+        kept = network.train(mode)[1](network[0](x)).count_nonzero() / (20 * 50)
+        assert 0.05 < kept < 0.15
+    mst.save_checkpoint(network, tmp_path / "x.safetensors")
+    other = mst.quantize(nn.Sequential(nn.Linear(6, 50), nn.ReLU(), nn.Linear(50, 2)), 4)
+    snn = mst.convert(mst.load_checkpoint(tmp_path / "x.safetensors", model=other))
+    result = mst.simulate(snn, x, num_steps=10)
+    dropped = result.dropped_counts["1"]
+    assert 0.85 < dropped / (dropped + result.spike_counts["1"]) < 0.95
+
+
+@pytest.mark.parametrize(
+    ("ratio", "sites", "message"),
+    [
+        (75.0, "all", r"in \[0, 1\); got 75.0; for 75 % write 0.75"),
+        (0.5, "atention", "no site matches 'atention'; did you mean attention.*This network has all, attention, mlp, "),
+        ({}, "all", "masking_ratio names no site"),
+        ({"all": 0.5}, "mlp", "sites has no effect where masking_ratio names the sites"),
+        ({"all": 0.5, "mlp": 1.0}, "all", "fraction dropped"),
+    ],
+)
+def test_mask_spikes_bad_input_changes_nothing(ratio: float | dict[str, float], sites: str, message: str) -> None:
+    network = model()
+    with pytest.raises(ValueError, match=message):
+        mst.mask_spikes(network, ratio, sites)
+    assert not ratios(network)
+
+
+def test_mask_spikes_without_sites_is_refused() -> None:
+    with pytest.raises(ValueError, match="Linear has no QCFS site; quantise it first"):
+        mst.mask_spikes(nn.Linear(1, 1), 0.5)
+    with pytest.raises(ValueError, match="no site matches 'attention'.*has all, or globs over its sites: 0"):
+        mst.mask_spikes(mst.quantize(nn.Sequential(nn.ReLU())), 0.5, "attention")
