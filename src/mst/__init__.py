@@ -7,6 +7,7 @@ from mst.checkpoints import CheckpointInfo, import_released, load_checkpoint, re
 from mst.conversion import ConversionError, SiteConversion, SpikingNetwork, convert
 from mst.data import (
     AugmentConfig,
+    DataOptions,
     EventAugmentConfig,
     EventRepresentation,
     Preprocessing,
@@ -38,6 +39,7 @@ __all__ = [
     "ChannelAlignment",
     "CheckpointInfo",
     "ConversionError",
+    "DataOptions",
     "EarlyExit",
     "EnergyConstants",
     "EnergyEstimate",

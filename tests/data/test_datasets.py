@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mst.data import AugmentConfig, Preprocessing, dataset_info, find_fashion_mnist, load_dataset
+from mst.data import AugmentConfig, DataOptions, Preprocessing, dataset_info, find_fashion_mnist, load_dataset
 from mst.data.images import fashion_mnist as module
 from mst.data.images.idx import read_idx
+from mst.errors import InputError
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -148,3 +149,23 @@ def test_augmentation_changes_training_images_and_no_test_images(augment: Augmen
 def test_settings_out_of_range_are_refused(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()  # type: ignore[operator]
+
+
+def test_load_dataset_takes_options_or_keywords() -> None:
+    options = DataOptions("digits", train_images=100, img_size=12)
+    one, two = load_dataset(options), load_dataset("digits", train_images=100, img_size=12)
+    assert len(one.train) == len(two.train) == 100
+    assert one.fingerprint == two.fingerprint == load_dataset("digits").with_train_images(100).fingerprint
+    assert load_dataset(options, img_size=10).test[0][0].shape == (1, 10, 10)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"img_sise": 12}, "unknown option 'img_sise'; did you mean img_size"),
+    ({"on_bad_image": "ignore"}, "on_bad_image must be one of fail, skip, got 'ignore'"),
+    ({"interpolation": "cubic"}, "interpolation must be one of bicubic, bilinear, nearest, got 'cubic'"),
+    ({"augment": True}, "augment must be of type AugmentConfig, got True"),
+    ({"train_images": 0}, "train_images must be from 1 to the 1437 that digits has, got 0"),
+])  # fmt: skip
+def test_load_dataset_refuses_options_that_it_does_not_know(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_dataset("digits", **options)

@@ -12,6 +12,7 @@ from .images.fashion_mnist import DEFAULT_DATA_PATH, find_fashion_mnist
 from .images.files import find_image_splits, open_image_files
 from .images.preprocessing import AugmentConfig, Interpolation, Preprocessing
 from .loading import DataSplits, load_dataset
+from .options import DataOptions
 from .registry import DATASETS, EVENTS, dataset_info
 from .splits import BadImages, ImageDataset, UnreadableImageError, collate, in_order, leave_signals
 
@@ -24,6 +25,7 @@ __all__ = [
     "AugmentConfig",
     "BadImages",
     "CameraConfig",
+    "DataOptions",
     "DataSplits",
     "DatasetEntry",
     "DatasetInfo",

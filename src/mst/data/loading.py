@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from mst.errors import InputError
+from mst.options import with_changes
 
 from .entry import DatasetInfo, Opened
 from .events.augment import EventAugmentConfig
 from .events.cache import FrameCache, cache_folder
 from .events.representation import EventRepresentation
 from .events.transform import EventTransform
-from .images.preprocessing import AugmentConfig, ImageTransform, Interpolation, Preprocessing
+from .images.preprocessing import AugmentConfig, ImageTransform, Preprocessing
+from .options import DataOptions
 from .registry import entry_of
-from .splits import BadImages, ImageDataset, PartOfSplit, StoredImages, fingerprint
+from .splits import ImageDataset, PartOfSplit, StoredImages, fingerprint
 
 RECORDINGS_FOR_STATISTICS = 256
 """Training recordings, evenly taken, from which the scale of event counts is measured."""
@@ -43,7 +48,7 @@ class DataSplits:
         """
         whole = self.train.raw
         if not 1 <= count <= len(whole):
-            raise ValueError(f"train_images must be from 1 to the {len(whole)} that {self.info.name} has, got {count}")
+            raise InputError(f"train_images must be from 1 to the {len(whole)} that {self.info.name} has, got {count}")
         part = PartOfSplit(whole, [index * len(whole) // count for index in range(count)])
         train = ImageDataset(part, self.train.transform, self.train.on_bad_image, replace_bad=True)
         return replace(self, train=train, fingerprint=fingerprint(part, self.test.raw))
@@ -59,7 +64,7 @@ class DataSplits:
             ValueError: it holds no recordings, or the network does not see them as one frame.
         """
         if self.info.sensor is None or self.preprocessing.events is None:
-            raise ValueError(f"{self.info.name} holds images; only recordings of event cameras have slices over time")
+            raise InputError(f"{self.info.name} holds images; only recordings of event cameras have slices over time")
         transform = EventTransform(
             self.info.sensor, self.preprocessing, None, FrameCache(cache_folder()), num_slices=num_slices
         )
@@ -67,111 +72,112 @@ class DataSplits:
 
 
 def load_dataset(
-    name: str,
-    data_path: Path | None = None,
+    dataset: str | DataOptions,
+    data_path: Path | str | None = None,
     *,
     preprocessing: Preprocessing | None = None,
-    img_size: int | tuple[int, int] | None = None,
-    interpolation: Interpolation | None = None,
-    crop_ratio: float | None = None,
-    augment: AugmentConfig | None = None,
-    events: EventRepresentation | None = None,
-    event_augment: EventAugmentConfig | None = None,
-    on_bad_image: BadImages = "fail",
-    cache_images: bool = False,
+    **options: Any,
 ) -> DataSplits:
-    """Open a data set.
+    """Open a data set: `load_dataset("digits")`, `load_dataset("imagenet", "/data/imagenet", img_size=224)`.
 
     Args:
-        name: a key of `DATASETS`; or folder:PATH, one's own images; or hf:NAME, a data set of Hugging Face; or
-            events:PATH, one's own recordings of an event camera.
-        data_path: where its files lie; None looks in the usual places.
+        dataset: name of the data set, see `DataOptions.dataset`; or all options at once.
+        data_path: folder with its files; None searches the usual places.
         preprocessing: what the network expects (from its checkpoint). None takes the data set's mean and standard
-            deviation, or measures those of the training images.
-        img_size: pixels, one number or (height, width), where `preprocessing` is None; None keeps the native size.
-        interpolation, crop_ratio: likewise; None is bicubic, and the data set's own ratio. Not for recordings.
-        augment: random changes of the training images; None leaves them as they are.
-        events: how recordings become frames, where `preprocessing` is None; None: 9 bins, padded to a square.
-        event_augment: random changes of the training recordings.
-        on_bad_image: "fail" names an image file or recording that cannot be read; "skip" names it in the log and goes
-            on with the next (training) or without it (test).
-        cache_images: read all image files into memory, still encoded. (Other data sets lie in memory anyway;
-            recordings are kept as frames on disk.)
+            deviation, or measures those of the training images. If it is given, img_size, interpolation and crop_ratio
+            have no effect, and of `events` only drop_bad_events may differ from it.
+        options: other fields of `DataOptions`, by name.
 
     Raises:
-        ValueError: unknown name, damaged files, options without effect, or another number of channels than the network
-            expects.
-        FileNotFoundError: the files are not there.
+        InputError: unknown name or option, damaged files, options without effect, or another number of channels than
+            the network expects.
+        MissingFileError: the files are not there.
     """
-    events = None if events == EventRepresentation() else events  # the default asks for nothing
+    given = dataset if isinstance(dataset, DataOptions) else DataOptions(dataset)
+    if data_path is not None:
+        options["data_path"] = Path(data_path)
+    given = with_changes(given, options)
+    events = None if given.events == EventRepresentation() else given.events  # the default asks for nothing
     how = events or (None if preprocessing is None else preprocessing.events)
-    entry = entry_of(name, None if how is None else how.sensor)
-    opened = entry.open(entry.info, data_path, cache_images)
-    if opened.info.sensor is not None:
-        _no_effect(name, "recordings of an event camera", {
-            "augment (use event_augment)": augment not in (None, AugmentConfig()), "crop_ratio": crop_ratio is not None,
-            "interpolation": interpolation is not None, "cache_images": cache_images,
-        })  # fmt: skip
-        return _load_events(opened, preprocessing, img_size, events, event_augment, on_bad_image)
+    entry = entry_of(given.dataset, None if how is None else how.sensor)
+    opened = entry.open(entry.info, given.data_path, given.cache_images)
+    if opened.info.sensor is None:
+        splits = _load_images(opened, preprocessing, given, events)
+    else:
+        splits = _load_events(opened, preprocessing, given, events)
+    return splits if given.train_images is None else splits.with_train_images(given.train_images)
+
+
+def _load_images(
+    opened: Opened, preprocessing: Preprocessing | None, given: DataOptions, events: EventRepresentation | None
+) -> DataSplits:
+    name = given.dataset
     _no_effect(name, "images", {
-        "events": events is not None,
-        "event_augment": event_augment not in (None, EventAugmentConfig()),
+        "events": events is not None, "event_augment": given.event_augment != EventAugmentConfig(),
     })  # fmt: skip
     info, train, test = opened.info, opened.train, opened.test
     if preprocessing is None:
-        if img_size is None and info.native_size is None:
-            raise ValueError(f"the images of {name} have no common size; say which size the network takes (img_size)")
-        mean, std = info.mean, info.std
-        if mean is None or std is None:
-            assert isinstance(train, StoredImages)
-            mean, std = _statistics(_unit_pixels(train))
-        size = info.native_size if img_size is None else img_size
-        assert size is not None
-        ratio = info.crop_ratio if crop_ratio is None else crop_ratio
-        preprocessing = Preprocessing(size, info.in_chans, mean, std, interpolation or "bicubic", ratio)
+        preprocessing = _image_preprocessing(opened, given)
     if preprocessing.events is not None:
-        raise ValueError(f"{name} holds images, the network takes frames of events")
+        raise InputError(f"{name} holds images, the network takes frames of events")
     if preprocessing.in_chans != info.in_chans:
-        raise ValueError(f"{name} has {info.in_chans} channel(s), the network takes {preprocessing.in_chans}")
+        raise InputError(f"{name} has {info.in_chans} channel(s), the network takes {preprocessing.in_chans}")
     return DataSplits(
         info,
         preprocessing,
-        ImageDataset(train, ImageTransform(info.native_size, preprocessing, augment), on_bad_image, replace_bad=True),
-        ImageDataset(test, ImageTransform(info.native_size, preprocessing, None), on_bad_image),
+        ImageDataset(
+            train, ImageTransform(info.native_size, preprocessing, given.augment), given.on_bad_image, replace_bad=True
+        ),
+        ImageDataset(test, ImageTransform(info.native_size, preprocessing, None), given.on_bad_image),
         fingerprint(train, test),
     )
 
 
+def _image_preprocessing(opened: Opened, given: DataOptions) -> Preprocessing:
+    """As the options ask for it; mean and standard deviation of the data set, or measured."""
+    info, train = opened.info, opened.train
+    size = info.native_size if given.img_size is None else given.img_size
+    if size is None:
+        raise InputError(
+            f"the images of {given.dataset} have no common size", remedy="choose the network's input size with img_size"
+        )
+    mean, std = info.mean, info.std
+    if mean is None or std is None:
+        assert isinstance(train, StoredImages)
+        mean, std = _statistics(_unit_pixels(train))
+    ratio = info.crop_ratio if given.crop_ratio is None else given.crop_ratio
+    return Preprocessing(size, info.in_chans, mean, std, given.interpolation or "bicubic", ratio)
+
+
 def _load_events(
-    opened: Opened,
-    preprocessing: Preprocessing | None,
-    img_size: int | tuple[int, int] | None,
-    events: EventRepresentation | None,
-    event_augment: EventAugmentConfig | None,
-    on_bad_image: BadImages,
+    opened: Opened, preprocessing: Preprocessing | None, given: DataOptions, events: EventRepresentation | None
 ) -> DataSplits:
+    _no_effect(given.dataset, "recordings of an event camera", {
+        "augment (use event_augment)": given.augment != AugmentConfig(), "crop_ratio": given.crop_ratio is not None,
+        "interpolation": given.interpolation is not None, "cache_images": given.cache_images,
+    })  # fmt: skip
     info, train, test = opened.info, opened.train, opened.test
     assert info.sensor is not None
     cache = FrameCache(cache_folder())
     if preprocessing is None:
         how = events or EventRepresentation()
-        size = how.native_size(info.sensor) if img_size is None else img_size
+        size = how.native_size(info.sensor) if given.img_size is None else given.img_size
         raw = Preprocessing(size, how.in_chans, (0.0,) * how.in_chans, (1.0,) * how.in_chans, "nearest", events=how)
-        std = _scale(ImageDataset(train, EventTransform(info.sensor, raw, None, cache), on_bad_image, replace_bad=True))
-        preprocessing = replace(raw, std=std)
+        unscaled = EventTransform(info.sensor, raw, None, cache)
+        preprocessing = replace(raw, std=_scale(ImageDataset(train, unscaled, given.on_bad_image, replace_bad=True)))
     elif preprocessing.events is None:
-        raise ValueError(f"{info.name} holds recordings of an event camera, the network takes images")
+        raise InputError(f"{info.name} holds recordings of an event camera, the network takes images")
     elif events is not None:
         if replace(events, drop_bad_events=False) != replace(preprocessing.events, drop_bad_events=False):
-            raise ValueError("how recordings become frames is part of the network's preprocessing, which is given")
+            raise InputError("how recordings become frames is part of the network's preprocessing, which is given")
         preprocessing = replace(preprocessing, events=events)
+    changed = EventTransform(info.sensor, preprocessing, given.event_augment, cache)
+    plain = EventTransform(info.sensor, preprocessing, None, cache)
     return DataSplits(
         info,
         preprocessing,
-        ImageDataset(
-            train, EventTransform(info.sensor, preprocessing, event_augment, cache), on_bad_image, replace_bad=True
-        ),
-        ImageDataset(test, EventTransform(info.sensor, preprocessing, None, cache), on_bad_image),
+        ImageDataset(train, changed, given.on_bad_image, replace_bad=True),
+        ImageDataset(test, plain, given.on_bad_image),
         fingerprint(train, test),
     )
 
@@ -179,7 +185,7 @@ def _load_events(
 def _no_effect(name: str, holds: str, given: dict[str, bool]) -> None:
     for option, is_given in given.items():
         if is_given:
-            raise ValueError(f"{option} has no effect: {name} holds {holds}")
+            raise InputError(f"{option} has no effect: {name} holds {holds}")
 
 
 def _unit_pixels(split: StoredImages) -> Tensor:

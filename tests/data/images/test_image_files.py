@@ -103,7 +103,7 @@ def test_missing_or_misplaced_files_are_explained(tmp_path: Path) -> None:
     (tmp_path / "zip" / "val_map.txt").write_text("n1/nothing.JPEG\t0\n")
     with pytest.raises(ValueError, match=r"val_map.txt, line 1: .* names no member of val.zip"):
         load_dataset("imagenet", tmp_path / "zip", img_size=16)
-    with pytest.raises(ValueError, match="have no common size"):
+    with pytest.raises(ValueError, match="have no common size; choose the network's input size with img_size"):
         load_dataset("imagenet", write_folder(tmp_path / "x", FILES))
 
 

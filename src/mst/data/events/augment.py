@@ -16,36 +16,42 @@ _TONIC = ("horizontal_flip", "polarity_flip", "time_reversal", "event_drop", "ti
 
 @dataclass(frozen=True)
 class EventAugmentConfig:
-    """Random changes of training recordings. All but shift, time_window and spatial_jitter are tonic's and need the
-    extra `events`.
+    """Random changes of training recordings.
 
-    Args:
-        shift: move the picture by up to so many pixels each way; what leaves the sensor is lost.
-        time_window: least share of a recording's duration that is shown, in (0, 1]; the share is drawn log-uniformly
-            and the counts are scaled by its inverse. A network that is to see slices over time (mst simulate --slices)
-            needs it, for example 0.03: else it has never seen less than a whole recording. 1 shows all.
-        horizontal_flip: mirror every second recording, at random.
-        polarity_flip: chance of exchanging brighter and darker.
-        time_reversal: chance of running a recording backwards, polarities exchanged.
-        event_drop: leave out random events, or those of a random box or time, or none (EventDrop; Gu et al., IJCAI
-            2021).
-        spatial_jitter: variance in px² of each event's place, rounded to whole pixels.
-        time_jitter_us: standard deviation of each event's time, in µs.
-        noise_events: events at random places and times that are added.
+    All but shift, time_window and spatial_jitter are carried out by tonic and need the extra `events`.
 
     Raises:
-        ValueError: a value out of range.
+        InputError: a value out of range or of another type.
     """
 
     shift: int = 0
+    """Move the picture by up to this many pixels each way; events that leave the sensor are lost."""
+
     time_window: float = 1.0
+    """Smallest share of a recording's duration that is shown, in (0, 1]; the share is drawn log-uniformly and the
+    counts are scaled by its inverse. A network that will see slices over time (mst simulate --slices) needs it, for
+    example 0.03, because otherwise it is never trained on less than a whole recording. 1 shows all."""
+
     horizontal_flip: bool = False
+    """Mirror each recording with probability 1/2."""
+
     polarity_flip: float = 0.0
+    """Probability of exchanging brighter and darker, in [0, 1]."""
+
     time_reversal: float = 0.0
+    """Probability of playing a recording backwards with polarities exchanged, in [0, 1]."""
+
     event_drop: bool = False
+    """Leave out random events, or those of a random box or time, or none (EventDrop; Gu et al., IJCAI 2021)."""
+
     spatial_jitter: float = 0.0
+    """Variance in px² of each event's position, rounded to whole pixels."""
+
     time_jitter_us: float = 0.0
+    """Standard deviation of each event's time, in µs."""
+
     noise_events: int = 0
+    """Events added at random positions and times."""
 
     def __post_init__(self) -> None:
         for name, kinds in (("shift", int), ("noise_events", int), ("horizontal_flip", bool), ("event_drop", bool)):
@@ -62,7 +68,7 @@ class EventAugmentConfig:
 
     @property
     def changes_anything(self) -> bool:
-        """Whether any option is on."""
+        """True if any option is on."""
         return any(getattr(self, field.name) != field.default for field in fields(self))
 
     @property

@@ -21,27 +21,28 @@ Image = TypeVar("Image", NDArray[np.uint32], NDArray[np.float32])
 class EventRepresentation:
     """How events become an image of several channels; part of a network's preprocessing, stored in its checkpoint.
 
-    Args:
-        kind: frames counts the events of each bin and polarity, 2 channels a bin; voxels adds their polarities (+1, -1)
-            to the two nearest of num_bins moments with linear weights, 1 channel each.
-        num_bins: time bins of equal length, from a recording's first event to its last.
-        pad_to_square: zeros around what the sensor saw, up to its longer side, before it is resized.
-        sensor: (height, width) for recordings of your own in files that do not tell.
-        drop_bad_events: leave out events outside the sensor and events whose time runs backwards, rather than refuse
-            the recording.
-
     Raises:
-        ValueError: an unknown kind, or fewer than one bin (two for voxels).
+        InputError: an unknown kind, or fewer than one bin (two for voxels).
 
     Source: frames: Masked Spiking Transformer (ICCV 2023), 9 bins, padded, nearest. voxels: Zhu et al., "Unsupervised
         Event-based Learning of Optical Flow, Depth, and Egomotion" (CVPR 2019).
     """
 
     kind: Kind = "frames"
+    """frames counts the events of each bin and polarity, 2 channels per bin; voxels adds their polarities (+1, -1) to
+    the two nearest of num_bins moments with linear weights, 1 channel per moment."""
+
     num_bins: int = 9
+    """Time bins of equal length, from a recording's first event to its last."""
+
     pad_to_square: bool = True
+    """Pad the sensor's picture with zeros to a square of its longer side before it is resized."""
+
     sensor: tuple[int, int] | None = None
+    """HEIGHT,WIDTH of the sensor in pixels, for your own recordings whose files do not state it."""
+
     drop_bad_events: bool = False
+    """Leave out events outside the sensor and events whose time runs backwards, instead of refusing the recording."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):

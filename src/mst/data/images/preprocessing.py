@@ -24,27 +24,32 @@ _PIL_INTERPOLATION = {
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network expects of an image; stored in its checkpoint.
-
-    Args:
-        img_size: pixels, one number for a square or (height, width); other sizes are resized to it.
-        in_chans: channels.
-        mean, std: one entry a channel, in units of pixel values from 0 to 1, or of event counts.
-        interpolation: of the resize.
-        crop_ratio: the shorter side is resized to img_size / crop_ratio, then the centre is cut out; in (0, 1].
-        events: how recordings of an event camera become frames; None: the network takes images.
+    """How an image becomes the input of a network; stored in its checkpoint.
 
     Raises:
-        ValueError: a value out of range, or entries that do not fit each other.
+        InputError: a value out of range, or entries that do not fit each other.
     """
 
     img_size: int | tuple[int, int]
+    """Pixels, one number for a square or (height, width); images of another size are resized to it."""
+
     in_chans: int
+    """Channels."""
+
     mean: tuple[float, ...]
+    """Subtracted from each channel, in units of pixel values from 0 to 1, or of event counts."""
+
     std: tuple[float, ...]
+    """Divides each channel, in the same units; above 0."""
+
     interpolation: Interpolation = "bicubic"
+    """Interpolation used to resize."""
+
     crop_ratio: float = 1.0
+    """The shorter side is resized to img_size / crop_ratio, then the centre is cut out; in (0, 1]."""
+
     events: EventRepresentation | None = None
+    """How recordings of an event camera become frames; None: the network takes images."""
 
     def __post_init__(self) -> None:
         if isinstance(self.img_size, list | tuple):  # a checkpoint's header knows lists only
@@ -88,23 +93,29 @@ class Preprocessing:
 class AugmentConfig:
     """Random changes of training images.
 
-    Args:
-        crop_padding: pixels of zero padding before a random crop back to size, at the size the images are stored in;
-            0 turns it off. For data sets whose images have one size.
-        random_resized_crop: least share of an image's area that a random crop keeps, the crop being resized to the
-            network's size (0.08 is usual for ImageNet); 0 turns it off.
-        horizontal_flip: mirror every second image, at random.
-        auto_augment: a policy of timm, for example rand-m9-mstd0.5-inc1; empty turns it off.
-        color_jitter: strength of random brightness, contrast and saturation; 0 turns it off.
-        erasing_probability: chance of covering a random rectangle of an image with noise.
+    Raises:
+        InputError: a value out of range, or two kinds of crop at once.
     """
 
     crop_padding: int = 0
+    """Pixels of zero padding before a random crop back to the size in which the images are stored; 0 turns it off. For
+    data sets whose images have one size."""
+
     random_resized_crop: float = 0.0
+    """Smallest share of an image's area that a random crop keeps, in [0, 1]; the crop is resized to the network's size.
+    0.08 is usual for ImageNet; 0 turns it off."""
+
     horizontal_flip: bool = False
+    """Mirror each image with probability 1/2."""
+
     auto_augment: str = ""
+    """Augmentation policy of timm, for example rand-m9-mstd0.5-inc1; empty turns it off."""
+
     color_jitter: float = 0.0
+    """Strength of random changes of brightness, contrast and saturation; 0 turns it off."""
+
     erasing_probability: float = 0.0
+    """Probability of covering a random rectangle of an image with noise, in [0, 1]."""
 
     def __post_init__(self) -> None:
         if self.crop_padding < 0:
