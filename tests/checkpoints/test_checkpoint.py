@@ -14,7 +14,7 @@ from mst.checkpoints import CheckpointInfo
 from mst.data import Preprocessing
 from mst.files import write_atomically
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import RunState, name_sites, running
+from mst.neurons import begin_run, name_sites, running
 from mst.quantization import quantization_of, set_thresholds
 
 INFO = CheckpointInfo("digits", ("a", "b", "c"), Preprocessing(8, 1, (0.3,), (0.2,)), {"epochs": 3})
@@ -163,9 +163,9 @@ def test_checkpoint_of_a_named_network_round_trips(library: str, tmp_path: Path)
     loaded = mst.load_checkpoint(tmp_path / "x.safetensors")
     assert quantization_of(loaded) == noted
     assert not loaded.training
-    with running(RunState(seed=0, batch_size=16)):
+    with running(begin_run(loaded, batch_size=16)):
         logits = loaded(images.double())
-    with running(RunState(seed=0, batch_size=16)):
+    with running(begin_run(model, batch_size=16)):
         assert torch.equal(logits, model.eval()(images.double()))
     ratios = [{n: site.masking_ratio for n, site in name_sites(each).items()} for each in (loaded, model)]
     assert ratios[0] == ratios[1]

@@ -15,7 +15,7 @@ from failing import fails
 from mst.cli.common import open_run
 from mst.cli.main import main
 from mst.cli.spiking_run import set_aside
-from mst.neurons import SCHEDULES, RunState, name_sites, running
+from mst.neurons import SCHEDULES, begin_run, running
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +80,7 @@ def test_trained_weights_settle_to_the_ann_in_float64(checkpoint: str, ratio: fl
     model = mst.mask_spikes(mst.load_checkpoint(checkpoint).double(), ratio, "attention")
     digits = mst.load_dataset("digits", img_size=8).test
     images = torch.stack([digits[i][0] for i in range(30)]).double()
-    name_sites(model)
-    with torch.no_grad(), running(RunState(0, 30)):
+    with torch.no_grad(), running(begin_run(model, batch_size=30)):
         expected = model(images)
     for schedule in SCHEDULES:
         snn = mst.convert(model, "lossless", schedule=schedule, burst=2)

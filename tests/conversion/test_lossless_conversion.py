@@ -80,7 +80,7 @@ def test_resting_counts_are_medians_and_are_left_out_where_masks_are(tiny_model:
     mst.mask_spikes(tiny_model, 0.5, "attention")
     images = torch.rand(5, 1, 8, 8, dtype=torch.float64)
     snn = mst.convert(tiny_model, "lossless", resting_images=images)
-    resting = {m.site: m.resting_count for m in snn.modules() if isinstance(m, SignedIFNeuron)}
+    resting = {m.site: m.initial_levels for m in snn.modules() if isinstance(m, SignedIFNeuron)}
     masked = {line.site for line in snn.account if line.masking_ratio > 0}
     assert {site for site, counts in resting.items() if counts is None} == masked
     seen: dict[str, torch.Tensor] = {}

@@ -196,7 +196,7 @@ def test_signed_neuron_hands_on_running_sums() -> None:
     neuron = SignedIFNeuron(torch.tensor([1.0]), 4, 0.0, "site")
     run = RunState(seed=0, batch_size=2)
     assert passes(neuron, run, torch.tensor([[0.5], [0.1]]), 3) == [[0.25, 0.0], [0.5, 0.0], [0.5, 0.0]]
-    assert run.counters["site"].flatten().tolist() == [2.0, 0.0]
+    assert run.state["site", "sent_quanta"].flatten().tolist() == [2.0, 0.0]
     assert torch.cat(run.counts["site"].sent).tolist() == [1, 1, 0]
 
 
@@ -235,7 +235,7 @@ def test_signed_neuron_per_channel_thresholds() -> None:
     neuron = SignedIFNeuron(torch.tensor([1.0, 0.5]), 4, 0.0, "site", schedule=FiringSchedule(4))
     run = RunState(seed=0, batch_size=1)
     assert passes(neuron, run, torch.tensor([[0.5, 0.5]]), 1) == [[0.5, 0.5]]
-    assert run.counters["site"].tolist() == [[2.0, 4.0]]
+    assert run.state["site", "sent_quanta"].tolist() == [[2.0, 4.0]]
 
 
 def test_signed_neuron_batch_of_another_size_is_refused() -> None:
@@ -253,11 +253,11 @@ def test_images_that_leave_take_their_neurons_with_them() -> None:
     run = RunState(seed=0, batch_size=3, first_image=10)
     x = torch.rand(6, 40)  # two rows an image
     passes(neuron, run, x, 1)
-    count, mask = run.counters["site"].clone(), run.held_masks["site"].clone()
+    count, mask = run.state["site", "sent_quanta"].clone(), run.state["site", "mask"].clone()
     run.keep_images(torch.tensor([True, False, True]))
     kept = torch.tensor([True, True, False, False, True, True])
     assert run.batch_size == 2
-    assert run.images(x.device).tolist() == [10, 12]
-    assert torch.equal(run.counters["site"], count[kept])
-    assert torch.equal(run.held_masks["site"], mask[kept])
+    assert run.image_indices(x.device).tolist() == [10, 12]
+    assert torch.equal(run.state["site", "sent_quanta"], count[kept])
+    assert torch.equal(run.state["site", "mask"], mask[kept])
     passes(neuron, run, x[kept], 2)

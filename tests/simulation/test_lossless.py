@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import mst
 from conftest import randomise, tiny_config
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import QCFS, FiringSchedule, RunState, SignedIFNeuron, halving_weights, name_sites, running
+from mst.neurons import QCFS, FiringSchedule, SignedIFNeuron, begin_run, halving_weights, name_sites, running
 from mst.simulation import SimulationResult
 from reference import LosslessReference
 from released_networks import OTHERS, released_network
@@ -22,8 +22,7 @@ from released_networks import OTHERS, released_network
 
 def ann_logits(model: nn.Module, images: Tensor, seed: int = 0) -> Tensor:
     """Of the ANN under the masks that the lossless SNN holds."""
-    name_sites(model)
-    with torch.no_grad(), running(RunState(seed, len(images))):
+    with torch.no_grad(), running(begin_run(model, seed=seed, batch_size=len(images))):
         logits: Tensor = model(images)
     return logits
 
@@ -332,7 +331,7 @@ def test_resting_counts_of_another_image_size_are_refused() -> None:
     images = torch.rand(2, 1, 8, 8)
     snn = mst.convert(AnySize(), "lossless", images, resting_images=images)
     assert mst.simulate(snn, images, 20).num_settled == 2
-    with pytest.raises(ValueError, match=r"resting counts are for one image of \(1, 2, 6, 6\).*of the same size"):
+    with pytest.raises(ValueError, match=r"initial levels are for one image of \(1, 2, 6, 6\).*of the same size"):
         mst.simulate(snn, torch.rand(2, 1, 9, 9), 20, record_operations=False)
 
 

@@ -17,13 +17,12 @@ from mst.neurons import (
     QCFS,
     FiringSchedule,
     IFNeuron,
-    RunState,
     ScheduleName,
     SignedIFNeuron,
     SpikingMaxPool,
     SpikingNeuron,
+    begin_run,
     check_burst,
-    name_sites,
     named_schedule,
     running,
 )
@@ -280,14 +279,13 @@ def _mixes_images(model: nn.Module, image: Tensor) -> bool:
     so such a network would mix steps too, which `watch` cannot see."""
 
     def answer(images: Tensor, first_image: int) -> Tensor:
-        with running(RunState(seed=0, batch_size=len(images), first_image=first_image)):
+        with running(begin_run(network, batch_size=len(images), first_image=first_image)):
             logits: Tensor = network(images)
         return logits
 
     with torch.no_grad():
         try:
             network, first = copy.deepcopy(model).eval().double(), image.double()  # where no difference is rounding
-            name_sites(network)
             images = torch.cat([first, first.flip(-1) / 2 + first.roll(1, dims=-1)])
             together, alone = answer(images, 0), torch.cat([answer(images[i : i + 1], i) for i in range(2)])
         except (RuntimeError, TypeError):  # the network or its device takes no float64

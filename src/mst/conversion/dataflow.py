@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mst.models import ActivationProduct, TokenBatchNorm
-from mst.neurons import RunState, SpikingMaxPool, SpikingNeuron, current_run, running
+from mst.neurons import SpikingMaxPool, SpikingNeuron, begin_run, current_run, running
 
 LAYOUT = frozenset({
     "view", "reshape", "permute", "transpose", "contiguous", "flatten", "unflatten", "roll", "unbind", "split",
@@ -171,7 +171,7 @@ class _Watcher(TorchFunctionMode):
         self._normalised: dict[str, tuple[Flow, nn.Module, Tensor]] = {}
         self._stack: list[tuple[str, nn.Module]] = []
         self._inside_opaque = 0
-        self._state = RunState(seed=0, batch_size=1)
+        self._state = begin_run(network, batch_size=1)
 
     def run(self, image: Tensor, is_static: bool) -> Dataflow:
         """See `watch`."""
@@ -248,11 +248,9 @@ class _Watcher(TorchFunctionMode):
                     where, f"{what} before the neuron {neuron.site}",
                     "put a BatchNorm there, whose statistics are constants, or train without it",
                 )  # fmt: skip
-        if neuron.site in self._state.fired:
+        if neuron.site in self._state.visited_sites:
             self._refuse(path, "used several times in one pass", "give each use a QCFS of its own")
-            self._state.fired.discard(neuron.site)
-            self._state.membrane_potential.pop(neuron.site, None)
-            self._state.counters.pop(neuron.site, None)
+            self._state.forget(neuron.site)
 
     def _after(self, path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], *keywords_and_output: Any) -> None:

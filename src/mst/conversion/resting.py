@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mst.neurons import QCFS, RunState, SignedIFNeuron, name_sites, running
+from mst.neurons import QCFS, SignedIFNeuron, begin_run, name_sites, running
 from mst.neurons.functional import to_levels
 
 
@@ -38,7 +38,7 @@ def resting_counts(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Ten
             for images in batches:
                 if len(images) == 0:
                     continue
-                with running(RunState(seed=0, batch_size=len(images), first_image=num_images)) as run:
+                with running(begin_run(model, batch_size=len(images), first_image=num_images)) as run:
                     for tally in tallies.values():
                         tally.batch_size = run.batch_size
                     model(images.to(like.device, like.dtype))
@@ -77,4 +77,4 @@ def set_resting_counts(network: nn.Module, counts: Callable[[str], Tensor | None
     for module in network.modules():
         if isinstance(module, SignedIFNeuron):
             given = counts(module.site)
-            module.resting_count = None if given is None else given.to(module.threshold.device)
+            module.initial_levels = None if given is None else given.to(module.threshold.device)

@@ -17,7 +17,7 @@ from .functional import (
 )
 from .integrate_and_fire import IFNeuron
 from .max_pool import MAX_POOLS, SpikingMaxPool
-from .run_state import RunState, SiteCounts, current_run, running
+from .run_state import BEFORE_FIRST_STEP, RunState, SiteCounts, begin_run, current_run, running
 from .schedule import (
     DEFAULT_SCHEDULE,
     SCHEDULES,
@@ -33,6 +33,7 @@ from .spiking import SpikingNeuron
 
 __all__ = [
     "ALL_SITES",
+    "BEFORE_FIRST_STEP",
     "DEFAULT_SCHEDULE",
     "MAX_POOLS",
     "MIN_THRESHOLD",
@@ -47,6 +48,7 @@ __all__ = [
     "SiteCounts",
     "SpikingMaxPool",
     "SpikingNeuron",
+    "begin_run",
     "check_burst",
     "check_masking_ratio",
     "count_signed_spikes",

@@ -55,7 +55,7 @@ class QCFS(nn.Module):
         if run is None:
             keep = torch.empty_like(y, dtype=torch.bool).bernoulli_(1.0 - self.masking_ratio)
         else:
-            keep = run.keep_mask(y, self.masking_ratio, self.site, run.step)
+            keep = run.keep_mask(y, self.masking_ratio, run.name_of(self), run.step)
         return drop_spikes(y, keep)
 
     def extra_repr(self) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from .activation import QCFS
 from .functional import count_spikes, drop_spikes, if_run_, initial_membrane_potential
+from .run_state import RunState
 from .spiking import SpikingNeuron, acting_threshold
 
 
@@ -17,6 +20,8 @@ class IFNeuron(SpikingNeuron):
     A dropped spike has been fired: the membrane is reset all the same.
     """
 
+    slots: ClassVar[tuple[str, ...]] = ("membrane_potential",)
+
     @classmethod
     def from_qcfs(cls, qcfs: QCFS, site: str) -> IFNeuron:
         """The neuron that stands for `qcfs`, with the threshold that `qcfs` acts with.
@@ -25,6 +30,9 @@ class IFNeuron(SpikingNeuron):
             ValueError: the threshold is not a finite number.
         """
         return cls(acting_threshold(qcfs, site), qcfs.num_levels, qcfs.masking_ratio, site, qcfs.role)
+
+    def initial_state(self, x: Tensor, run: RunState) -> dict[str, Tensor]:
+        return {"membrane_potential": initial_membrane_potential(x, self.threshold)}
 
     def forward(self, x: Tensor) -> Tensor:
         """x: input currents [T*B*k, ...], time outermost -> scaled spikes, same shape.
@@ -35,9 +43,7 @@ class IFNeuron(SpikingNeuron):
         """
         run = self._run()
         x_TB = run.unfold(x, self.site)
-        v = run.membrane_potential.get(self.site)
-        if v is None:
-            v = run.membrane_potential[self.site] = initial_membrane_potential(x_TB[0], self.threshold)
+        (v,) = self._state(run, x_TB[0])
         spikes_TB = if_run_(x_TB, v, self.threshold)
         fired = count_spikes(spikes_TB)
         if self.masking_ratio > 0.0:

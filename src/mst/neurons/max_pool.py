@@ -12,6 +12,10 @@ MAX_POOLS = (
 )  # fmt: skip
 
 
+INPUT_SUM = "input_sum"
+"""Slot of the running sum of a pool's input."""
+
+
 class SpikingMaxPool(nn.Module):
     """A max-pool over time-varying input: each step sends what the largest running sum of a window has grown by.
 
@@ -46,16 +50,16 @@ class SpikingMaxPool(nn.Module):
         run = current_run()
         if run is None:
             raise RuntimeError(f"{self.site!r} pools over time and works only inside a run; call mst.simulate")
-        key = run.turn(self.site)  # a pool may be used several times in a pass; each use has its sums
-        x_TB = run.unfold(x, key)
-        before = run.sums.get(key)
+        use = run.name_of_use(self.site)  # a pool may be used several times in a pass; each use has its sums
+        x_TB = run.unfold(x, use)
+        before = run.state.get((use, INPUT_SUM))
         total = torch.zeros_like(x_TB[0]) if before is None else before.clone()
         sums_TB = torch.empty_like(x_TB)
         for x_t, sums_t in zip(x_TB, sums_TB, strict=True):
             # One step after another: so the sum of equal spikes depends on their number alone, also in float32, and the
             # largest of a window grows by whole spikes.
             sums_t.copy_(total.add_(x_t))
-        run.sums[key] = total
+        run.state[use, INPUT_SUM] = total
         pooled: Tensor = self.pool(sums_TB.flatten(0, 1))
         pooled_TB = pooled.view(x_TB.shape[0], -1, *pooled.shape[1:])
         last = torch.zeros_like(pooled_TB[0]) if before is None else self.pool(before)

@@ -1,4 +1,4 @@
-"""What changes while a network runs, held in one object that is born and dies with the run.
+"""The state of a network while it runs, held in one object that is born and dies with the run.
 
 Layers hold no state. A neuron finds the run it belongs to through a context variable, so two runs of one
 network, in one thread or in several, cannot touch each other.
@@ -6,78 +6,111 @@ network, in one thread or in several, cannot touch each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from mst.errors import InputError
 
 from .functional import keep_mask
+
+BEFORE_FIRST_STEP = -1
+"""The step of a pass that shows a network nothing and lets no neuron fire: what is there before any change."""
+
+MASK_SLOT = "mask"
+"""Slot of the spike mask that a site keeps for the whole run."""
 
 
 @dataclass
 class SiteCounts:
-    """Spikes of one site in one batch. Tensors of integers, one entry a step.
-
-    sent: spikes that left the site, after masking.  dropped: spikes that the mask took.
-    """
+    """Spikes of one site in one batch."""
 
     num_neurons: int
+    """Neurons of the site, per image."""
+
     threshold: float | None
+    """λ in activation units; None where each channel has its own."""
+
     sent: list[Tensor] = field(default_factory=list)
+    """Spikes that left the site, after masking: integers, one entry per step."""
+
     dropped: list[Tensor] = field(default_factory=list)
+    """Spikes that the mask dropped: integers, one entry per step."""
 
 
-@dataclass
+@dataclass(eq=False)
 class RunState:
     """The state of one batch under simulation, or of one ANN batch whose masks must be repeatable.
 
-    seed: of the masks.  first_image: index of the batch's first image in the data.  batch_size: images now in it.
-    step: first step of the chunk now computed; -1 at rest, before any.  steps_in_chunk: folded into the batch axis.
-    membrane_potential: of IF neurons, by site.  counters: quanta that signed neurons have sent.
-    held_masks: masks that are drawn once.  sums: what a module over time has received so far, by its path.
-    previous: what an operation read at the last step, by its name.  fired: sites that have had their turn in this pass.
-    unsettled: bool [steps_in_chunk, B], images in which a signed neuron has still to fire after that step.
+    Make one with `begin_run`, and compute inside `running`.
     """
 
     seed: int
+    """Seed of the masks."""
+
     batch_size: int
+    """Images now in the batch."""
+
     first_image: int = 0
+    """Index in the data of the first image that the batch began with."""
+
     step: int = 0
+    """First step of the chunk now computed; `BEFORE_FIRST_STEP` before any."""
+
     steps_in_chunk: int = 1
-    membrane_potential: dict[str, Tensor] = field(default_factory=dict)
-    counters: dict[str, Tensor] = field(default_factory=dict)
-    held_masks: dict[str, Tensor] = field(default_factory=dict)
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    previous: dict[str, Tensor] = field(default_factory=dict)
+    """Steps folded into the batch axis."""
+
+    names: Mapping[nn.Module, str] = field(default_factory=dict)
+    """Module -> its path below the model of this run, which names its site."""
+
+    state: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    """(site, slot) -> a tensor [B*k, ...] that is kept from step to step. A neuron declares its slots."""
+
     counts: dict[str, SiteCounts] = field(default_factory=dict)
-    fired: set[str] = field(default_factory=set)
+    """Site -> its spikes so far."""
+
+    visited_sites: set[str] = field(default_factory=set)
+    """Sites that the present pass through the network has reached."""
+
     unsettled: Tensor | None = None
+    """bool [steps_in_chunk, B]: images in which a signed neuron has yet to fire after that step."""
+
     _images: Tensor | None = None
+    _step_shapes: dict[str, tuple[int, torch.Size]] = field(default_factory=dict)
 
     def begin_chunk(self, step: int, steps_in_chunk: int) -> None:
-        """Say which steps the next pass through the network computes."""
+        """Declare which steps the next pass through the network computes."""
         self.step, self.steps_in_chunk = step, steps_in_chunk
-        self.fired.clear()
+        self.visited_sites.clear()
         self.unsettled = None
 
     def keep_images(self, kept: Tensor) -> None:
-        """Let the other images leave: their neurons' state goes, that of the kept ones stays as it is.
+        """Remove the other images from the batch: their state is deleted, that of the kept ones stays as it is.
 
         Args:
             kept: bool [B].
+
+        Raises:
+            InputError: a tensor of the state is not [B*k, ...].
         """
-        images = self.images(kept.device)[kept]
-        for states in (self.membrane_potential, self.counters, self.held_masks, self.sums, self.previous):
-            for name, state in states.items():
-                states[name] = state.view(self.batch_size, -1, *state.shape[1:])[kept].flatten(0, 1)
+        images = self.image_indices(kept.device)[kept]
+        for (site, slot), tensor in self.state.items():
+            if tensor.dim() == 0 or tensor.shape[0] % self.batch_size:
+                raise InputError(
+                    f"slot {slot!r} has shape {tuple(tensor.shape)}, which does not divide by {self.batch_size} images",
+                    where=f"site {site!r}",
+                    remedy="keep state as [B*k, ...], images first",
+                )
+            self.state[site, slot] = tensor.view(self.batch_size, -1, *tensor.shape[1:])[kept].flatten(0, 1)
         self._images, self.batch_size = images, len(images)
         self.unsettled = None
 
-    def images(self, device: torch.device) -> Tensor:
-        """int64 [B]: index in the data set of each image now in the batch."""
+    def image_indices(self, device: torch.device) -> Tensor:
+        """int64 [B]: index in the data of each image now in the batch."""
         if self._images is None:
             self._images = torch.arange(self.first_image, self.first_image + self.batch_size, device=device)
         return self._images.to(device)
@@ -92,53 +125,107 @@ class RunState:
         images = torch.linalg.vector_norm(rows, torch.inf, dim=-1) > 0
         self.unsettled = images if self.unsettled is None else self.unsettled | images
 
-    def turn(self, site: str) -> str:
-        """A name for this use of `site` in this pass: its own for the first, then "site (2)", "site (3)", ..."""
-        name, number = site, 1
-        while name in self.fired:
+    def name_of_use(self, path: str) -> str:
+        """A name for this use of the module at `path` in this pass: `path`, then "path (2)", "path (3)", ..."""
+        name, number = path, 1
+        while name in self.visited_sites:
             number += 1
-            name = f"{site} ({number})"
+            name = f"{path} ({number})"
         return name
 
     def unfold(self, x: Tensor, site: str) -> Tensor:
         """[T*B*k, ...] -> [T, B*k, ...], where k is what the model folded into the batch (its windows).
 
         Raises:
-            ValueError: the first axis is no multiple of T*B, a step differs in shape from the last chunk's, or the
-                site has had its turn in this pass (a module used twice would mix two populations of neurons).
+            InputError: the first axis is not a multiple of T*B, a step differs in shape from the last chunk's, or this
+                pass has reached the site before (a module used twice would mix two populations of neurons).
         """
-        if site in self.fired:
-            raise ValueError(
-                f"site {site!r} is used twice in one pass through the network; give each use a QCFS of its own"
+        where = f"site {site!r}"
+        if site in self.visited_sites:
+            raise InputError(
+                "used twice in one pass through the network",
+                where=where,
+                remedy="give each use a QCFS of its own",
             )
         rows = self.steps_in_chunk * self.batch_size
         if x.shape[0] % rows:
-            raise ValueError(
-                f"site {site!r}: the first axis of {tuple(x.shape)} must be a multiple of "
-                f"{self.steps_in_chunk} steps x {self.batch_size} images = {rows}"
+            raise InputError(
+                f"the first axis of {tuple(x.shape)} must be a multiple of "
+                f"{self.steps_in_chunk} steps x {self.batch_size} images = {rows}",
+                where=where,
             )
         x_TB = x.reshape(self.steps_in_chunk, -1, *x.shape[1:])
-        known = next((s[site] for s in (self.membrane_potential, self.counters, self.sums) if site in s), None)
-        if known is not None and known.shape != x_TB.shape[1:]:
-            raise ValueError(
-                f"site {site!r}: a step has shape {tuple(x_TB.shape[1:])}, "
-                f"but this run began with {tuple(known.shape)}; a run keeps its batch"
+        per_image = (x_TB.shape[1] // self.batch_size, x.shape[1:])
+        known = self._step_shapes.setdefault(site, per_image)
+        if known != per_image:
+            began = (known[0] * self.batch_size, *known[1])
+            raise InputError(
+                f"a step has shape {tuple(x_TB.shape[1:])}, but this run began with {began}",
+                where=where,
+                remedy="begin a new run for images of another shape",
             )
-        self.fired.add(site)
+        self.visited_sites.add(site)
         return x_TB
+
+    def tensors_of(self, site: str, slots: tuple[str, ...], initial: Callable[[], dict[str, Tensor]]) -> list[Tensor]:
+        """The tensors of a site in the order of its `slots`; at the site's first step those of `initial`.
+
+        Raises:
+            InputError: `initial` has other slots than those declared.
+        """
+        if any((site, slot) not in self.state for slot in slots):
+            first = initial()
+            if set(first) != set(slots):
+                raise InputError(f"the slots {sorted(slots)} are declared, got {sorted(first)}", where=f"site {site!r}")
+            self.state.update({(site, slot): tensor for slot, tensor in first.items()})
+        return [self.state[site, slot] for slot in slots]
+
+    def forget(self, site: str) -> None:
+        """Delete all that this run knows of a site but its spike counts, as if it had not been reached."""
+        self.visited_sites.discard(site)
+        self._step_shapes.pop(site, None)
+        for key in [key for key in self.state if key[0] == site]:
+            del self.state[key]
+
+    def name_of(self, module: nn.Module) -> str:
+        """The site that `module` is.
+
+        Raises:
+            InputError: the run was begun without the model that `module` belongs to.
+        """
+        name = self.names.get(module)
+        if name is None:
+            raise InputError(
+                f"this {type(module).__name__} has a mask but no name in this run",
+                remedy="begin the run with begin_run(model, ...), where model is the whole network",
+            )
+        return name
 
     def keep_mask(self, like: Tensor, masking_ratio: float, site: str, step: int) -> Tensor:
         """The mask of one step, in the shape of that step's spikes `like` [B*k, ...]."""
-        images = self.images(like.device)
+        images = self.image_indices(like.device)
         keep = keep_mask(images, like.numel() // len(images), masking_ratio, seed=self.seed, site=site, step=step)
         return keep.view(like.shape)
 
     def held_mask(self, like: Tensor, masking_ratio: float, site: str) -> Tensor:
         """The mask that `site` keeps for the whole of the run: that of step 0, which the ANN has too."""
-        keep = self.held_masks.get(site)
+        keep = self.state.get((site, MASK_SLOT))
         if keep is None:
-            keep = self.held_masks[site] = self.keep_mask(like, masking_ratio, site, step=0)
+            keep = self.state[site, MASK_SLOT] = self.keep_mask(like, masking_ratio, site, step=0)
         return keep
+
+
+def begin_run(model: nn.Module, *, seed: int = 0, batch_size: int, first_image: int = 0) -> RunState:
+    """A new run of `model`. Its sites have their module paths as names for as long as the run lives.
+
+    Args:
+        model: the whole network, ANN or SNN; the names of its sites are paths below it.
+        seed: of the masks.
+        batch_size: B, images in the batch.
+        first_image: index in the data of the first image.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    return RunState(seed, batch_size, first_image, names=names)
 
 
 _CURRENT: ContextVar[RunState | None] = ContextVar("mst_run_state", default=None)
@@ -150,10 +237,10 @@ def current_run() -> RunState | None:
 
 
 @contextmanager
-def running(state: RunState) -> Iterator[RunState]:
-    """Make `state` the current run for the duration of the block."""
-    token = _CURRENT.set(state)
+def running(run: RunState) -> Iterator[RunState]:
+    """Make `run` the current run for the duration of the block."""
+    token = _CURRENT.set(run)
     try:
-        yield state
+        yield run
     finally:
         _CURRENT.reset(token)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from mst.errors import InputError
+
 from .activation import QCFS
 from .functional import count_signed_spikes, drop_spikes, quantum, signed_if_step
-from .run_state import RunState
+from .run_state import BEFORE_FIRST_STEP, RunState
 from .schedule import FiringSchedule
 from .spiking import SpikingNeuron, acting_threshold
+
+SENT_QUANTA = "sent_quanta"
+"""Slot of the quanta that each neuron has sent so far."""
 
 
 class SignedIFNeuron(SpikingNeuron):
@@ -25,10 +32,11 @@ class SignedIFNeuron(SpikingNeuron):
     Attributes:
         schedule: when the site may fire, and what its spikes are worth.
         depth: sites before this one in the longest chain; set by the conversion.
-        resting_count: quanta that each neuron of an image [k, ...] counts before its first spike; None: 0.
+        initial_levels: quanta that each neuron of an image [k, ...] counts before its first spike; None: 0.
     """
 
-    resting_count: Tensor | None
+    slots: ClassVar[tuple[str, ...]] = (SENT_QUANTA,)
+    initial_levels: Tensor | None
 
     def __init__(
         self,
@@ -42,7 +50,7 @@ class SignedIFNeuron(SpikingNeuron):
         super().__init__(threshold, num_levels, masking_ratio, site, role)
         self.schedule = schedule
         self.depth = 0
-        self.register_buffer("resting_count", None)
+        self.register_buffer("initial_levels", None)
 
     @classmethod
     def from_qcfs(cls, qcfs: QCFS, site: str, schedule: FiringSchedule) -> SignedIFNeuron:
@@ -66,11 +74,8 @@ class SignedIFNeuron(SpikingNeuron):
         """
         run = self._run()
         x_TB = run.unfold(x, self.site)
-        count = run.counters.get(self.site)
-        if count is None:
-            count = self._at_rest(x_TB[0], run.batch_size)
-        if run.step < 0:  # at rest
-            run.counters[self.site] = count
+        (count,) = self._state(run, x_TB[0])
+        if run.step == BEFORE_FIRST_STEP:
             return self._output(count[None], run).flatten(0, 1)
         counts_TB, spikes_TB, missing_TB = [], [], []
         for t, x_t in enumerate(x_TB):
@@ -79,7 +84,7 @@ class SignedIFNeuron(SpikingNeuron):
             counts_TB.append(count)
             spikes_TB.append(spikes)
             missing_TB.append(target.sub_(count))
-        run.counters[self.site] = count
+        run.state[self.site, SENT_QUANTA] = count
         run.note_unsettled(_stack(missing_TB))
         self._record_signed(run, _stack(spikes_TB))
         return self._output(_stack(counts_TB), run).flatten(0, 1)
@@ -88,15 +93,23 @@ class SignedIFNeuron(SpikingNeuron):
         """Spikes of one step and the level they are to lead to, see `signed_if_step`."""
         return signed_if_step(x, count, self.threshold, self.num_levels, self.schedule.burst, self.weight(step))
 
-    def _at_rest(self, x: Tensor, batch_size: int) -> Tensor:
-        if self.resting_count is None:
-            return torch.zeros_like(x)
-        if x.shape[0] != self.resting_count.shape[0] * batch_size or x.shape[1:] != self.resting_count.shape[1:]:
-            raise ValueError(
-                f"site {self.site!r}: its resting counts are for one image of {tuple(self.resting_count.shape)}, a "
-                f"step of {batch_size} images has shape {tuple(x.shape)}; convert with resting images of the same size"
+    def initial_state(self, x: Tensor, run: RunState) -> dict[str, Tensor]:
+        """The initial levels of every image; zeros where there are none.
+
+        Raises:
+            InputError: the initial levels are for images of another size.
+        """
+        initial = self.initial_levels
+        if initial is None:
+            return {SENT_QUANTA: torch.zeros_like(x)}
+        if x.shape[0] != initial.shape[0] * run.batch_size or x.shape[1:] != initial.shape[1:]:
+            raise InputError(
+                f"its initial levels are for one image of {tuple(initial.shape)}, a step of {run.batch_size} images "
+                f"has shape {tuple(x.shape)}",
+                where=f"site {self.site!r}",
+                remedy="compute the initial levels from images of the same size",
             )
-        return self.resting_count.to(x.dtype).repeat(batch_size, *[1] * (x.dim() - 1))
+        return {SENT_QUANTA: initial.to(x.dtype).repeat(run.batch_size, *[1] * (x.dim() - 1))}
 
     def _output(self, counts_TB: Tensor, run: RunState) -> Tensor:
         """[T, B*k, ...] -> the same, as activations; dropped spikes taken out."""

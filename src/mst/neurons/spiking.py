@@ -23,6 +23,9 @@ class SpikingNeuron(nn.Module):
         role: what the site is in its network.
     """
 
+    slots: ClassVar[tuple[str, ...]] = ()
+    """Names of the tensors that the neurons keep from step to step, each [B*k, ...]."""
+
     threshold: Tensor
     call: ClassVar[str] = "call mst.simulate(snn, images, num_steps=...) instead of snn(images)"
 
@@ -39,6 +42,14 @@ class SpikingNeuron(nn.Module):
         if run is None:
             raise RuntimeError(f"site {self.site!r} is a spiking neuron and has state only inside a run; {self.call}")
         return run
+
+    def initial_state(self, x: Tensor, run: RunState) -> dict[str, Tensor]:
+        """What each of `slots` holds before the first step, whose input is x [B*k, ...]."""
+        return {}
+
+    def _state(self, run: RunState, x: Tensor) -> list[Tensor]:
+        """What the slots hold now, in their order; x is the input of one step, [B*k, ...]."""
+        return run.tensors_of(self.site, self.slots, lambda: self.initial_state(x, run))
 
     def _record(self, run: RunState, num_neurons: int, sent: Tensor, dropped: Tensor) -> None:
         """Note the spikes of a chunk, int64 [T] each."""

@@ -47,7 +47,7 @@ class ChangeRecorder(Recorder):
 
     def _observe(self, op: Operation, module: nn.Module, inputs: list[Tensor], run: RunState) -> None:
         for operand, x in enumerate(inputs[: 2 if isinstance(module, ActivationProduct) else 1]):
-            steps_TB = _steps(run, f"{op.name} ({operand})", x)
+            steps_TB = _steps(run, op.name, f"operand {operand}", x)
             if steps_TB is None:
                 continue
             now_TB, before_TB = steps_TB
@@ -101,12 +101,12 @@ class ChangeRecorder(Recorder):
         return per_step(changed_TB) * BATCH_NORM_MACS_PER_ELEMENT
 
 
-def _steps(run: RunState, key: str, x: Tensor) -> tuple[Tensor, Tensor] | None:
+def _steps(run: RunState, name: str, slot: str, x: Tensor) -> tuple[Tensor, Tensor] | None:
     """x [T*B*k, ...] step by step, [T, B*k, ...], and likewise what was there one step before; None at rest, where
     nothing is before."""
     now_TB = x.reshape(run.steps_in_chunk, -1, *x.shape[1:])
-    before = run.previous.get(key)
-    run.previous[key] = now_TB[-1].clone()  # a network may go on to work in place on what it has read
+    before = run.state.get((name, slot))
+    run.state[name, slot] = now_TB[-1].clone()  # a network may go on to work in place on what it has read
     if run.step < 0 or before is None:
         return None
     return now_TB, torch.cat([before[None], now_TB[:-1]]) if len(now_TB) > 1 else before[None]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mst.accuracy import check_labels, count_hits
 from mst.conversion import ConversionError, Obstacle, SpikingNetwork, watch
-from mst.neurons import RunState, running
+from mst.neurons import BEFORE_FIRST_STEP, RunState, begin_run, running
 from mst.operations import trace_operations
 from mst.operations.changes import ChangeRecorder
 from mst.operations.counter import Recorder
@@ -219,7 +219,8 @@ class _Simulation:
             )
         if self.num_images == 0:
             self._look_at(images[:1, 0] if self.settings.in_slices else images[:1])
-        run = RunState(self.settings.seed, batch, first_image=self.first_image + self.num_images)
+        first_image = self.first_image + self.num_images
+        run = begin_run(self.snn.network, seed=self.settings.seed, batch_size=batch, first_image=first_image)
         if self.recorder is None:
             self._run(run, images, labels)
         else:
@@ -262,7 +263,7 @@ class _Simulation:
         settings, lossless = self.settings, self.snn.is_lossless
         shown = Presentation(images, settings.num_steps, settings.in_slices, lossless, settings.input_steps)
         if lossless and self.recorder is not None:  # what is there before anything has changed
-            run.begin_chunk(-1, 1)
+            run.begin_chunk(BEFORE_FIRST_STEP, 1)
             with running(run):
                 self.snn(shown.nothing())
         batch = _BatchOutcome(len(images), settings, lossless, labels)

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from mst.accuracy import check_labels, count_hits
 from mst.data import in_order
 from mst.distributed import gather_values, share_of
-from mst.neurons import RunState, name_sites, running
+from mst.neurons import begin_run, running
 
 from .quanta import QuantaCounter
 
@@ -89,7 +89,6 @@ class _Tally:
 def _tally(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], seed: int, first_image: int) -> _Tally | None:
     """Count hits; None if there is no image."""
     like = next(model.parameters())
-    name_sites(model)  # a mask belongs to its site
     was_training = model.training
     model.eval()
     hits = top5_hits = num_images = neurons = 0
@@ -101,7 +100,7 @@ def _tally(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], seed: int, f
             for images, labels in data:
                 if len(images) == 0:
                     continue
-                run = RunState(seed, images.shape[0], first_image=first_image + num_images)
+                run = begin_run(model, seed=seed, batch_size=len(images), first_image=first_image + num_images)
                 with running(run), counter.counting():
                     batch_logits = model(images.to(like.device, like.dtype)).cpu()
                 check_labels(labels, *batch_logits.shape)
