@@ -14,7 +14,7 @@ from .images.preprocessing import AugmentConfig, Interpolation, Preprocessing
 from .loading import DataSplits, load_dataset
 from .options import DataOptions
 from .registry import DATASETS, EVENTS, dataset_info
-from .splits import BadImages, ImageDataset, UnreadableImageError, collate, in_order, leave_signals
+from .splits import BadImages, ImageDataset, UnreadableImageError, collate, in_order
 
 __all__ = [
     "DATASETS",
@@ -48,7 +48,6 @@ __all__ = [
     "find_fashion_mnist",
     "find_image_splits",
     "in_order",
-    "leave_signals",
     "load_dataset",
     "make_events",
     "open_image_files",

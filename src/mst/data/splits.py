@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import signal
 import struct
 import tarfile
 import zlib
@@ -16,6 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+
+from mst.signals import SteadyLoader
 
 from .events.sources import StoredRecording
 from .events.stream import UnreadableSampleError
@@ -203,16 +204,7 @@ def in_order(
     dataset: Dataset[tuple[Tensor, int]], share: range, batch_size: int, num_workers: int
 ) -> DataLoader[tuple[Tensor, int]]:
     """Batches of some of the images, in order, those that cannot be read left out."""
-    return DataLoader(
-        Subset(dataset, share), batch_size, num_workers=num_workers, collate_fn=collate, worker_init_fn=leave_signals
-    )
-
-
-def leave_signals(worker: int) -> None:
-    """For worker processes: a signal to the whole group is the main process's to answer, which still needs them."""
-    del worker
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return SteadyLoader(Subset(dataset, share), batch_size=batch_size, num_workers=num_workers, collate_fn=collate)
 
 
 def fingerprint(*splits: RawSplit) -> str:

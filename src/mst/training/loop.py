@@ -25,17 +25,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mst.checkpoints import CheckpointInfo, describe_model, save_checkpoint
-from mst.data import leave_signals
 from mst.distributed import gather_values, join_processes, largest_of, runs_on_cpu
 from mst.models import synchronise_batch_norm
 from mst.neurons import name_sites
 from mst.quantization import note_quantization, num_classes_of, quantization_of, shape_thresholds
+from mst.signals import SteadyLoader, StopRequest
 
 from .config import EpochRecord, TrainConfig, TrainingDivergedError, TrainingResult, TrainingStoppedError
 from .evaluation import evaluate_dataset
 from .order import EpochBatches, SeededImages, seed_step
 from .quanta import QuantaCounter
-from .signals import StopRequest
 from .state import has_training_state, load_training_state, remove_leftovers, save_training_state
 
 logger = logging.getLogger(__name__)
@@ -135,12 +134,11 @@ class _Trainer:
                 f"{config.batch_size})"
             )
         self.train_data = SeededImages(train_data, config.seed)
-        self.loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-            self.train_data,  # type: ignore[arg-type]
+        self.loader: DataLoader[tuple[Tensor, Tensor]] = SteadyLoader(
+            self.train_data,
             batch_sampler=self.batches,
             num_workers=config.num_workers,
             pin_memory=self.accelerator.device.type == "cuda",
-            worker_init_fn=leave_signals,
         )
         self.test_data = test_data
         if config.sync_batch_norm:

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data._utils import signal_handling
+
+from mst.data import in_order
+from mst.signals import STOP_SIGNALS, SteadyLoader, StopRequest, stop_signals_held
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system starts worker processes without fork")
+
+
+def signal_this_process() -> None:
+    for number in STOP_SIGNALS:
+        os.kill(os.getpid(), number)
+
+
+@pytest.fixture
+def _workers_are_signalled_at_birth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The earliest moments at which a signal can reach a worker: after the fork, and after PyTorch's own handlers."""
+
+    def then_signal(function: Callable[[], int | None]) -> Callable[[], int | None]:
+        def changed() -> int | None:
+            result = function()
+            if os.getpid() != main_process:
+                signal_this_process()
+            return result
+
+        return changed
+
+    main_process = os.getpid()
+    monkeypatch.setattr(os, "fork", then_signal(os.fork))
+    name = "_set_worker_signal_handlers"
+    monkeypatch.setattr(signal_handling, name, then_signal(getattr(signal_handling, name)))
+
+
+def numbers(count: int) -> Dataset[tuple[torch.Tensor, ...]]:
+    return TensorDataset(torch.arange(count))
+
+
+def read(batches: Iterator[list[torch.Tensor]]) -> list[int]:
+    return [int(number) for (batch,) in batches for number in batch]
+
+
+@pytest.mark.usefixtures("_workers_are_signalled_at_birth")
+@pytest.mark.parametrize("persistent", [False, True])
+def test_workers_survive_signals_from_their_first_moment(persistent: bool) -> None:
+    loader = SteadyLoader(numbers(12), batch_size=2, num_workers=2, persistent_workers=persistent)
+    for _ in range(2):  # the second iterator starts other workers, or uses the same ones again
+        assert read(iter(loader)) == list(range(12))
+
+
+@pytest.mark.usefixtures("_workers_are_signalled_at_birth")
+def test_in_order_workers_survive_signals_from_their_first_moment() -> None:
+    dataset = TensorDataset(torch.zeros(6, 1), torch.arange(6))
+    batches = in_order(dataset, range(6), 2, num_workers=1)  # type: ignore[arg-type]
+    assert [label for _, labels in batches for label in labels.tolist()] == list(range(6))
+
+
+def test_a_signal_that_arrives_while_workers_start_is_delivered_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork = os.fork
+    noted_during_fork = []
+
+    def fork_and_signal() -> int:
+        if pid := fork():
+            os.kill(os.getpid(), signal.SIGTERM)
+            noted_during_fork.append(stop.signal)
+        return pid
+
+    monkeypatch.setattr(os, "fork", fork_and_signal)
+    with StopRequest() as stop:
+        batches = iter(SteadyLoader(numbers(4), num_workers=2))
+        assert noted_during_fork == [None, None]
+        assert stop.signal == signal.SIGTERM
+        assert read(batches) == list(range(4))
+
+
+def test_stop_signals_held_restores_the_former_mask() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        with stop_signals_held():
+            assert set(STOP_SIGNALS) <= signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_stop_request_second_interrupt_ends_at_once() -> None:
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signal == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
