@@ -148,7 +148,7 @@ REFUSED: dict[str, tuple[Build, list[str]]] = {
     ),
     "squeeze-and-excitation": (
         by_timm("regnety_002"),
-        ["s1.b1.se.gate: sigmoid has no.*leave the gate out", "s1.b1.se: mul of two activations", "s4.b7.se: mul"],
+        ["s1.b1.se.gate: sigmoid has no.*leave out the gate", "s1.b1.se: mul of two activations", "s4.b7.se: mul"],
     ),
     "hard swish": (
         by_torchvision("mobilenet_v3_small"),

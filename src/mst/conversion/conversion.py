@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mst.dataflow import ConversionError, Obstacle, trace_dataflow
 from mst.models import set_submodule
 from mst.neurons import (
     DEFAULT_SCHEDULE,
@@ -28,7 +29,6 @@ from mst.neurons import (
 )
 from mst.quantization import image_shape_of
 
-from .dataflow import Obstacle, watch
 from .folding import fold_batch_norms
 from .resting import resting_counts, set_resting_counts
 
@@ -52,17 +52,6 @@ class SiteConversion:
     threshold: float | None
     num_levels: int
     masking_ratio: float
-
-
-class ConversionError(ValueError):
-    """A network that cannot be converted as it is. obstacles: every place, with what to do about it."""
-
-    def __init__(self, obstacles: tuple[Obstacle, ...]) -> None:
-        self.obstacles = obstacles
-        count = "1 place" if len(obstacles) == 1 else f"{len(obstacles)} places"
-        super().__init__(
-            f"{count} cannot be carried by spikes. " + "\n".join(f"- {obstacle}" for obstacle in obstacles)
-        )
 
 
 class SpikingNetwork(nn.Module):
@@ -202,7 +191,7 @@ def convert(
         if firing is not None:
             raise ValueError("lossless coding looks at one image first; give an example: convert(..., example=images)")
         return SpikingNetwork(network, coding, account)
-    flow = watch(network, image, activations=LEFTOVER_ACTIVATIONS, any_function=firing is not None)
+    flow = trace_dataflow(network, image, activations=LEFTOVER_ACTIVATIONS, any_function=firing is not None)
     if flow.obstacles:
         raise ConversionError(tuple(flow.obstacles))
     for module in network.modules():
@@ -276,7 +265,7 @@ _MIXED = Obstacle(
 
 def _mixes_images(model: nn.Module, image: Tensor) -> bool:
     """Whether the ANN answers differently to two images together than to each alone. Steps are folded into the batch,
-    so such a network would mix steps too, which `watch` cannot see."""
+    so such a network would mix steps too, which `trace_dataflow` cannot see."""
 
     def answer(images: Tensor, first_image: int) -> Tensor:
         with running(begin_run(network, batch_size=len(images), first_image=first_image)):

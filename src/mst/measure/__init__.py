@@ -2,7 +2,6 @@
 
 from .energy import (
     ANALOG,
-    ASSUMPTIONS,
     HOROWITZ_45NM_FP32,
     Cost,
     EnergyConstants,
@@ -16,7 +15,6 @@ from .throughput import measure_throughput
 
 __all__ = [
     "ANALOG",
-    "ASSUMPTIONS",
     "HOROWITZ_45NM_FP32",
     "Cost",
     "EnergyConstants",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mst.conversion import SpikingNetwork
-from mst.operations import OperationCount, trace_operations
+from mst.operations import ChangeCounter, OperationCount, SpikeCounter, trace_operations
 from mst.simulation import SimulationResult
 
 
@@ -33,47 +33,6 @@ class EnergyConstants:
 
 
 HOROWITZ_45NM_FP32 = EnergyConstants(4.6, 0.9, "45 nm CMOS, 32-bit floating point (Horowitz, ISSCC 2014)")
-
-_COMMON = (
-    "BatchNorm after a linear map costs nothing, if nothing else reads that map: it folds into the weights.",
-    "The ANN costs its dense MACs once; zeros in its activations save nothing.",
-    "Not counted, for either: memory traffic, bias and residual additions, pooling, membrane updates.",
-)
-
-ASSUMPTIONS = (
-    "An operation whose input is spikes costs one AC per recorded spike and output that the spike reaches.",
-    "A masked (dropped) spike reaches nothing.",
-    "Pooling costs nothing itself: each spike that passes an average pool is counted at the map behind it.",
-    "In q·kᵀ each query spike is added against every key of its window; in softmax·v each value spike is added "
-    "for every query of its window.",
-    "Operations on analog values cost their dense MACs at every step: patch embedding (the image is presented at "
-    "each step), patch merging, head, BatchNorm that does not follow a linear map (1 MAC per element), LayerNorm "
-    "(3) and softmax (3).",
-    "Slices over time (of event recordings) drive the convolution that reads them as spikes would: one MAC per value "
-    "that is not 0 and output it reaches.",
-    *_COMMON,
-)
-"""What the figures of rate coding rest on; printed with them."""
-
-LOSSLESS_ASSUMPTIONS = (
-    "Each operation works on what has changed in its input since the step before; what has not changed costs nothing.",
-    "A spike, of either sign, costs one AC per output that it reaches; of a burst each spike does. A weighted spike "
-    "is a spike: its weight is known from the step (a power of two, a shift of what is accumulated).",
-    "A masked (dropped) spike reaches nothing.",
-    "A change that is no spike of one site (of the image, of a residual stream, of a softmax) is an analog value and "
-    "costs one MAC per output that it reaches.",
-    "Both operands of a product drive it: q·kᵀ changes with the query's spikes (times the keys) and the key's (times "
-    "the queries).",
-    "A softmax or LayerNorm is computed anew, 3 MACs per element, for each row in which anything has changed; "
-    "BatchNorm that does not follow a linear map costs 1 MAC per changed element.",
-    "Behind an average pool the spikes are counted that are left when those of opposite signs have cancelled.",
-    "What the network is before it sees anything (its biases) is a constant of the neurons and costs nothing.",
-    "Bursts of several sites in one operand, or of thresholds by channel that meet no convolution, are paid as analog "
-    "values.",
-    *_COMMON,
-    "Nor, for either: gates and other functions of single values.",
-)
-"""What the figures of lossless coding rest on."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +111,7 @@ class EnergyEstimate:
     ann: Cost
     snn_energy_pj_per_step: tuple[float, ...]
     constants: EnergyConstants
-    assumptions: tuple[str, ...] = ASSUMPTIONS
+    assumptions: tuple[str, ...] = ()
 
     @property
     def ratio(self) -> float:
@@ -190,7 +149,7 @@ def estimate_energy(result: SimulationResult, constants: EnergyConstants = HOROW
         ann=sum((row.ann for row in rows), nothing),
         snn_energy_pj_per_step=_by_step(result, constants),
         constants=constants,
-        assumptions=LOSSLESS_ASSUMPTIONS if result.coding == "lossless" else ASSUMPTIONS,
+        assumptions=(ChangeCounter if result.coding == "lossless" else SpikeCounter).assumptions,
     )
 
 

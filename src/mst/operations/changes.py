@@ -1,4 +1,4 @@
-"""What a network of signed neurons spends: every operation works on what has changed in its input since the last step.
+"""Operations of a network whose neurons send changes: each works on what has changed in its input since the last step.
 
 A change that one site's spikes make costs one accumulation (AC) per spike and output it reaches. Any other change is an
 analog value, and costs one multiply-accumulation (MAC) per output it reaches. What has not changed costs nothing.
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mst.models import ActivationProduct
 from mst.neurons import RunState, SignedIFNeuron
 
-from .counter import Recorder, per_step
+from .counter import COMMON_ASSUMPTIONS, OperationCounter, per_step
 from .trace import (
     BATCH_NORM_MACS_PER_ELEMENT,
     CONVOLUTIONS,
@@ -23,27 +23,42 @@ from .trace import (
 )
 
 ROUNDING = 32
-"""A change of an analog value below so many units of its last place is rounding, which is no change; in half precision,
-where so many are a few per cent, 2 are."""
+"""A change of an analog value by fewer units of its last place is rounding and not counted; in half precision, where
+this would be a few per cent, the limit is 2 units."""
 
 
-class ChangeRecorder(Recorder):
-    """Counts what the operations of one lossless simulation spend, step by step.
+class ChangeCounter(OperationCounter):
+    """Counts what every operation spends on what has changed in its input."""
 
-    Args:
-        network: the converted network.
-        operations: what `trace_operations` found in it.
-        num_steps: T.
-    """
-
-    def __init__(self, network: nn.Module, operations: tuple[Operation, ...], num_steps: int) -> None:
-        super().__init__(network, operations, operations, num_steps)
+    assumptions = (
+        "Each operation works on what has changed in its input since the step before; what has not changed costs "
+        "nothing.",
+        "A spike, of either sign, costs one AC per output that it reaches; of a burst each spike does. A weighted "
+        "spike is a spike: its weight is known from the step (a power of two, a shift of what is accumulated).",
+        "A masked (dropped) spike reaches nothing.",
+        "A change that is not a spike of one site (of the image, of a residual stream, of a softmax) is an analog "
+        "value and costs one MAC per output that it reaches.",
+        "Both operands of a product drive it: q·kᵀ changes with the query's spikes (times the keys) and the key's "
+        "(times the queries).",
+        "A softmax or LayerNorm is computed again, 3 MACs per element, for each row in which anything has changed; "
+        "BatchNorm that does not follow a linear map costs 1 MAC per changed element.",
+        "Behind an average pool the spikes are counted that are left when those of opposite signs have cancelled.",
+        "What the network is before it sees anything (its biases) is a constant of the neurons and costs nothing.",
+        "Bursts of several sites in one operand, or of thresholds by channel that meet no convolution, are paid as "
+        "analog values.",
+        *COMMON_ASSUMPTIONS,
+        "Nor, for either: gates and other functions of single values.",
+    )
+    counts_changes = True
 
     def counts(self) -> tuple[OperationCount, ...]:
-        """What has been recorded, one entry per traced operation."""
+        """What has been counted, one entry per traced operation."""
         return tuple(
-            OperationCount(op, self._recorded(self._acs, op), self._recorded(self._macs, op)) for op in self._operations
+            OperationCount(op, self._total(self._acs, op), self._total(self._macs, op)) for op in self._operations
         )
+
+    def _is_counted(self, op: Operation) -> bool:
+        return True
 
     def _observe(self, op: Operation, module: nn.Module, inputs: list[Tensor], run: RunState) -> None:
         for operand, x in enumerate(inputs[: 2 if isinstance(module, ActivationProduct) else 1]):
@@ -60,8 +75,8 @@ class ChangeRecorder(Recorder):
     def _spikes(
         self, op: Operation, module: nn.Module, operand: int, now_TB: Tensor, before_TB: Tensor, run: RunState
     ) -> Tensor | None:
-        """How many spikes each change [T, B*k, ...] stands for; None where it is analog, or where spikes of several
-        sizes cannot be told apart."""
+        """Number of spikes that each change [T, B*k, ...] stands for; None where it is analog, or where spikes of
+        several sizes cannot be told apart."""
         neurons = [self._neurons[site] for site in (op.operands[operand] if operand < len(op.operands) else ())]
         signed = [neuron for neuron in neurons if isinstance(neuron, SignedIFNeuron)]
         if not signed:
@@ -102,11 +117,11 @@ class ChangeRecorder(Recorder):
 
 
 def _steps(run: RunState, name: str, slot: str, x: Tensor) -> tuple[Tensor, Tensor] | None:
-    """x [T*B*k, ...] step by step, [T, B*k, ...], and likewise what was there one step before; None at rest, where
-    nothing is before."""
+    """x [T*B*k, ...] step by step, [T, B*k, ...], and likewise what was there one step before; None at rest, which has
+    nothing before it."""
     now_TB = x.reshape(run.steps_in_chunk, -1, *x.shape[1:])
     before = run.state.get((name, slot))
-    run.state[name, slot] = now_TB[-1].clone()  # a network may go on to work in place on what it has read
+    run.state[name, slot] = now_TB[-1].clone()  # a network may later work in place on what it has read
     if run.step < 0 or before is None:
         return None
     return now_TB, torch.cat([before[None], now_TB[:-1]]) if len(now_TB) > 1 else before[None]

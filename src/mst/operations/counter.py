@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,20 +17,38 @@ from mst.neurons import RunState, SpikingNeuron, current_run
 
 from .trace import CONVOLUTIONS, Operation, OperationCount
 
+COMMON_ASSUMPTIONS = (
+    "BatchNorm after a linear map costs nothing, if nothing else reads that map: it folds into the weights.",
+    "The ANN costs its dense MACs once; zeros in its activations save nothing.",
+    "Not counted, for either: memory traffic, bias and residual additions, pooling, membrane updates.",
+)
+"""Assumptions of every counter."""
 
-class Recorder(ABC):
+
+class OperationCounter(ABC):
     """Sees the input of every counted operation and adds up what it spends, step by step.
 
+    A coding names the class of its counter (see `mst.conversion.Coding`); a simulation makes one for its run.
+
     Args:
+        network: the converted network.
         operations: what `trace_operations` found in the network.
-        counted: those of them that are to be looked at.
         num_steps: T.
+        in_slices: True if the images are slices over time, whose values arrive like spikes.
     """
 
+    assumptions: ClassVar[tuple[str, ...]] = COMMON_ASSUMPTIONS
+    """What its counts rest on, one sentence each; printed with the figures."""
+
+    counts_changes: ClassVar[bool] = False
+    """True if it counts what has changed since the step before. The network is then run once before step 0, at rest."""
+
     def __init__(
-        self, network: nn.Module, operations: tuple[Operation, ...], counted: tuple[Operation, ...], num_steps: int
+        self, network: nn.Module, operations: tuple[Operation, ...], num_steps: int, in_slices: bool = False
     ) -> None:
         self._operations = operations
+        self._in_slices = in_slices
+        counted = [op for op in operations if self._is_counted(op)]
         self._counted = {(op.module, op.call_number): op for op in counted}
         self._modules = {op.module: network.get_submodule(op.module) for op in counted}
         self._neurons = {m.site: m for m in network.modules() if isinstance(m, SpikingNeuron)}
@@ -42,7 +61,7 @@ class Recorder(ABC):
         self._fan_out: dict[tuple[str, tuple[int, ...]], Tensor | int] = {}
 
     @contextmanager
-    def recording(self, run: RunState) -> Iterator[None]:
+    def counting(self, run: RunState) -> Iterator[None]:
         """Count while `run` is the current run; other runs of the same network are not counted here."""
         self._run, self._pass = run, None
         handles = [m.register_forward_pre_hook(self._hook(path), with_kwargs=True) for path, m in self._modules.items()]
@@ -55,7 +74,11 @@ class Recorder(ABC):
 
     @abstractmethod
     def counts(self) -> tuple[OperationCount, ...]:
-        """What has been recorded, one entry per traced operation."""
+        """What has been counted, one entry per traced operation."""
+
+    @abstractmethod
+    def _is_counted(self, op: Operation) -> bool:
+        """True if the calls of this operation are to be observed."""
 
     @abstractmethod
     def _observe(self, op: Operation, module: nn.Module, inputs: list[Tensor], run: RunState) -> None:
@@ -84,7 +107,7 @@ class Recorder(ABC):
             totals[name] = torch.zeros(self._num_steps, dtype=torch.int64, device=spent.device)
         totals[name][run.step : run.step + run.steps_in_chunk] += spent
 
-    def _recorded(self, totals: dict[str, Tensor], op: Operation) -> Tensor:
+    def _total(self, totals: dict[str, Tensor], op: Operation) -> Tensor:
         return totals[op.name].cpu() if op.name in totals else torch.zeros(self._num_steps, dtype=torch.int64)
 
     def _reached(
@@ -109,17 +132,23 @@ class Recorder(ABC):
 
 
 def per_step(values: Tensor) -> Tensor:
-    """[T, B*k, ...] whole numbers from 0 on -> int64 [T], their sums, exactly."""
+    """[T, B*k, ...] whole numbers >= 0 -> int64 [T], their sums, exactly."""
     rows = values.flatten(2) if values.dim() > 2 else values[:, :, None]
     wide = torch.float64 if rows.shape[-1] >= 2**18 else torch.promote_types(rows.dtype, torch.float32)
     return rows.sum(dim=-1, dtype=wide).to(torch.int64).sum(dim=1)
 
 
 def conv_fan_out(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, *places: int) -> Tensor | int:
-    """Outputs that a spike at each place reaches: int64 [length], [height, width] or [depth, height, width], or one
-    number if all are equal.
+    """Outputs that a spike at each place reaches.
 
-    At a border a kernel reaches fewer outputs; a stride above the kernel leaves places that reach none.
+    At a border a kernel reaches fewer outputs; a stride larger than the kernel leaves places that reach none.
+
+    Args:
+        conv: the convolution.
+        places: length; or height and width; or depth, height and width of its input.
+
+    Returns:
+        int64 tensor of the shape `places`, or one number if all are equal.
     """
     weight = torch.ones(1, 1, *conv.kernel_size, dtype=torch.float64)
     image = torch.zeros(1, 1, *places, dtype=torch.float64, requires_grad=True)

@@ -1,4 +1,4 @@
-"""What a network under rate coding spends: accumulations for the spikes that arrive; analog operations are dense."""
+"""Operations of a network whose neurons send values: accumulations for spikes; analog operations are dense."""
 
 from __future__ import annotations
 
@@ -8,48 +8,56 @@ from torch import Tensor, nn
 from mst.models import ActivationProduct
 from mst.neurons import RunState
 
-from .counter import Recorder
+from .counter import COMMON_ASSUMPTIONS, OperationCounter
 from .trace import Operation, OperationCount
 
 
-class SpikeRecorder(Recorder):
-    """Counts the accumulations of the spike-driven operations of one simulation.
+class SpikeCounter(OperationCounter):
+    """Counts the accumulations of spike-driven operations.
 
-    Args:
-        network: the converted network.
-        operations: what `trace_operations` found in it.
-        num_steps: T.
-        count_input: count the MACs of convolutions that read the image, one for each value that is not 0 and output it
-            reaches, instead of taking all.
+    Of slices over time, it also counts the MACs of convolutions that read the image, one for each value that is not 0
+    and output that it reaches. Other analog operations are not observed: they spend their dense MACs at every step.
     """
 
-    def __init__(
-        self, network: nn.Module, operations: tuple[Operation, ...], num_steps: int, count_input: bool = False
-    ) -> None:
-        self._of_input = {op.name for op in operations if op.reads_input and count_input}
-        counted = tuple(op for op in operations if op.is_spike_driven or op.name in self._of_input)
-        super().__init__(network, operations, counted, num_steps)
+    assumptions = (
+        "An operation whose input is spikes costs one AC per recorded spike and output that the spike reaches.",
+        "A masked (dropped) spike reaches nothing.",
+        "Pooling costs nothing itself: each spike that passes an average pool is counted at the map behind it.",
+        "In q·kᵀ each query spike is added against every key of its window; in softmax·v each value spike is added "
+        "for every query of its window.",
+        "Operations on analog values cost their dense MACs at every step: patch embedding (the image is presented at "
+        "each step), patch merging, head, BatchNorm that does not follow a linear map (1 MAC per element), LayerNorm "
+        "(3) and softmax (3).",
+        "Slices over time (of event recordings) drive the convolution that reads them as spikes would: one MAC per "
+        "value that is not 0 and output it reaches.",
+        *COMMON_ASSUMPTIONS,
+    )
 
     def counts(self) -> tuple[OperationCount, ...]:
-        """What has been recorded, one entry per traced operation."""
+        """What has been counted, one entry per traced operation."""
         return tuple(
             OperationCount(
-                op,
-                self._recorded(self._acs, op),
-                self._recorded(self._macs, op) if op.name in self._of_input else None,
+                op, self._total(self._acs, op), self._total(self._macs, op) if self._counts_macs(op) else None
             )
             for op in self._operations
         )
+
+    def _counts_macs(self, op: Operation) -> bool:
+        return op.reads_input and self._in_slices
+
+    def _is_counted(self, op: Operation) -> bool:
+        return op.is_spike_driven or self._counts_macs(op)
 
     def _observe(self, op: Operation, module: nn.Module, inputs: list[Tensor], run: RunState) -> None:
         operand = op.driving_input if isinstance(module, ActivationProduct) else 0
         x = inputs[operand]
         arriving = self._arriving(x.reshape(run.steps_in_chunk, -1, *x.shape[1:]), op)
-        totals = self._macs if op.name in self._of_input else self._acs
+        totals = self._macs if self._counts_macs(op) else self._acs
         self._add(totals, op.name, self._reached(op, module, operand, inputs, arriving), run)
 
     def _arriving(self, x_TB: Tensor, op: Operation) -> Tensor:
-        """How many spikes each value [T, B*k, ...] stands for: 0 or 1, or more where an average has added them up."""
+        """Number of spikes that each value [T, B*k, ...] stands for: 0 or 1, or more where an average has added them
+        up."""
         if op.pooled == 1:  # straight into floats: on a CPU a bool in between costs several times as much
             return torch.ne(x_TB, 0, out=torch.empty_like(x_TB, memory_format=torch.contiguous_format))
         (site,) = op.sources

@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 
 from mst.accuracy import check_labels, count_hits
-from mst.conversion import ConversionError, Obstacle, SpikingNetwork, watch
+from mst.conversion import ConversionError, Obstacle, SpikingNetwork
+from mst.dataflow import trace_dataflow
 from mst.neurons import BEFORE_FIRST_STEP, RunState, begin_run, running
-from mst.operations import trace_operations
-from mst.operations.changes import ChangeRecorder
-from mst.operations.counter import Recorder
-from mst.operations.spikes import SpikeRecorder
+from mst.operations import ChangeCounter, OperationCounter, SpikeCounter, trace_operations
 
 from .early_exit import EarlyExit, ExitWatch
 from .input_schedule import Presentation
@@ -199,7 +197,7 @@ class _Simulation:
         self.steps_taken: list[Tensor] = []
         self.settled_at: list[Tensor] = []
         self.sites: dict[str, SiteRecord] = {}
-        self.recorder: Recorder | None = None
+        self.counter: OperationCounter | None = None
         self.uncounted: tuple[str, ...] = ()
         like = next((t for t in [*snn.parameters(), *snn.buffers()] if t.is_floating_point()), None)
         self.device = like.device if like is not None else torch.device("cpu")
@@ -221,10 +219,10 @@ class _Simulation:
             self._look_at(images[:1, 0] if self.settings.in_slices else images[:1])
         first_image = self.first_image + self.num_images
         run = begin_run(self.snn.network, seed=self.settings.seed, batch_size=batch, first_image=first_image)
-        if self.recorder is None:
+        if self.counter is None:
             self._run(run, images, labels)
         else:
-            with self.recorder.recording(run):
+            with self.counter.counting(run):
                 self._run(run, images, labels)
         self.num_images += batch
         self._add_spikes(run)
@@ -235,19 +233,20 @@ class _Simulation:
         if in_slices and not self.snn.is_lossless:
             self._refuse_slices(image)
         if self.settings.record_operations:
-            trace = trace_operations(network, image, is_static=not in_slices, any_function=self.snn.is_lossless)
-            self.uncounted = trace.uncounted
-            self.recorder = (
-                ChangeRecorder(network, trace.operations, self.settings.num_steps) if self.snn.is_lossless
-                else SpikeRecorder(network, trace.operations, self.settings.num_steps, count_input=in_slices)
+            counter = ChangeCounter if self.snn.is_lossless else SpikeCounter
+            trace = trace_operations(
+                network, image, is_static=not in_slices, any_function=self.snn.is_lossless,
+                counts_changes=counter.counts_changes,
             )  # fmt: skip
+            self.uncounted = trace.uncounted
+            self.counter = counter(network, trace.operations, self.settings.num_steps, in_slices)
         elif not self.snn.examined and not in_slices:
-            obstacles = watch(network, image).obstacles
+            obstacles = trace_dataflow(network, image).obstacles
             if obstacles:
                 raise ConversionError(tuple(obstacles))
 
     def _refuse_slices(self, image: Tensor) -> None:
-        seen, still = (watch(self.snn.network, image, is_static=is_static) for is_static in (False, True))
+        seen, still = (trace_dataflow(self.snn.network, image, is_static=is_static) for is_static in (False, True))
         of_slices = Counter(seen.max_pools) - Counter(still.max_pools)  # of spikes they pass, as with still images
         obstacles = [
             *seen.obstacles,
@@ -262,7 +261,7 @@ class _Simulation:
     def _run(self, run: RunState, images: Tensor, labels: Tensor | None) -> None:
         settings, lossless = self.settings, self.snn.is_lossless
         shown = Presentation(images, settings.num_steps, settings.in_slices, lossless, settings.input_steps)
-        if lossless and self.recorder is not None:  # what is there before anything has changed
+        if lossless and self.counter is not None:  # what is there before anything has changed
             run.begin_chunk(BEFORE_FIRST_STEP, 1)
             with running(run):
                 self.snn(shown.nothing())
@@ -345,7 +344,7 @@ class _Simulation:
             accuracy=self.hits[1].cpu().double() / self.num_images if labelled else None,
             top5_accuracy=self.hits[5].cpu().double() / self.num_images if labelled else None,
             sites=self.sites,
-            operations=self.recorder.counts() if self.recorder is not None else (),
+            operations=self.counter.counts() if self.counter is not None else (),
             seconds=seconds,
             uncounted=self.uncounted,
             steps_taken=_cat(self.steps_taken),

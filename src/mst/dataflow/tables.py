@@ -1,0 +1,63 @@
+"""Torch functions by what they do to spikes, under the names that a function mode sees (underscores stripped)."""
+
+from __future__ import annotations
+
+LAYOUT = frozenset({
+    "view", "reshape", "permute", "transpose", "contiguous", "flatten", "unflatten", "roll", "unbind", "split",
+    "chunk", "squeeze", "unsqueeze", "view_as", "reshape_as", "expand", "expand_as", "cat", "concat", "stack",
+    "pad", "getitem", "to", "clone", "detach", "narrow", "select", "movedim", "swapaxes", "index_select", "gather",
+    "flip", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout", "float", "double",
+    "half", "bfloat16", "type_as", "get", "repeat", "repeat_interleave", "tile", "moveaxis", "swapdims",
+    "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "t", "adjoint", "unfold", "hsplit", "vsplit", "tensor_split",
+    "rot90", "take_along_dim", "constant_pad_nd", "setitem", "copy", "type", "as_subclass", "requires_grad",
+    "alias", "cpu", "cuda",
+})  # fmt: skip
+"""Functions that move values without computing new ones: spikes stay spikes through them."""
+
+CONSTANTS = frozenset({
+    "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "new_zeros", "new_ones", "new_empty", "new_full",
+    "new_tensor",
+})  # fmt: skip
+"""Functions that take only the form of a tensor; their output does not depend on the image."""
+
+LINEAR_MAPS = frozenset({
+    "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul", "mm",
+    "bmm", "baddbmm", "addmm", "einsum", "rmatmul", "bilinear", "mv", "tensordot",
+})  # fmt: skip
+"""Linear as long as only one operand depends on the image. Their operations have a cost."""
+
+ELEMENTWISE = frozenset({
+    "add", "sub", "rsub", "neg", "mul", "div", "true_divide", "multiply", "radd", "rmul", "lerp", "addcmul", "sum",
+    "mean", "cumsum", "batch_norm", "interpolate", "upsample", "fold", "iadd", "isub", "imul", "itruediv", "truediv",
+})  # fmt: skip
+"""Likewise linear, and free of charge."""
+
+SUMS = frozenset({"add", "sub", "rsub", "radd", "iadd", "isub", "neg"})
+"""Linear however many operands depend on the image."""
+
+DIVISIONS = frozenset({"div", "true_divide", "truediv"})
+"""Linear in their first operand only."""
+
+DIVISIONS_BY = frozenset({"rdiv", "rtruediv", "reciprocal"})
+"""Divisions by the operand that they are called on; never linear."""
+
+AVERAGE_POOLS = frozenset(f"{kind}avg_pool{dims}d" for kind in ("", "adaptive_") for dims in (1, 2, 3))
+"""Averages over windows: spikes add up in them."""
+
+MAX_POOLS = frozenset({"max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d"})
+"""Spikes stay spikes, but the mean over time does not stay the mean."""
+
+SOFTMAXES = frozenset({"softmax"})
+"""Carried by rate coding as an approximation. Their operations have a cost."""
+
+NORMS = frozenset({"layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm", "normalize"})
+"""Normalisations by statistics of the image, which do not keep the mean over time."""
+
+RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"})
+"""Whole layers in one function, with activations inside."""
+
+ATTENTION = frozenset({"scaled_dot_product_attention", "multi_head_attention_forward", "native_multi_head_attention"})
+"""Products of activations and a softmax in one function."""
+
+GATES = frozenset({"sigmoid", "hardsigmoid"})
+"""Activations that usually belong to a gate."""
