@@ -18,7 +18,7 @@ from mst.cli.common import open_run, training_images
 from mst.models import set_submodule
 from mst.neurons import SCHEDULES, FiringSchedule, SignedIFNeuron, named_schedule
 from mst.report import steps_to_within
-from mst.training import evaluate_dataset
+from mst.training import evaluate
 
 Least = Callable[[int], int]
 """Step of the site's own clock -> quanta that must be missing, or too many, before a neuron fires."""
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--resting-images", type=int, default=200)
     options = parser.parse_args()
     opened = open_run(options.checkpoint, None, None, 60, options.max_images, None, "cpu")
-    ann = evaluate_dataset(opened.model, opened.images, batch_size=60)
+    ann = evaluate(opened.model, opened.images, batch_size=60)
     example = opened.images[0][0][None]
     num_levels = max(site.num_levels for site in opened.model.modules() if isinstance(site, mst.QCFS))
     print(f"ANN {100 * ann.accuracy:.2f} %, {ann.quanta_per_image:,.0f} quanta an image; {opened.num_images} images")

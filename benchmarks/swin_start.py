@@ -24,7 +24,7 @@ from mst.checkpoints import CheckpointInfo, load_swin
 from mst.data import AugmentConfig, load_dataset
 from mst.models import MaskedSpikingTransformer
 from mst.quantization import calibrate, create_model
-from mst.training import TrainConfig, evaluate_dataset, train
+from mst.training import TrainConfig, evaluate, train
 
 SHAPES = {"fashion-mnist": "mst_mini_patch2_window7_28", "digits": "mst_nano_patch2_window2_8"}
 
@@ -46,7 +46,7 @@ def train_swin(swin: nn.Module, data: Subset, test: Subset, epochs: int, batch_s
             optimizer.step()
             done += 1
         print(f"swin epoch {epoch + 1}/{epochs}, loss {loss.item():.3f}", flush=True)
-    return evaluate_dataset(swin, test, 250).accuracy
+    return evaluate(swin, test, batch_size=250).accuracy
 
 
 def main() -> None:
@@ -95,7 +95,7 @@ def main() -> None:
                     epochs=arguments.epochs, batch_size=arguments.batch_size, learning_rate=rate, warmup_epochs=1,
                     eval_batch_size=250, trackers=(),
                 )  # fmt: skip
-                rows[label] = [evaluate_dataset(model, test, 250).accuracy]
+                rows[label] = [evaluate(model, test, batch_size=250).accuracy]
                 result = train(model, images, test, Path(folder) / label, settings, CheckpointInfo())
                 rows[label] += [record.accuracy for record in result.history]
                 print(f"{label}: " + "  ".join(f"{100 * a:.2f}" for a in rows[label]), flush=True)

@@ -27,7 +27,7 @@ from mst.models import (
 from mst.neurons import QCFS, FiringSchedule, IFNeuron, SignedIFNeuron, mask_spikes
 from mst.quantization import Quantization, create_model, quantize
 from mst.simulation import EarlyExit, SimulationResult, calibrate_early_exit, simulate, simulate_dataset
-from mst.training import TrainConfig, evaluate, evaluate_dataset, train
+from mst.training import TrainConfig, evaluate, train
 
 __version__ = "0.1.0"
 
@@ -63,7 +63,6 @@ __all__ = [
     "create_model",
     "estimate_energy",
     "evaluate",
-    "evaluate_dataset",
     "import_released",
     "load_checkpoint",
     "load_dataset",

@@ -1,33 +1,35 @@
-"""Hits and labels."""
+"""Images that a network classifies correctly."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from mst.errors import InputError
+
 
 def count_hits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """How many of B images have their label as the largest logit, and among the five largest.
+    """Count the images whose label has the largest logit, and those whose label is among the five largest.
 
     Args:
         logits: [..., B, classes].
         labels: int64 [B].
 
     Returns:
-        Two int64 tensors [...].
+        Two int64 tensors [...]: counts of top-1 and of top-5 hits among the B images.
     """
     ranked = logits.topk(min(5, logits.shape[-1]), dim=-1).indices == labels.to(logits.device)[:, None]
     return ranked[..., 0].sum(dim=-1), ranked.any(dim=-1).sum(dim=-1)
 
 
 def check_labels(labels: Tensor, num_images: int, num_classes: int) -> None:
-    """See that there is one label an image and that the network has a class for it.
+    """Check that there is one label per image and that the network has a class for each label.
 
     Raises:
-        ValueError: otherwise.
+        InputError: otherwise.
     """
     if labels.shape != (num_images,):
-        raise ValueError(f"{num_images} images need {num_images} labels, got labels of shape {tuple(labels.shape)}")
+        raise InputError(f"{num_images} images need {num_images} labels, got labels of shape {tuple(labels.shape)}")
     if bool((labels < 0).any() or (labels >= num_classes).any()):
-        raise ValueError(
+        raise InputError(
             f"labels run from {int(labels.min())} to {int(labels.max())}, but the network has {num_classes} classes"
         )

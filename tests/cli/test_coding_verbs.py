@@ -245,7 +245,7 @@ def test_options_that_do_not_go_together_are_refused_in_one_line(
         raise AssertionError("too late")
 
     for module in ("spiking_run", "compare"):
-        monkeypatch.setattr(f"mst.cli.{module}.evaluate_dataset", not_yet)
+        monkeypatch.setattr(f"mst.cli.{module}.evaluate", not_yet)
     monkeypatch.setattr("mst.cli.spiking_run.simulate_dataset", not_yet)
     verb, *options = arguments
     assert message in fails([verb, checkpoint, "--output", str(tmp_path), "--max-images", "8", *options], capfd)

@@ -101,7 +101,7 @@ def main(output: Path, batch_size: int) -> None:
     randomise(model)
     images, labels = data().tensors
     seven = TensorDataset(images[:7], labels[:7])
-    results["evaluation"] = mst.evaluate_dataset(model, seven, 2, seed=3)  # type: ignore[arg-type]
+    results["evaluation"] = mst.evaluate(model, seven, batch_size=2, seed=3)  # type: ignore[arg-type]
     results["simulation"] = mst.simulate_dataset(mst.convert(model), seven, 6, 2, seed=3)  # type: ignore[arg-type]
     lossless = mst.convert(model, "lossless", burst=2)
     results["lossless"] = mst.simulate_dataset(lossless, seven, 60, 2, seed=3, keep_step_logits=True)  # type: ignore[arg-type]

@@ -15,10 +15,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import mst
-from conftest import randomise, tiny_config
+from conftest import tiny_config
 from mst.checkpoints import CheckpointInfo
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import QCFS, name_sites
+from mst.neurons import name_sites
 from mst.training import TrainConfig, TrainingDivergedError, TrainingResult, TrainingStoppedError, evaluate, train
 from mst.training.loop import _Trainer
 from mst.training.order import EpochBatches, SeededImages, seed_step
@@ -57,7 +57,7 @@ def test_train_learns_and_writes_checkpoints_that_say_what_they_are(tmp_path: Pa
     assert losses(result)[-1] < 0.8 * losses(result)[0]
     assert result.best_accuracy >= 0.9
     best = mst.load_checkpoint(result.best_checkpoint)
-    assert evaluate(best, [data().tensors]).accuracy == result.best_accuracy  # type: ignore[list-item]
+    assert evaluate(best, data()).accuracy == result.best_accuracy  # type: ignore[arg-type]
     info = mst.read_checkpoint_info(result.last_checkpoint)
     assert info.dataset == "three"
     assert info.provenance["epochs"] == 25
@@ -415,39 +415,6 @@ def test_thresholds_are_trained(tmp_path: Path) -> None:
     run(tmp_path, model=model)
     after = {n: s.threshold.item() for n, s in name_sites(model).items()}
     assert all(after[n] != before[n] for n in before)
-
-
-# ------------------------------------------------------------------------------------------ evaluation
-
-
-def test_evaluate_masks_repeat_and_do_not_depend_on_the_batch_size() -> None:
-    model = fresh(masking_ratio=0.5).eval()
-    randomise(model)
-    model.double()
-    images, labels = data(24).tensors
-    whole = evaluate(model, [(images, labels)], seed=2)
-    parts = evaluate(model, [(images[:5], labels[:5]), (images[5:], labels[5:])], seed=2)
-    torch.testing.assert_close(whole.logits, parts.logits, rtol=1e-12, atol=1e-12)
-    assert not torch.equal(whole.logits, evaluate(model, [(images, labels)], seed=3).logits)
-
-
-def test_evaluate_draws_another_mask_at_every_site_of_a_model_of_the_users_own() -> None:
-    model = torch.nn.Sequential(QCFS(4, 1.0, 0.5), QCFS(4, 1.0, 0.5)).eval()
-    result = evaluate(model, [(torch.ones(50, 40), torch.zeros(50, dtype=torch.long))])
-    assert (result.logits > 0).double().mean().item() == pytest.approx(0.25, abs=0.04)
-
-
-def test_evaluate_restores_the_mode_and_refuses_bad_labels() -> None:
-    model = fresh().train()
-    images, labels = data(6).tensors
-    result = evaluate(model, [(images, labels)])
-    assert model.training
-    assert result.top5_accuracy == 1.0
-    with pytest.raises(ValueError, match="labels run from 1 to 3, but the network has 3 classes"):
-        evaluate(model, [(images, labels + 1)])
-    with pytest.raises(ValueError, match="no images to evaluate"):
-        evaluate(model, [])
-    assert model.training
 
 
 def test_train_in_another_thread_leaves_signals_alone(tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ from mst.distributed import is_main_process, share_of
 from mst.simulation import SimulationResult
 
 HERE = Path(__file__).parent
+SOURCES = str(Path(module.__file__).parents[1])
 
 
 def results(folder: Path, *command: str) -> dict[str, Any]:
     folder.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parent), SOURCES)), "OMP_NUM_THREADS": "1"}
     script = [str(HERE / "in_processes.py"), str(folder)]
     done = subprocess.run([*command[:-1], *script, command[-1]], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

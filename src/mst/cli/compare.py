@@ -32,7 +32,7 @@ from mst.report import (
     write_run_record,
 )
 from mst.simulation import EXIT_RULES, SimulationResult, calibrate_early_exits, exit_point, simulate
-from mst.training import Evaluation, evaluate_dataset
+from mst.training import Evaluation, evaluate
 
 from .common import OpenedRun, check_counts, console, open_run, prepare_output, print_files, remark
 from .spiking_run import CodingOptions, check_steps, converted, set_aside, simulated, too_few_to_tell
@@ -108,7 +108,7 @@ def compare(
     few = too_few_to_tell(len(validation), min(EXIT_LOSSES))  # type: ignore[arg-type]
     if few:
         remark(f"early exit at a loss of {min(EXIT_LOSSES)} points: {few}")
-    evaluation = evaluate_dataset(
+    evaluation = evaluate(
         opened.model, opened.images, seed=seed, batch_size=opened.batch_size, num_workers=opened.num_workers
     )
     timed = next(iter(in_order(opened.images, range(opened.num_images), IMAGES_TIMED, 0)))[0]

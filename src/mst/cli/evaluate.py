@@ -11,7 +11,7 @@ from mst.data import BadImages
 from mst.distributed import is_main_process
 from mst.files import write_json
 from mst.report import run_record, write_run_record
-from mst.training import evaluate_dataset
+from mst.training import evaluate as evaluate_network
 
 from .common import OpenedRun, console, open_run, prepare_output, print_files
 
@@ -72,7 +72,9 @@ def report_evaluation(opened: OpenedRun, output: Path, settings: Mapping[str, An
     """Evaluate, print the accuracy, write the files."""
     prepare_output(output)
     began = time.perf_counter()
-    result = evaluate_dataset(opened.model, opened.images, opened.batch_size, num_workers=opened.num_workers, seed=seed)
+    result = evaluate_network(
+        opened.model, opened.images, batch_size=opened.batch_size, num_workers=opened.num_workers, seed=seed
+    )
     seconds = time.perf_counter() - began
     if not is_main_process():
         return

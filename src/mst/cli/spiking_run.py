@@ -21,7 +21,7 @@ from mst.simulation import (
     calibrate_early_exit,
     simulate_dataset,
 )
-from mst.training import Evaluation, evaluate_dataset
+from mst.training import Evaluation, evaluate
 
 from .common import OpenedRun, console, progress_bar, remark, training_images
 
@@ -160,7 +160,7 @@ def run_both(
     images = opened.images
     if slices is not None:
         images = Subset(opened.data.test_in_slices(slices), range(opened.num_images))
-    evaluation = evaluate_dataset(
+    evaluation = evaluate(
         opened.model, opened.images, seed=seed, batch_size=opened.batch_size, num_workers=opened.num_workers
     )
     result = simulated(

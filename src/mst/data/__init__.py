@@ -1,5 +1,6 @@
 """Names and paths come in; images, or frames of events, with labels, split and preprocessed, go out."""
 
+from .batches import LabelledBatches, LabelledImages, is_dataset, labelled_batches
 from .entry import DatasetEntry, DatasetInfo
 from .events.augment import EventAugmentConfig
 from .events.cache import cache_folder, cache_size
@@ -34,6 +35,8 @@ __all__ = [
     "Events",
     "ImageDataset",
     "Interpolation",
+    "LabelledBatches",
+    "LabelledImages",
     "Preprocessing",
     "Sensor",
     "SimulatedCamera",
@@ -48,6 +51,8 @@ __all__ = [
     "find_fashion_mnist",
     "find_image_splits",
     "in_order",
+    "is_dataset",
+    "labelled_batches",
     "load_dataset",
     "make_events",
     "open_image_files",

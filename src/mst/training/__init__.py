@@ -1,7 +1,7 @@
 """An ANN and labelled images come in; a trained ANN, its checkpoints and its history go out."""
 
 from .config import EpochRecord, TrainConfig, TrainingDivergedError, TrainingResult, TrainingStoppedError
-from .evaluation import Evaluation, evaluate, evaluate_dataset
+from .evaluation import Evaluation, evaluate
 from .loop import BEST_CHECKPOINT, FREE_ON_RESUME, LAST_CHECKPOINT, train
 from .state import has_training_state
 
@@ -16,7 +16,6 @@ __all__ = [
     "TrainingResult",
     "TrainingStoppedError",
     "evaluate",
-    "evaluate_dataset",
     "has_training_state",
     "train",
 ]

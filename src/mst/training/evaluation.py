@@ -1,83 +1,82 @@
-"""The accuracy of an ANN, repeatable also where its masks are random."""
+"""The accuracy of an ANN, repeatable even if its masks are random."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from mst.accuracy import check_labels, count_hits
-from mst.data import in_order
-from mst.distributed import gather_values, share_of
+from mst.data import LabelledImages, labelled_batches
+from mst.distributed import gather_values
+from mst.errors import InputError
 from mst.neurons import begin_run, running
 
 from .quanta import QuantaCounter
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
-    """accuracy, top5_accuracy: fractions of num_images.  logits: [N, classes] on the CPU.
-
-    quanta_per_neuron: quanta that the sites send, mean over neurons and images.  quanta_per_image: of all neurons; the
-    fewest spikes that can carry these activations. 0 for a network without sites.
-    """
+    """Result of running an ANN over labelled images."""
 
     accuracy: float
+    """Fraction of the images whose label has the largest logit."""
+
     top5_accuracy: float
+    """Fraction of the images whose label is among the five largest logits."""
+
     num_images: int
+    """Images evaluated, by all processes together."""
+
     logits: Tensor
+    """[num_images, classes], on the CPU, in the order of the images."""
+
     quanta_per_neuron: float
+    """Quanta that the sites send, mean over neurons and images, 0...L. 0 for a network without sites."""
+
     quanta_per_image: float
+    """Quanta of all neurons, mean over images: the fewest spikes that can carry these activations."""
+
+    def __repr__(self) -> str:
+        return (
+            f"Evaluation({self.num_images} images, {100 * self.accuracy:.2f} %, "
+            f"top-5 {100 * self.top5_accuracy:.2f} %, {self.quanta_per_neuron:.3g} quanta per neuron)"
+        )
 
 
-def evaluate_dataset(
-    model: nn.Module,
-    dataset: Dataset[tuple[Tensor, int]],
-    batch_size: int = 256,
-    *,
-    num_workers: int = 0,
-    seed: int = 0,
+def evaluate(
+    model: nn.Module, data: LabelledImages, *, batch_size: int = 256, num_workers: int = 0, seed: int = 0
 ) -> Evaluation:
-    """`evaluate` over a data set, each of several processes taking its share; every process gets the whole result.
-
-    Args:
-        model, seed: as for `evaluate`.
-        dataset: (image, label) pairs.
-        batch_size: images at once, for each process.
-        num_workers: processes that prepare images, for each process.
-
-    Raises:
-        ValueError: as `evaluate`.
-    """
-    share = share_of(len(dataset))  # type: ignore[arg-type]
-    tally = _tally(model, in_order(dataset, share, batch_size, num_workers), seed, share.start)
-    return _result([part for part in gather_values(tally) if part is not None])
-
-
-def evaluate(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], *, seed: int = 0) -> Evaluation:
     """Run an ANN over labelled images in evaluation mode; the model's mode is restored afterwards.
 
-    Masks act here as in training, as the paper does it; they depend on
-    (seed, site, image) only, so batch size does not change the result.
+    Masks act as they do in training, as in the paper. They are functions of (seed, site, image), so the batch size does
+    not change them. In processes that torchrun or accelerate launch started, a data set is divided among them and every
+    process returns the result of all images; any other data is evaluated whole by each process.
 
     Args:
         model: [B, ...] -> logits [B, classes].
-        data: pairs (images, labels).
+        data: (images, labels); an iterable of such batches, for example a DataLoader; or a data set whose items are
+            (image, label).
+        batch_size: images per forward pass of each process; not used for data that comes in batches.
+        num_workers: processes that prepare the images of a data set, for each process.
         seed: of the masks.
 
     Raises:
-        ValueError: no images, or labels outside the classes.
+        InputError: no images, labels outside the classes, batches that are not pairs, or a batch size below 1.
+
+    Source: Masked Spiking Transformer (ICCV 2023), for the masks.
     """
-    tally = _tally(model, data, seed, 0)
-    return _result([] if tally is None else [tally])
+    reading = labelled_batches(data, batch_size, num_workers)
+    tally = _tally(model, reading.batches, seed, reading.first_image)
+    return _result([part for part in (gather_values(tally) if reading.is_share else [tally]) if part is not None])
 
 
 @dataclass(frozen=True)
 class _Tally:
-    """What one process counted."""
+    """Counts of one process."""
 
     hits: int
     top5_hits: int
@@ -88,7 +87,7 @@ class _Tally:
 
 def _tally(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], seed: int, first_image: int) -> _Tally | None:
     """Count hits; None if there is no image."""
-    like = next(model.parameters())
+    like = next(model.parameters(), None)
     was_training = model.training
     model.eval()
     hits = top5_hits = num_images = neurons = 0
@@ -97,12 +96,12 @@ def _tally(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], seed: int, f
     logits: list[Tensor] = []
     try:
         with torch.no_grad():
-            for images, labels in data:
+            for images, labels in map(_pair, data):
                 if len(images) == 0:
                     continue
                 run = begin_run(model, seed=seed, batch_size=len(images), first_image=first_image + num_images)
                 with running(run), counter.counting():
-                    batch_logits = model(images.to(like.device, like.dtype)).cpu()
+                    batch_logits = model(images if like is None else images.to(like.device, like.dtype)).cpu()
                 check_labels(labels, *batch_logits.shape)
                 top1, top5 = count_hits(batch_logits, labels)
                 hits, top5_hits = hits + int(top1), top5_hits + int(top5)
@@ -114,9 +113,18 @@ def _tally(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], seed: int, f
     return _Tally(hits, top5_hits, torch.cat(logits), quanta, neurons) if num_images else None
 
 
+def _pair(batch: Any) -> tuple[Tensor, Tensor]:
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        return batch[0], batch[1]
+    raise InputError(
+        f"each batch must be a pair (images, labels), got {type(batch).__name__}",
+        remedy="pass (images, labels), an iterable of such pairs, or a data set of (image, label)",
+    )
+
+
 def _result(parts: list[_Tally]) -> Evaluation:
     if not parts:
-        raise ValueError("there are no images to evaluate")
+        raise InputError("there are no images to evaluate")
     logits = torch.cat([part.logits for part in parts])
     num_images = len(logits)
     hits, top5_hits = sum(part.hits for part in parts), sum(part.top5_hits for part in parts)

@@ -32,7 +32,7 @@ from mst.quantization import note_quantization, num_classes_of, quantization_of,
 from mst.signals import SteadyLoader, StopRequest
 
 from .config import EpochRecord, TrainConfig, TrainingDivergedError, TrainingResult, TrainingStoppedError
-from .evaluation import evaluate_dataset
+from .evaluation import evaluate
 from .order import EpochBatches, SeededImages, seed_step
 from .quanta import QuantaCounter
 from .state import has_training_state, load_training_state, remove_leftovers, save_training_state
@@ -283,10 +283,10 @@ class _Trainer:
         if self.accelerator.num_processes > 1:
             distribute_bn(self.raw_model, self.accelerator.num_processes, reduce=True)
         self._save_if_due(epoch, steps, total, began, SECONDS_WORTH_SAVING)
-        evaluation = evaluate_dataset(
+        evaluation = evaluate(
             self.raw_model,
             self.test_data,
-            self.config.eval_batch_size,
+            batch_size=self.config.eval_batch_size,
             num_workers=self.config.num_workers,
             seed=self.config.seed,
         )
