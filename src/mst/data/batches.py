@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeGuard, cast
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
@@ -52,7 +53,11 @@ def labelled_batches(data: LabelledImages, batch_size: int, num_workers: int = 0
         images, labels = cast(tuple[Tensor, Tensor], data)
         if len(images) != len(labels):
             raise InputError(f"{len(images)} images need as many labels, got {len(labels)}")
-        data = list(zip(images.split(batch_size), labels.split(batch_size), strict=True)) if len(images) else []
+        data = (
+            list(zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True))
+            if len(images)
+            else []
+        )
     return LabelledBatches(data, 0, False)  # type: ignore[arg-type]
 
 
