@@ -42,8 +42,9 @@ def holding(snn: mst.SpikingNetwork, up: Least, down: Least) -> mst.SpikingNetwo
     for name, neuron in list(snn.network.named_modules()):
         if isinstance(neuron, SignedIFNeuron):
             other = HoldingNeuron(
-                neuron.threshold, neuron.num_levels, neuron.masking_ratio, neuron.site, neuron.role, neuron.schedule
-            )
+                neuron.threshold, neuron.num_levels, neuron.site, neuron.role,
+                mask=neuron.mask, layout=neuron.layout, schedule=neuron.schedule,
+            )  # fmt: skip
             other.depth, other.least_up, other.least_down = neuron.depth, up, down
             set_submodule(snn.network, name, other)
     return snn

@@ -14,7 +14,7 @@ from mst.checkpoints import CheckpointInfo
 from mst.data import Preprocessing
 from mst.files import write_atomically
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import begin_run, name_sites, running
+from mst.neurons import begin_run, make_mask, name_sites, running
 from mst.quantization import quantization_of, set_thresholds
 
 INFO = CheckpointInfo("digits", ("a", "b", "c"), Preprocessing(8, 1, (0.3,), (0.2,)), {"epochs": 3})
@@ -23,13 +23,13 @@ INFO = CheckpointInfo("digits", ("a", "b", "c"), Preprocessing(8, 1, (0.3,), (0.
 def test_checkpoint_round_trip_keeps_weights_configuration_masking_and_description(
     tiny_model: MaskedSpikingTransformer, tmp_path: Path
 ) -> None:
-    name_sites(tiny_model)["layers.0.blocks.0.attn.q_if"].masking_ratio = 0.25
+    name_sites(tiny_model)["layers.0.blocks.0.attn.q_if"].mask = make_mask(0.25)
     path = tmp_path / "folder" / "x.safetensors"
     mst.save_checkpoint(tiny_model, path, INFO)
     loaded = mst.load_checkpoint(path)
     x = torch.rand(2, 1, 8, 8, dtype=torch.float64)
-    name_sites(loaded)["layers.0.blocks.0.attn.q_if"].masking_ratio = 0.0
-    name_sites(tiny_model)["layers.0.blocks.0.attn.q_if"].masking_ratio = 0.0
+    name_sites(loaded)["layers.0.blocks.0.attn.q_if"].mask = None
+    name_sites(tiny_model)["layers.0.blocks.0.attn.q_if"].mask = None
     assert torch.equal(loaded(x), tiny_model(x))
     assert loaded.config == tiny_model.config
     assert not loaded.training

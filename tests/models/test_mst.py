@@ -91,8 +91,8 @@ CHANGED = {
     "img_size": 16, "patch_size": 1, "in_chans": 2, "align_chans": 3, "num_classes": 4, "embed_dim": 12,
     "depths": (1, 1), "num_heads": (1, 2), "window_size": 4, "mlp_ratio": 3.0, "qkv_bias": False,
     "mlp_batch_norm": False, "absolute_position_embedding": True, "num_levels": 2, "threshold": 0.5,
-    "masking_ratio": 0.5, "mask_sites": ("mlp",), "drop_path_rate": 0.5, "grad_checkpointing": True,
-    "weight_init": "trunc_normal",
+    "masking_ratio": 0.5, "mask_sites": ("mlp",), "mask_rule": "channel", "drop_path_rate": 0.5,
+    "grad_checkpointing": True, "weight_init": "trunc_normal",
 }  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def fingerprint(config: MSTConfig) -> object:
     torch.manual_seed(0)
     model = MaskedSpikingTransformer(config)
     shapes = [(n, tuple(t.shape)) for n, t in [*model.named_parameters(), *model.named_buffers()]]
-    sites = [(n, s.num_levels, s.masking_ratio, s.threshold.item()) for n, s in name_sites(model).items()]
+    sites = [(n, s.num_levels, s.mask, s.threshold.item()) for n, s in name_sites(model).items()]
     weights = round(sum(p.double().abs().sum().item() for p in model.parameters()), 6)
     drops = [round(m.drop_prob, 6) for m in model.modules() if hasattr(m, "drop_prob")]
     checkpointing = [m.grad_checkpointing for m in model.modules() if hasattr(m, "grad_checkpointing")]
@@ -111,7 +111,7 @@ def fingerprint(config: MSTConfig) -> object:
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(MSTConfig)])
 def test_config_every_field_is_alive(field: str) -> None:
-    base = {"masking_ratio": 0.25} if field == "mask_sites" else {}
+    base = {"masking_ratio": 0.25} if field in ("mask_sites", "mask_rule") else {}
     before = tiny_config(**base)
     after = tiny_config(**{**base, field: CHANGED[field]})
     assert fingerprint(before) != fingerprint(after)
@@ -122,6 +122,10 @@ def test_config_every_field_is_alive(field: str) -> None:
     [
         ({"masking_ratio": 1.0}, r"fraction dropped, in \[0, 1\)"),
         ({"masking_ratio": 0.5, "mask_sites": ()}, "has no effect without mask_sites"),
+        (
+            {"mask_rule": "chanel"},
+            "unknown mask rule 'chanel'; did you mean channel.*Choose from random, channel, token",
+        ),
         ({"num_heads": (2,)}, "one positive entry a stage"),
         ({"num_heads": (3, 2)}, "8 channels do not divide by 3 heads"),
         ({"num_levels": 0}, "num_levels must be at least 1"),

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from mst.errors import InputError
-from mst.neurons import QCFS, IFNeuron, RunState, begin_run, name_sites, running
+from mst.neurons import QCFS, IFNeuron, RunState, begin_run, make_mask, name_sites, running
 
 
 def neuron(masking_ratio: float = 0.0) -> IFNeuron:
-    return IFNeuron(torch.tensor([1.0]), 16, masking_ratio, "site")
+    return IFNeuron(torch.tensor([1.0]), 16, "site", mask=make_mask(masking_ratio))
 
 
 def steps(site: IFNeuron, run: RunState, x: torch.Tensor, count: int, first: int = 0) -> list[torch.Tensor]:
@@ -188,7 +188,7 @@ class _Accumulator(IFNeuron):
 
 
 def test_run_state_keeps_every_declared_slot_when_images_leave() -> None:
-    site, x = _Accumulator(torch.tensor([1.0]), 16, 0.0, "site"), torch.arange(12.0).view(4, 3)
+    site, x = _Accumulator(torch.tensor([1.0]), 16, "site"), torch.arange(12.0).view(4, 3)
     run = RunState(seed=0, batch_size=2)
     with running(run):
         site(x)
@@ -210,7 +210,7 @@ def test_run_state_slots_other_than_declared_are_refused() -> None:
     class Forgetful(_Accumulator):
         slots = ("membrane_potential", "total", "trace")
 
-    site = Forgetful(torch.tensor([1.0]), 16, 0.0, "site")
+    site = Forgetful(torch.tensor([1.0]), 16, "site")
     with running(RunState(seed=0, batch_size=2)), pytest.raises(InputError, match="'trace'.*are declared, got"):
         site(torch.zeros(2, 3))
 

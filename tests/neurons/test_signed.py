@@ -15,6 +15,7 @@ from torch import Tensor
 from mst.neurons import (
     SCHEDULES,
     FiringSchedule,
+    RandomMask,
     RunState,
     SignedIFNeuron,
     count_signed_spikes,
@@ -193,7 +194,7 @@ def passes(neuron: SignedIFNeuron, run: RunState, x: Tensor, steps: int) -> list
 
 
 def test_signed_neuron_hands_on_running_sums() -> None:
-    neuron = SignedIFNeuron(torch.tensor([1.0]), 4, 0.0, "site")
+    neuron = SignedIFNeuron(torch.tensor([1.0]), 4, "site")
     run = RunState(seed=0, batch_size=2)
     assert passes(neuron, run, torch.tensor([[0.5], [0.1]]), 3) == [[0.25, 0.0], [0.5, 0.0], [0.5, 0.0]]
     assert run.state["site", "sent_quanta"].flatten().tolist() == [2.0, 0.0]
@@ -201,7 +202,7 @@ def test_signed_neuron_hands_on_running_sums() -> None:
 
 
 def test_signed_neuron_knows_which_images_have_not_settled() -> None:
-    neuron = SignedIFNeuron(torch.tensor([1.0]), 4, 0.0, "site")
+    neuron = SignedIFNeuron(torch.tensor([1.0]), 4, "site")
     run = RunState(seed=0, batch_size=2)
     run.begin_chunk(0, 3)
     with running(run):
@@ -211,7 +212,7 @@ def test_signed_neuron_knows_which_images_have_not_settled() -> None:
 
 
 def test_signed_neuron_waits_for_its_turn() -> None:
-    neuron = SignedIFNeuron(torch.tensor([1.0]), 4, 0.0, "site", schedule=FiringSchedule(4, stagger=1.0))
+    neuron = SignedIFNeuron(torch.tensor([1.0]), 4, "site", schedule=FiringSchedule(4, stagger=1.0))
     neuron.depth = 2
     run = RunState(seed=0, batch_size=1)
     assert passes(neuron, run, torch.tensor([[0.5]]), 4) == [[0.0], [0.0], [0.5], [0.5]]
@@ -220,7 +221,7 @@ def test_signed_neuron_waits_for_its_turn() -> None:
 
 
 def test_signed_neuron_dropped_synapse_is_dropped_for_the_whole_run() -> None:
-    neuron = SignedIFNeuron(torch.tensor([1.0]), 4, 0.5, "site")
+    neuron = SignedIFNeuron(torch.tensor([1.0]), 4, "site", mask=RandomMask(0.5))
     run = RunState(seed=0, batch_size=1)
     outputs = passes(neuron, run, torch.full((1, 400), 1.0), 4)
     silent = [value == 0 for value in outputs[0]]
@@ -232,14 +233,14 @@ def test_signed_neuron_dropped_synapse_is_dropped_for_the_whole_run() -> None:
 
 
 def test_signed_neuron_per_channel_thresholds() -> None:
-    neuron = SignedIFNeuron(torch.tensor([1.0, 0.5]), 4, 0.0, "site", schedule=FiringSchedule(4))
+    neuron = SignedIFNeuron(torch.tensor([1.0, 0.5]), 4, "site", schedule=FiringSchedule(4))
     run = RunState(seed=0, batch_size=1)
     assert passes(neuron, run, torch.tensor([[0.5, 0.5]]), 1) == [[0.5, 0.5]]
     assert run.state["site", "sent_quanta"].tolist() == [[2.0, 4.0]]
 
 
 def test_signed_neuron_batch_of_another_size_is_refused() -> None:
-    neuron = SignedIFNeuron(torch.tensor([1.0]), 4, 0.0, "site")
+    neuron = SignedIFNeuron(torch.tensor([1.0]), 4, "site")
     run = RunState(seed=0, batch_size=2)
     passes(neuron, run, torch.zeros(2, 3), 1)
     with pytest.raises(ValueError, match=r"site 'site': a step has shape \(2, 4\), but this run began with \(2, 3\)"):
@@ -249,7 +250,7 @@ def test_signed_neuron_batch_of_another_size_is_refused() -> None:
 
 
 def test_images_that_leave_take_their_neurons_with_them() -> None:
-    neuron = SignedIFNeuron(torch.tensor([1.0]), 4, 0.5, "site")
+    neuron = SignedIFNeuron(torch.tensor([1.0]), 4, "site", mask=RandomMask(0.5))
     run = RunState(seed=0, batch_size=3, first_image=10)
     x = torch.rand(6, 40)  # two rows an image
     passes(neuron, run, x, 1)

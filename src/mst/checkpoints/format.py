@@ -16,7 +16,7 @@ from mst.data import Preprocessing
 from mst.files import write_atomically
 from mst.models import MaskedSpikingTransformer, MSTConfig
 from mst.models.foreign import TORCHVISION, architecture
-from mst.neurons import check_masking_ratio, name_sites
+from mst.neurons import make_mask, name_sites
 from mst.quantization import note_quantization, quantization_of, shape_thresholds
 from mst.quantization.named import quantize_named
 
@@ -123,7 +123,7 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
         if set(ratios) != set(sites):
             raise ValueError(f"masking ratios of {len(ratios)} sites, where the network has {len(sites)}")
         for name, ratio in ratios.items():
-            sites[name].masking_ratio = check_masking_ratio(ratio)
+            sites[name].mask = make_mask(ratio)
         floating = [tensor.dtype for tensor in state.values() if tensor.is_floating_point()]
         model.to(floating[0] if floating else torch.float32).load_state_dict(state)
     except (SafetensorError, RuntimeError, TypeError, KeyError, AttributeError, ValueError) as error:

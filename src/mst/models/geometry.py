@@ -13,6 +13,11 @@ class StageGeometry:
     window: int
     shift: int
 
+    @property
+    def num_windows(self) -> int:
+        """Windows of one image."""
+        return self.resolution[0] * self.resolution[1] // self.window**2
+
 
 def stage_geometries(
     img_size: tuple[int, int], patch_size: int, window_size: int, num_stages: int

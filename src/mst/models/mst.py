@@ -17,7 +17,7 @@ import torch
 from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 
-from mst.neurons import QCFS, check_masking_ratio, mask_spikes, name_sites
+from mst.neurons import QCFS, Layout, make_mask, mask_spikes, name_sites
 
 from .geometry import StageGeometry, stage_geometries
 from .layers import ActivationProduct, AddConstant, TokenBatchNorm, checkpoint_forward
@@ -49,6 +49,7 @@ class MSTConfig:
         threshold: initial λ of every QCFS.
         masking_ratio: p at the mask sites, in [0, 1).
         mask_sites: where; groups, roles or globs of site names, see `select_sites`.
+        mask_rule: what is dropped together, a name in `MASK_RULES`: "random", "channel", "token".
         drop_path_rate: stochastic depth of the last block; earlier ones rise linearly to it.
         grad_checkpointing: recompute blocks in the backward pass; saves memory, costs about a third more time.
         weight_init: "fan_in" draws linear weights with variance 1/fan-in, which a network with quantised
@@ -75,13 +76,14 @@ class MSTConfig:
     threshold: float = 2.0
     masking_ratio: float = 0.0
     mask_sites: tuple[str, ...] = RELEASED_MASK_SITES
+    mask_rule: str = "random"
     drop_path_rate: float = 0.0
     grad_checkpointing: bool = False
     weight_init: Literal["fan_in", "trunc_normal"] = "fan_in"
 
     def __post_init__(self) -> None:
         self._check_types()
-        check_masking_ratio(self.masking_ratio)
+        make_mask(self.masking_ratio, self.mask_rule)
         if self.masking_ratio > 0 and not self.mask_sites:
             raise ValueError(f"masking_ratio {self.masking_ratio} has no effect without mask_sites")
         if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
@@ -139,9 +141,9 @@ class MSTConfig:
         """Resolution, window and shift of each stage."""
         return stage_geometries(self.image_shape, self.patch_size, self.window_size, len(self.depths))
 
-    def site(self, role: str) -> QCFS:
-        """A new site for `role`; masks come once all sites are there."""
-        return QCFS(self.num_levels, self.threshold, role=role)
+    def site(self, role: str, layout: Layout = "channels_last", rows_per_image: int = 1) -> QCFS:
+        """A new site for `role`, see `QCFS`; masks are set once all sites exist."""
+        return QCFS(self.num_levels, self.threshold, role=role, layout=layout, rows_per_image=rows_per_image)
 
 
 # ------------------------------------------------------------------------------------ tensor functions
@@ -216,23 +218,24 @@ class WindowAttention(nn.Module):
 
     relative_position_index: Tensor
 
-    def __init__(self, config: MSTConfig, dim: int, num_heads: int, window: int) -> None:
+    def __init__(self, config: MSTConfig, dim: int, num_heads: int, stage: StageGeometry) -> None:
         super().__init__()
+        window, num_windows = stage.window, stage.num_windows
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=config.qkv_bias)
-        self.q_if = config.site("query")
-        self.k_if = config.site("key")
-        self.v_if = config.site("value")
+        self.q_if = config.site("query", "heads", num_windows)
+        self.k_if = config.site("key", "heads", num_windows)
+        self.v_if = config.site("value", "heads", num_windows)
         self.query_key = ActivationProduct(transpose_right=True, scale=(dim // num_heads) ** -0.5)
-        self.attn_if = config.site("scores")
+        self.attn_if = config.site("scores", "heads", num_windows)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, num_heads))
         self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
         self.add_position_bias = AddConstant()
         self.softmax = nn.Softmax(dim=-1)
         self.attention_value = ActivationProduct()
-        self.attn_v_if = config.site("attention_output")
+        self.attn_v_if = config.site("attention_output", "heads", num_windows)
         self.proj = nn.Linear(dim, dim)
-        self.proj_if = config.site("projection")
+        self.proj_if = config.site("projection", rows_per_image=num_windows)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x [B·W, N, C], mask [W, N, N] or none -> [B·W, N, C]."""
@@ -294,7 +297,7 @@ class MSTBlock(nn.Module):
         self.shift = stage.shift if shifted else 0
         self.norm1 = TokenBatchNorm(dim)
         self.shortcut1_if = config.site("attention_input")
-        self.attn = WindowAttention(config, dim, num_heads, stage.window)
+        self.attn = WindowAttention(config, dim, num_heads, stage)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.norm2 = TokenBatchNorm(dim)
         self.shortcut2_if = config.site("mlp")
@@ -404,7 +407,7 @@ class MaskedSpikingTransformer(nn.Module):
         self.init_weights()
         name_sites(self)
         if config.mask_sites:  # also without masks: a selection that means nothing is refused at once
-            mask_spikes(self, config.masking_ratio, config.mask_sites)
+            mask_spikes(self, config.masking_ratio, config.mask_sites, config.mask_rule)
 
     def init_weights(self) -> None:
         """Draw the weights anew, as `config.weight_init` says; biases 0, position tables std 0.02."""

@@ -1,69 +1,97 @@
-"""QCFS as a module: what stands in the ANN wherever the SNN will have a neuron."""
+"""QCFS as a module: the activation of the ANN wherever the SNN will have a neuron."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from .functional import check_masking_ratio, drop_spikes, qcfs
+from mst.errors import InputError
+
+from .functional import drop_spikes, qcfs
+from .masks import Layout, SpikeMask, make_mask
 from .run_state import current_run
 
 
 class QCFS(nn.Module):
-    """A site: the quantised activation, its trainable threshold and, if asked, random spike masking.
+    """A site: the quantised activation, its trainable threshold and, if asked, a spike mask.
 
-    y = m · λ · clip(floor(x·L/λ + 1/2) / L, 0, 1),   m ~ Bernoulli(1 - p), fresh at every call
+    y = m · λ · clip(floor(x·L/λ + 1/2) / L, 0, 1),   m the mask, 1 with probability 1 - p
 
-    Masks are drawn in training *and* in evaluation. Outside a run they come from torch's global generator,
-    as dropout's do; inside one (`mst.evaluate`) from the run's seed, so that they can be repeated.
+    Masks act in training *and* in evaluation. Outside a run they come from torch's global generator, as dropout's do;
+    inside one (`mst.evaluate`) from the run's seed, so that they can be repeated.
 
     Args:
         num_levels: L >= 1.
         threshold: initial λ > 0, in units of the input: a number, or a tensor that broadcasts to the input (one value
             per channel: [C, 1, 1] before [B, C, height, width], [C] before [B, ..., C]).
-        masking_ratio: p, fraction dropped, in [0, 1).
+        masking_ratio: p in [0, 1); above 0 the site gets a `RandomMask`. Set `mask` for another rule.
         role: what the site is in its network ("query", "key", ...), for choosing sites by kind.
+        layout: order of the input's axes, for masks of channels and tokens; None decides by their number, see
+            `channel_axes`.
+        rows_per_image: k, rows of the batch axis that belong to one image (its windows).
+
+    Attributes:
+        mask: drops spikes; None keeps all.
 
     Raises:
-        ValueError: L below 1, λ not above 0, or p outside [0, 1).
+        InputError: L below 1, λ not above 0, or p outside [0, 1).
 
     Source: Masked Spiking Transformer (ICCV 2023).
     """
 
     def __init__(
-        self, num_levels: int = 16, threshold: float | Tensor = 2.0, masking_ratio: float = 0.0, role: str = ""
+        self,
+        num_levels: int = 16,
+        threshold: float | Tensor = 2.0,
+        masking_ratio: float = 0.0,
+        role: str = "",
+        *,
+        layout: Layout | None = None,
+        rows_per_image: int = 1,
     ) -> None:
         super().__init__()
         if not isinstance(num_levels, int) or num_levels < 1:
-            raise ValueError(f"num_levels must be a whole number, at least 1, got {num_levels}")
+            raise InputError(f"num_levels must be a whole number, at least 1, got {num_levels}")
         is_positive = bool((threshold > 0).all()) if isinstance(threshold, Tensor) else threshold > 0
         if not is_positive:
-            raise ValueError(f"threshold must be above 0, got {threshold}")
+            raise InputError(f"threshold must be above 0, got {threshold}")
         self.num_levels = num_levels
-        self.masking_ratio = check_masking_ratio(masking_ratio)
+        self.mask: SpikeMask | None = make_mask(masking_ratio)
         self.role = role
+        self.layout = layout
+        self.rows_per_image = rows_per_image
         self.site = ""
         initial = threshold.detach().clone() if isinstance(threshold, Tensor) else torch.full((1,), float(threshold))
         self.threshold = nn.Parameter(initial)
 
+    @property
+    def masking_ratio(self) -> float:
+        """p, fraction of the spikes dropped; 0 without a mask."""
+        return 0.0 if self.mask is None else self.mask.masking_ratio
+
     def forward(self, x: Tensor) -> Tensor:
-        """x: any shape [B, ...] -> same shape, values in {0, λ/L, ..., λ}."""
+        """x: any shape [B, ...] -> same shape, values in {0, λ/L, ..., λ}.
+
+        Raises:
+            InputError: the site has a mask and the run was begun without the model it belongs to.
+        """
         y = qcfs(x, self.threshold, self.num_levels)
-        if self.masking_ratio == 0.0:
+        if self.mask is None:
             return y
         run = current_run()
         if run is None:
-            keep = torch.empty_like(y, dtype=torch.bool).bernoulli_(1.0 - self.masking_ratio)
+            keep = self.mask.keep_fresh(y, self.rows_per_image, self.layout)
         else:
-            keep = run.keep_mask(y, self.masking_ratio, run.name_of(self), run.step)
+            keep = run.keep_mask(y, self.mask, run.name_of(self), run.step, self.layout)
         return drop_spikes(y, keep)
 
     def extra_repr(self) -> str:
-        return f"num_levels={self.num_levels}, masking_ratio={self.masking_ratio}, role={self.role!r}"
+        role, mask = (f", role={self.role!r}" if self.role else ""), (f", mask={self.mask}" if self.mask else "")
+        return f"num_levels={self.num_levels}{role}{mask}"
 
 
 def name_sites(model: nn.Module) -> dict[str, QCFS]:
-    """Tell every QCFS of `model` its module path, which names its site; return them by name."""
+    """Give every QCFS of `model` its module path, which names its site; return them by name."""
     sites = {name: module for name, module in model.named_modules() if isinstance(module, QCFS)}
     for name, module in sites.items():
         module.site = name

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from mst.errors import InputError
+
 MIN_THRESHOLD = 1e-4
 """Smallest threshold a QCFS site uses. Below it the trainable value is read as this one, see `qcfs`."""
 
@@ -265,11 +267,11 @@ def check_masking_ratio(masking_ratio: float) -> float:
     """The ratio, if it is a fraction dropped in [0, 1).
 
     Raises:
-        ValueError: it is not.
+        InputError: it is not.
     """
     if not 0.0 <= masking_ratio < 1.0:
-        hint = f"; for {masking_ratio:g} % write {masking_ratio / 100:g}" if 1 < masking_ratio < 100 else ""
-        raise ValueError(f"masking_ratio is the fraction dropped, in [0, 1); got {masking_ratio}{hint}")
+        hint = f"for {masking_ratio:g} % write {masking_ratio / 100:g}" if 1 < masking_ratio < 100 else ""
+        raise InputError(f"masking_ratio is the fraction dropped, in [0, 1); got {masking_ratio}", remedy=hint)
     return float(masking_ratio)
 
 

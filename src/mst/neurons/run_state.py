@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mst.errors import InputError
 
-from .functional import keep_mask
+from .masks import Layout, SpikeMask
 
 BEFORE_FIRST_STEP = -1
 """The step of a pass that shows a network nothing and lets no neuron fire: what is there before any change."""
@@ -201,17 +201,16 @@ class RunState:
             )
         return name
 
-    def keep_mask(self, like: Tensor, masking_ratio: float, site: str, step: int) -> Tensor:
-        """The mask of one step, in the shape of that step's spikes `like` [B*k, ...]."""
+    def keep_mask(self, like: Tensor, mask: SpikeMask, site: str, step: int, layout: Layout | None = None) -> Tensor:
+        """bool, broadcastable to `like` [B*k, ...], the spikes of that step; False drops."""
         images = self.image_indices(like.device)
-        keep = keep_mask(images, like.numel() // len(images), masking_ratio, seed=self.seed, site=site, step=step)
-        return keep.view(like.shape)
+        return mask.keep(like, images, seed=self.seed, site=site, step=step, layout=layout)
 
-    def held_mask(self, like: Tensor, masking_ratio: float, site: str) -> Tensor:
+    def held_mask(self, like: Tensor, mask: SpikeMask, site: str, layout: Layout | None = None) -> Tensor:
         """The mask that `site` keeps for the whole of the run: that of step 0, which the ANN has too."""
         keep = self.state.get((site, MASK_SLOT))
         if keep is None:
-            keep = self.state[site, MASK_SLOT] = self.keep_mask(like, masking_ratio, site, step=0)
+            keep = self.state[site, MASK_SLOT] = self.keep_mask(like, mask, site, 0, layout)
         return keep
 
 

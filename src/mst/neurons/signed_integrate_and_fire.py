@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -11,9 +11,10 @@ from mst.errors import InputError
 
 from .activation import QCFS
 from .functional import count_signed_spikes, drop_spikes, quantum, signed_if_step
+from .masks import Layout, SpikeMask
 from .run_state import BEFORE_FIRST_STEP, RunState
 from .schedule import FiringSchedule
-from .spiking import SpikingNeuron, acting_threshold
+from .spiking import SpikingNeuron
 
 SENT_QUANTA = "sent_quanta"
 """Slot of the quanta that each neuron has sent so far."""
@@ -42,24 +43,29 @@ class SignedIFNeuron(SpikingNeuron):
         self,
         threshold: Tensor,
         num_levels: int,
-        masking_ratio: float,
         site: str,
         role: str = "",
+        *,
+        mask: SpikeMask | None = None,
+        layout: Layout | None = None,
         schedule: FiringSchedule = FiringSchedule(),  # noqa: B008  frozen
     ) -> None:
-        super().__init__(threshold, num_levels, masking_ratio, site, role)
+        super().__init__(threshold, num_levels, site, role, mask=mask, layout=layout)
         self.schedule = schedule
         self.depth = 0
         self.register_buffer("initial_levels", None)
 
     @classmethod
-    def from_qcfs(cls, qcfs: QCFS, site: str, schedule: FiringSchedule) -> SignedIFNeuron:
-        """The neuron that stands for `qcfs`, with the threshold that `qcfs` acts with.
-
-        Raises:
-            ValueError: the threshold is not a finite number.
-        """
-        return cls(acting_threshold(qcfs, site), qcfs.num_levels, qcfs.masking_ratio, site, qcfs.role, schedule)
+    def from_qcfs(
+        cls,
+        qcfs: QCFS,
+        site: str,
+        schedule: FiringSchedule = FiringSchedule(),  # noqa: B008  frozen
+    ) -> Self:
+        """The neuron that stands for `qcfs`, see `SpikingNeuron.from_qcfs`."""
+        neuron = super().from_qcfs(qcfs, site)
+        neuron.schedule = schedule
+        return neuron
 
     def weight(self, step: int) -> int:
         """Quanta that a spike of this site is worth at `step`; 0 while it may not fire."""
@@ -114,18 +120,15 @@ class SignedIFNeuron(SpikingNeuron):
     def _output(self, counts_TB: Tensor, run: RunState) -> Tensor:
         """[T, B*k, ...] -> the same, as activations; dropped spikes taken out."""
         y_TB = (counts_TB * quantum(counts_TB, self.threshold, self.num_levels)).to(counts_TB.dtype)
-        if self.masking_ratio > 0.0:
-            keep = run.held_mask(counts_TB[0], self.masking_ratio, self.site)
-            y_TB = drop_spikes(y_TB, keep)
-        return y_TB
+        if self.mask is None:
+            return y_TB
+        return drop_spikes(y_TB, run.held_mask(counts_TB[0], self.mask, self.site, self.layout))
 
     def _record_signed(self, run: RunState, spikes_TB: Tensor) -> None:
-        fired = count_signed_spikes(spikes_TB)
-        sent = fired
-        if self.masking_ratio > 0.0:
-            sent = count_signed_spikes(
-                drop_spikes(spikes_TB, run.held_mask(spikes_TB[0], self.masking_ratio, self.site))
-            )
+        fired = sent = count_signed_spikes(spikes_TB)
+        if self.mask is not None:
+            keep = run.held_mask(spikes_TB[0], self.mask, self.site, self.layout)
+            sent = count_signed_spikes(drop_spikes(spikes_TB, keep))
         self._record(run, spikes_TB[0].numel() // run.batch_size, sent, fired - sent)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""Random spike masking switched on and off: which sites of a network drop spikes, and what share of them."""
+"""Spike masks switched on and off: which sites of a network drop spikes, and by which rule."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TypeVar
 
 from torch import nn
 
+from mst.errors import InputError
 from mst.text import nearest_name
 
 from .activation import QCFS, name_sites
-from .functional import check_masking_ratio
+from .masks import MaskRule, make_mask
 
 ALL_SITES = "all"
 
@@ -32,55 +33,60 @@ def select_sites(model: nn.Module, sites: str | Iterable[str]) -> dict[str, QCFS
             glob of site names ("layer1.*", "*.act2").
 
     Raises:
-        ValueError: the network has no site, or an entry matches none (the entries that would match are named).
+        InputError: the network has no site, or an entry matches none (the entries that would match are named).
     """
     known = name_sites(model)
     if not known:
-        raise ValueError(f"{type(model).__name__} has no QCFS site; quantise it first, with mst.quantize")
+        raise InputError(f"{type(model).__name__} has no QCFS site", remedy="quantise it first, with mst.quantize")
     patterns = [sites] if isinstance(sites, str) else list(sites)
     chosen: set[str] = set()
     for pattern in patterns:
         matching = {name for name, site in known.items() if _matches(name, site, pattern)}
         if not matching:
-            raise ValueError(_unmatched(pattern, known))
+            raise _unmatched(pattern, known)
         chosen |= matching
     return {name: site for name, site in known.items() if name in chosen}
 
 
 def mask_spikes(
-    model: Model, masking_ratio: float | Mapping[str, float], sites: str | Iterable[str] = ALL_SITES
+    model: Model,
+    masking_ratio: float | Mapping[str, float],
+    sites: str | Iterable[str] = ALL_SITES,
+    rule: MaskRule = "random",
 ) -> Model:
-    """Random spike masking: from now on, these sites drop this share of their spikes, in training and in evaluation.
+    """Spike masking: from now on, these sites drop this share of their spikes, in training and in evaluation.
 
-    Sites that are not named keep their ratio; ratio 0 takes a mask away. A checkpoint stores every site's ratio, and
-    `mst.convert` hands it on to the neurons.
+    Sites that are not named keep their mask; ratio 0 removes a mask. A checkpoint stores the mask of every site, and
+    `mst.convert` gives it to the neurons.
 
     Args:
         model: an ANN with QCFS sites; changed in place.
         masking_ratio: p, fraction dropped, in [0, 1); or a ratio for each selection, as in
             {"layer1.*": 0.5, "layer2.*": 0.75}, where a later entry overrules an earlier one.
         sites: which, see `select_sites`; left out where masking_ratio names them.
+        rule: what is dropped together: "random" (each spike by itself), "channel", "token", or another of `MASK_RULES`;
+            its class; or a mask whose other fields are used, as in TokenMask(0.5, layout="channels_last").
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: a ratio outside [0, 1), or a selection that matches no site. Then nothing has been changed.
+        InputError: a ratio outside [0, 1), an unknown rule, or a selection that matches no site. Then nothing has been
+            changed.
 
     Source: Masked Spiking Transformer (ICCV 2023), Random Spike Masking.
     """
     if isinstance(masking_ratio, Mapping):
         if sites != ALL_SITES:
-            raise ValueError("sites has no effect where masking_ratio names the sites itself")
-        wanted = dict(masking_ratio)
-        if not wanted:
-            raise ValueError("masking_ratio names no site")
-        changes = [(select_sites(model, entry), check_masking_ratio(ratio)) for entry, ratio in wanted.items()]
+            raise InputError("sites has no effect where masking_ratio names the sites itself", remedy="leave sites out")
+        if not masking_ratio:
+            raise InputError("masking_ratio names no site", remedy='write {"all": 0.5}, for instance')
+        changes = [(select_sites(model, entry), make_mask(ratio, rule)) for entry, ratio in masking_ratio.items()]
     else:
-        changes = [(select_sites(model, sites), check_masking_ratio(masking_ratio))]
-    for selected, ratio in changes:
+        changes = [(select_sites(model, sites), make_mask(masking_ratio, rule))]
+    for selected, mask in changes:
         for site in selected.values():
-            site.masking_ratio = ratio
+            site.mask = mask
     return model
 
 
@@ -90,13 +96,15 @@ def _matches(name: str, site: QCFS, pattern: str) -> bool:
     return site.role in SITE_GROUPS.get(pattern, (pattern,)) or fnmatchcase(name, pattern)
 
 
-def _unmatched(pattern: str, known: Mapping[str, QCFS]) -> str:
+def _unmatched(pattern: str, known: Mapping[str, QCFS]) -> InputError:
     roles = sorted({site.role for site in known.values() if site.role})
     groups = [group for group, members in SITE_GROUPS.items() if set(members) & set(roles)]
     names = list(known)
     shown = ", ".join(names[:_NAMES_SHOWN]) + (f" and {len(names) - _NAMES_SHOWN} more" if names[_NAMES_SHOWN:] else "")
     entries = [ALL_SITES, *groups, *(role for role in roles if role not in groups)]
-    return (
-        f"no site matches {pattern!r}{nearest_name(pattern, [*entries, *names])} This network has "
-        f"{', '.join(entries)}, or globs over its sites: {shown}"
+    near = nearest_name(pattern, [*entries, *names]).strip(";. ")
+    return InputError(
+        f"no site matches {pattern!r}",
+        remedy=(f"{near} This" if near else "this")
+        + f" network has {', '.join(entries)}, or globs over its sites: {shown}",
     )

@@ -1,26 +1,33 @@
-"""What every spiking neuron has: its site, its threshold, its masking ratio, and a record of what it sent."""
+"""Common part of all spiking neurons: site, threshold, mask, state in the run, and the record of what was sent."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from mst.errors import InputError
+
 from .activation import QCFS
 from .functional import MIN_THRESHOLD
+from .masks import Layout, SpikeMask
 from .run_state import RunState, SiteCounts, current_run
 
 
 class SpikingNeuron(nn.Module):
     """The neurons of one site. They hold no state; it lives in the run (`RunState`) and dies with it.
 
+    A subclass declares its `slots`, fills them in `initial_state`, and in `forward` unfolds the steps of a chunk, fires
+    and records; `IFNeuron` is the shortest example.
+
     Args:
         threshold: λ > 0, [1] or broadcastable to one step of the input.
         num_levels: L of the activation that the neurons stand for.
-        masking_ratio: p, fraction of the spikes dropped, in [0, 1).
         site: module path in the network.
         role: what the site is in its network.
+        mask: drops spikes that the neurons have fired; None keeps all.
+        layout: order of the input's axes, see `channel_axes`.
     """
 
     slots: ClassVar[tuple[str, ...]] = ()
@@ -29,13 +36,43 @@ class SpikingNeuron(nn.Module):
     threshold: Tensor
     call: ClassVar[str] = "call mst.simulate(snn, images, num_steps=...) instead of snn(images)"
 
-    def __init__(self, threshold: Tensor, num_levels: int, masking_ratio: float, site: str, role: str = "") -> None:
+    def __init__(
+        self,
+        threshold: Tensor,
+        num_levels: int,
+        site: str,
+        role: str = "",
+        *,
+        mask: SpikeMask | None = None,
+        layout: Layout | None = None,
+    ) -> None:
         super().__init__()
         self.register_buffer("threshold", threshold.detach().clone())
         self.num_levels = num_levels
-        self.masking_ratio = masking_ratio
         self.site = site
         self.role = role
+        self.mask = mask
+        self.layout = layout
+
+    @classmethod
+    def from_qcfs(cls, qcfs: QCFS, site: str) -> Self:
+        """The neuron that stands for `qcfs`, with its mask and the threshold that it acts with.
+
+        Raises:
+            InputError: the threshold is not a finite number.
+        """
+        return cls(
+            acting_threshold(qcfs, site), qcfs.num_levels, site, qcfs.role, mask=qcfs.mask, layout=qcfs.layout
+        )  # fmt: skip
+
+    @property
+    def masking_ratio(self) -> float:
+        """p, fraction of the spikes dropped; 0 without a mask."""
+        return 0.0 if self.mask is None else self.mask.masking_ratio
+
+    def initial_state(self, x: Tensor, run: RunState) -> dict[str, Tensor]:
+        """What each of `slots` holds before the first step, whose input is x [B*k, ...]."""
+        return {}
 
     def _run(self) -> RunState:
         run = current_run()
@@ -43,16 +80,12 @@ class SpikingNeuron(nn.Module):
             raise RuntimeError(f"site {self.site!r} is a spiking neuron and has state only inside a run; {self.call}")
         return run
 
-    def initial_state(self, x: Tensor, run: RunState) -> dict[str, Tensor]:
-        """What each of `slots` holds before the first step, whose input is x [B*k, ...]."""
-        return {}
-
     def _state(self, run: RunState, x: Tensor) -> list[Tensor]:
         """What the slots hold now, in their order; x is the input of one step, [B*k, ...]."""
         return run.tensors_of(self.site, self.slots, lambda: self.initial_state(x, run))
 
     def _record(self, run: RunState, num_neurons: int, sent: Tensor, dropped: Tensor) -> None:
-        """Note the spikes of a chunk, int64 [T] each."""
+        """Add the spikes of a chunk to the record of the run: int64 [T] each."""
         counts = run.counts.get(self.site)
         if counts is None:
             scalar = self.threshold.item() if self.threshold.numel() == 1 else None
@@ -61,16 +94,20 @@ class SpikingNeuron(nn.Module):
         counts.dropped.append(dropped)
 
     def extra_repr(self) -> str:
-        return f"site={self.site!r}, masking_ratio={self.masking_ratio}"
+        return f"site={self.site!r}" + (f", mask={self.mask}" if self.mask else "")
 
 
 def acting_threshold(qcfs: QCFS, site: str) -> Tensor:
-    """The threshold that `qcfs` acts with.
+    """The threshold that `qcfs` acts with: its own, at least `MIN_THRESHOLD`.
 
     Raises:
-        ValueError: it is not a finite number.
+        InputError: it is not a finite number.
     """
     threshold = qcfs.threshold.detach()
     if not bool(torch.isfinite(threshold).all()):
-        raise ValueError(f"site {site!r}: a neuron needs a finite threshold, got {threshold.tolist()}")
+        raise InputError(
+            f"a neuron needs a finite threshold, got {threshold.tolist()}",
+            where=f"site {site!r}",
+            remedy="train again from an earlier checkpoint, with a lower learning rate",
+        )
     return threshold.clamp_min(MIN_THRESHOLD)
