@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 import mst
-from mst.cli.common import open_run
-from mst.report import EXIT_LOSSES
+from mst.experiments import EXIT_LOSSES
 from mst.simulation import EXIT_RULES, SimulationResult, calibrate_early_exits, exit_point
 
 
@@ -37,7 +36,9 @@ def main() -> None:
     parser.add_argument("--time-steps", type=int, default=96)
     parser.add_argument("--rate", action="store_true", help="rate coding too, which takes longest")
     options = parser.parse_args()
-    opened = open_run(options.checkpoint, None, None, 32, options.max_images, None, "cpu")
+    opened = mst.open_checkpoint(
+        mst.CheckpointOptions(options.checkpoint, batch_size=32, max_images=options.max_images, device="cpu")
+    )
     example, half = opened.images[0][0][None], opened.num_images // 2
     kinds = {
         f"lossless, {schedule}, burst {burst}": mst.convert(

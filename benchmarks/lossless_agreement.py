@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 import mst
-from mst.cli.common import OpenedRun, open_run
+from mst.experiments import OpenedRun
 
 
 def ann_logits(opened: OpenedRun, count: int, batch_size: int, dtype: torch.dtype) -> Tensor:
@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--max-images", type=int, default=10_000)
     parser.add_argument("--double-images", type=int, default=500)
     options = parser.parse_args()
-    opened = open_run(options.checkpoint, None, None, 32, options.max_images, None, "cpu")
+    opened = mst.open_checkpoint(
+        mst.CheckpointOptions(options.checkpoint, batch_size=32, max_images=options.max_images, device="cpu")
+    )
     for dtype, count in ((torch.float32, opened.num_images), (torch.float64, options.double_images)):
         count = min(count, opened.num_images)
         kind = str(dtype).removeprefix("torch.")

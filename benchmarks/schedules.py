@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import mst
-from mst.cli.common import open_run, training_images
+from mst.experiments import steps_to_within
+from mst.experiments.opening import training_images
 from mst.models import set_submodule
 from mst.neurons import SCHEDULES, FiringSchedule, SignedIFNeuron, named_schedule
-from mst.report import steps_to_within
 from mst.training import evaluate
 
 Least = Callable[[int], int]
@@ -79,7 +79,9 @@ def main() -> None:
     parser.add_argument("--time-steps", type=int, default=128)
     parser.add_argument("--resting-images", type=int, default=200)
     options = parser.parse_args()
-    opened = open_run(options.checkpoint, None, None, 60, options.max_images, None, "cpu")
+    opened = mst.open_checkpoint(
+        mst.CheckpointOptions(options.checkpoint, batch_size=60, max_images=options.max_images, device="cpu")
+    )
     ann = evaluate(opened.model, opened.images, batch_size=60)
     example = opened.images[0][0][None]
     num_levels = max(site.num_levels for site in opened.model.modules() if isinstance(site, mst.QCFS))

@@ -63,7 +63,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
         OSError: the folder cannot be written, or the disk is full.
         ValueError: a value that JSON has no word for.
     """
-    text = json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
     return write_text(path, text)
 
 
@@ -77,12 +77,28 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Dataclasses, paths and tuples as what JSON knows."""
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        return plain(asdict(value))
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def prepare_folder(folder: Path) -> Path:
+    """Make an output folder and check that it can be written, before any work is done.
+
+    Raises:
+        OSError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{secrets.token_hex(6)}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"the output folder {folder} cannot be written: {error.strerror or error}") from error
+    return folder

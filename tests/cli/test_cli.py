@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import os
@@ -19,7 +18,8 @@ from event_data import LAYOUTS
 from failing import fails
 from image_data import image_files, write_cifar10, write_cifar100, write_folder
 from mst.cli.main import main
-from mst.cli.parser import normalise
+from mst.cli.parser import normalise as normalise_words
+from mst.cli.parser import option_types_of
 from mst.cli.verbs import VERBS
 from mst.recipes import recipe_names, recipe_path
 
@@ -42,7 +42,8 @@ def test_train_writes_checkpoints_and_a_record(trained: Path) -> None:
     assert record["seed"] == 0
     assert len(record["data_fingerprint"]) == 64
     assert record["device"]
-    assert set(record["settings"]) == set(inspect.signature(VERBS["train"]).parameters)
+    options = {name.partition(".")[0] for name in option_types_of(VERBS["train"].load())}
+    assert set(record["settings"]) == options
     assert mst.load_checkpoint(trained / "last.safetensors").config.masking_ratio == 0.5
 
 
@@ -88,7 +89,7 @@ def test_masking_ratio_other_than_the_stored_one_is_said_aloud(
 ) -> None:
     checkpoint = str(trained / "last.safetensors")
     assert main(["evaluate", checkpoint, "--output", str(tmp_path), "--masking-ratio", "0"]) == 0
-    assert "was made with masking ratio 0.5; it is run with 0" in " ".join(capfd.readouterr().err.split())
+    assert "was made with masking ratio 0.5; it runs with 0" in " ".join(capfd.readouterr().err.split())
     assert json.loads((tmp_path / "evaluation.json").read_text())["masking_ratio"] == 0.0
 
 
@@ -132,14 +133,19 @@ def test_configuration_file_with_overrides(tmp_path: Path) -> None:
     assert mst.load_checkpoint(tmp_path / "o" / "last.safetensors").config.mask_sites == ("query", "mlp")
 
 
+def normalise(words: list[str]) -> list[str]:
+    verb, *rest = words
+    return [verb, *normalise_words(verb, option_types_of(VERBS[verb].load()), rest)]
+
+
 def test_options_are_normalised() -> None:
-    assert normalise(VERBS, ["train", "--resume", "--train.batch-size=3"]) == [
+    assert normalise(["train", "--resume", "--train.batch-size=3"]) == [
         "train", "--resume", "true", "--train.batch_size=3",
     ]  # fmt: skip
     for written in (["--mask-sites", "query,mlp"], ["--mask-sites=[query,mlp]"]):
-        assert normalise(VERBS, ["train", *written]) == ["train", '--mask_sites=["query", "mlp"]']
-    assert normalise(VERBS, ["train", "--resume", "false"]) == ["train", "--resume", "false"]
-    assert normalise(VERBS, ["train", "--config", "digits-mst"])[1].endswith("recipes/digits-mst.yaml")
+        assert normalise(["train", *written]) == ["train", '--mask_sites=["query", "mlp"]']
+    assert normalise(["train", "--resume", "false"]) == ["train", "--resume", "false"]
+    assert normalise(["train", "--config", "digits-mst"])[1].endswith("recipes/digits-mst.yaml")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -174,7 +180,7 @@ def test_help_of_every_verb_explains_each_option(verb: str, capsys: pytest.Captu
         (["train", "--train.epoch", "3"], 2, "unknown option --train.epoch; did you mean train.epochs"),
         (["train", "--train.epochs", "many"], 2, "Got value: many"),
         (["train", "--config", "nothing.yaml"], 1, "no configuration file: nothing.yaml"),
-        (["train", "--config", "digits"], 1, "no recipe of that name. Recipes: action-recognition-mst"),
+        (["train", "--config", "digits"], 1, "no recipe of that name; recipes: action-recognition-mst"),
         (["train", "--resume"], 1, "nothing to resume"),
         (["fly"], 2, "fly"),
         (["simulate", "nothing.safetensors"], 1, "no such checkpoint: nothing.safetensors"),
@@ -360,7 +366,7 @@ def test_import_from_timm_without_a_network_says_what_to_do(
     assert "is no Swin of timm" in fails(
         ["import", "--from-timm", "resnet18", "--dataset", "digits", "--img-size", "8"], capfd
     )
-    assert "name a file of weights, or a Swin of timm" in fails(["import"], capfd)
+    assert "there are no weights; name a file, or a Swin of timm" in fails(["import"], capfd)
 
 
 def test_own_images_are_checked_trained_on_and_simulated_with_a_damaged_one_skipped(
@@ -401,7 +407,7 @@ def test_own_images_are_checked_trained_on_and_simulated_with_a_damaged_one_skip
 
 def test_options_inside_a_group_take_lists_and_switches() -> None:
     words = ["train", "--train.trackers", "tensorboard,wandb", "--train.sync-batch-norm", "--augment.horizontal-flip"]
-    assert normalise(VERBS, words) == [
+    assert normalise(words) == [
         "train", '--train.trackers=["tensorboard", "wandb"]', "--train.sync_batch_norm", "true",
         "--augment.horizontal_flip", "true",
     ]  # fmt: skip

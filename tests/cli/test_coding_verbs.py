@@ -12,9 +12,8 @@ from matplotlib.image import imread
 
 import mst
 from failing import fails
-from mst.cli.common import open_run
 from mst.cli.main import main
-from mst.cli.spiking_run import set_aside
+from mst.experiments.spiking_run import set_aside
 from mst.neurons import SCHEDULES, begin_run, running
 
 
@@ -97,7 +96,7 @@ def test_simulate_with_early_exit_takes_fewer_steps(
     arguments = ["--coding", coding, "--early-exit", rule, "--exit.loss", "5", "--time-steps", "40"]
     result = run("simulate", checkpoint, tmp_path, *arguments)
     captured = capsys.readouterr()
-    assert "72 of 360 test images, evenly taken, are for validation; 288 others are reported on" in captured.err
+    assert "72 of 360 test images, evenly spaced, are for validation; 288 others are reported on" in captured.err
     assert "Steps per image with early exit" in captured.out
     assert f"Early exit: {rule} of" in captured.out
     assert result["num_images"] == 288
@@ -118,7 +117,7 @@ def test_simulate_with_a_rule_of_ones_own_sets_no_images_aside(checkpoint: str, 
 
 def test_validation_images_are_taken_evenly_and_not_reported_on(checkpoint: str) -> None:
     """The last of a data set that is in order of its writers are no sample of it."""
-    opened = open_run(Path(checkpoint), None, None, 32, 50, None, "cpu")
+    opened = mst.open_checkpoint(mst.CheckpointOptions(Path(checkpoint), max_images=50, device="cpu"))
     reported, validation = set_aside(opened, 72)
     aside, left = validation.indices, reported.images.indices  # type: ignore[attr-defined]
     assert aside == list(range(0, 360, 5))
@@ -131,7 +130,7 @@ def test_too_few_validation_images_are_said(
 ) -> None:
     arguments = ["--early-exit", "margin", "--exit.loss", "0.1", "--exit.validation-images", "50", "--max-images", "10"]
     result = run("simulate", checkpoint, tmp_path, *arguments, "--coding", "lossless", "--burst", "4")
-    assert "50 validation images are too few to tell that: one of them is 2 points" in " ".join(
+    assert "50 validation images are too few to measure that: one of them is 2 points" in " ".join(
         capsys.readouterr().out.split()
     )
     assert result["num_images"] == 10
@@ -196,7 +195,7 @@ def test_compare_puts_codings_into_one_table_and_two_figures(
         (["simulate", "--input-steps", "2"], "input_steps belong to lossless coding"),
         (["simulate", "--resting-images", "9"], "input_steps belong to lossless coding"),
         (["simulate", "--coding", "lossless", "--resting-images", "-1"], "resting_images must be 0"),
-        (["simulate", "--coding", "lossless", "--burst", "0"], "a whole number from 1 on, got 0"),
+        (["simulate", "--coding", "lossless", "--burst", "0"], "spikes per neuron per step, at least 1, got 0"),
         (
             ["simulate", "--coding", "lossless", "--input-steps", "65"],
             "input_steps must be from 1 to the 64 time steps",
@@ -204,14 +203,14 @@ def test_compare_puts_codings_into_one_table_and_two_figures(
         (["simulate", "--exit.loss", "1"], "options of early exit have no effect without --early-exit"),
         (["simulate", "--early-exit", "margin", "--exit.loss", "100"], "in points of accuracy, from 0 to below 100"),
         (["simulate", "--early-exit", "margin", "--exit.value", "-1"], "takes a value of 0 logits or more"),
-        (["simulate", "--early-exit", "margin", "--exit.first-step", "3"], "first_step goes with a value"),
+        (["simulate", "--early-exit", "margin", "--exit.first-step", "3"], "first_step has no effect without a value"),
         (
             ["simulate", "--early-exit", "margin", "--exit.value", "1", "--exit.validation-images", "3"],
-            "with a value nothing is chosen",
+            "--exit.value fixes the rule; remove --exit.validation-images",
         ),
         (
             ["simulate", "--early-exit", "margin", "--exit.value", "1", "--exit.loss", "3"],
-            "with a value nothing is chosen",
+            "--exit.value fixes the rule; remove --exit.loss",
         ),
         (
             ["simulate", "--early-exit", "margin", "--exit.value", "1", "--exit.first-step", "65"],
@@ -222,10 +221,10 @@ def test_compare_puts_codings_into_one_table_and_two_figures(
             "can let nobody leave within 64 time steps",
         ),
         (["simulate", "--early-exit", "margin", "--exit.validation-images", "0"], "must be at least 1, got 0"),
-        (["simulate", "--early-exit", "margin", "--exit.validation-images", "360"], "cannot be parted into 360"),
-        (["simulate", "--early-exit", "margin", "--steps-per-chunk", "4"], "steps are computed one at a time"),
+        (["simulate", "--early-exit", "margin", "--exit.validation-images", "360"], "cannot be split into 360"),
+        (["simulate", "--early-exit", "margin", "--steps-per-chunk", "4"], "early exit computes steps one at a time"),
         (["compare", "--rate", "false", "--bursts", "[]"], "there is nothing to compare"),
-        (["compare", "--bursts", "[0]"], "a whole number from 1 on, got 0"),
+        (["compare", "--bursts", "[0]"], "spikes per neuron per step, at least 1, got 0"),
         (["compare", "--time-steps", "0"], "must be at least 1, got 0"),
         (["compare", "--input-steps", "[0]"], "input_steps must be from 1"),
     ],
@@ -244,9 +243,8 @@ def test_options_that_do_not_go_together_are_refused_in_one_line(
     def not_yet(*args: object, **kwargs: object) -> None:
         raise AssertionError("too late")
 
-    for module in ("spiking_run", "compare"):
-        monkeypatch.setattr(f"mst.cli.{module}.evaluate", not_yet)
-    monkeypatch.setattr("mst.cli.spiking_run.simulate_dataset", not_yet)
+    for function in ("evaluate", "simulate_dataset"):
+        monkeypatch.setattr(f"mst.experiments.spiking_run.{function}", not_yet)
     verb, *options = arguments
     assert message in fails([verb, checkpoint, "--output", str(tmp_path), "--max-images", "8", *options], capfd)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from mst.cli.spiking_run import ExitOptions
+from mst.cli.parser import option_types_of
 from mst.cli.verbs import VERBS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -59,8 +57,7 @@ def test_codings_of_the_documentation_work(capsys: pytest.CaptureFixture[str]) -
 
 def test_options_of_the_documentation_exist() -> None:
     """Every option that docs/codings.md names is one of `mst simulate`."""
-    known = set(inspect.signature(VERBS["simulate"]).parameters)
-    known |= {f"exit.{each.name}" for each in fields(ExitOptions)}
+    known = set(option_types_of(VERBS["simulate"].load()))
     names = re.findall(r"`--([a-z.-]+)", (DOCS / "codings.md").read_text(encoding="utf-8"))
     assert len(names) > 8
     assert {name.replace("-", "_") for name in names} <= known

@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 import mst
 from image_data import image_files, write_cifar10, write_cifar100, write_folder, write_zip
 from mst.cli.released import main
-from mst.cli.released_settings import DEFAULTS, Settings
+from mst.cli.released.settings import DEFAULTS, Settings
 from mst.models import MaskedSpikingTransformer, MSTConfig
 
 ROOT = Path(__file__).parents[2]
@@ -259,13 +259,13 @@ ALIVE = {
 
 def test_every_key_of_the_yaml_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Changing a key changes what training, or validation, is called with."""
-    from mst.cli import released
+    from mst.cli.released import command
 
     def called(values: dict[str, object]) -> dict[str, object]:
         seen: dict[str, object] = {}
-        monkeypatch.setattr(released, "train", lambda **kw: seen.update(kw))
+        monkeypatch.setattr(command, "run_training", lambda options, output, **kw: seen.update(o=options, f=output))
         settings = Settings({**DEFAULTS, "TRACKERS": ("tensorboard",), **values})
-        released._train(settings)
+        command._train(settings)
         return seen | {"weights": settings.weights}
 
     monkeypatch.chdir(tmp_path)
@@ -275,9 +275,9 @@ def test_every_key_of_the_yaml_is_alive(tmp_path: Path, monkeypatch: pytest.Monk
     assert set(ALIVE) | elsewhere == set(DEFAULTS)
     for key, value in ALIVE.items():
         assert called({key: value}) != plain, key
-    monkeypatch.setattr("mst.cli.released_settings.runs_on_cpu", lambda device: False)
-    assert called({"AMP_ENABLE": False})["train"].mixed_precision == "no"  # type: ignore[attr-defined]
-    assert called({})["train"].mixed_precision == "fp16"  # type: ignore[attr-defined]
+    monkeypatch.setattr("mst.cli.released.settings.runs_on_cpu", lambda device: False)
+    assert called({"AMP_ENABLE": False})["o"].train.mixed_precision == "no"  # type: ignore[attr-defined]
+    assert called({})["o"].train.mixed_precision == "fp16"  # type: ignore[attr-defined]
 
 
 def test_released_commands_run_in_two_processes(tmp_path: Path) -> None:

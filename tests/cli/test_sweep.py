@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 import mst
 from failing import fails
 from mst.cli.main import main
+from mst.experiments import COLUMNS
 from mst.models import build
 from mst.models.foreign import architecture
 from mst.neurons import name_sites
 from mst.quantization import note_quantization, quantization_of
-from mst.report import COLUMNS
 
 TRAIN = [
     "--model", "resnet18_small", "--model-kwargs.width", "4", "--train-images", "128", "--train.epochs", "1",
@@ -48,17 +48,17 @@ def test_sweep_writes_one_table_and_goes_on_where_it_was_cut(
         "0,1",
     ]
     calls: list[str] = []
-    from mst.cli import sweep as module
+    from mst.experiments import sweeping
 
-    real = module.train_verb
+    real = sweeping.run_training
 
-    def cut(**options: Any) -> None:
-        calls.append(options["output"].name)
+    def cut(options: mst.TrainingOptions, folder: Path, **how: Any) -> None:
+        calls.append(folder.name)
         if len(calls) == 3:
             raise RuntimeError("the lights went out")
-        real(**options)
+        real(options, folder, **how)
 
-    monkeypatch.setattr(module, "train_verb", cut)
+    monkeypatch.setattr(sweeping, "run_training", cut)
     assert main(command) == 1
     assert not (out / "sweep.csv").exists()
     assert main(command) == 0

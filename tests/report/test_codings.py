@@ -11,17 +11,9 @@ from matplotlib.image import imread
 
 import mst
 from conftest import randomise, tiny_config
+from mst.experiments import AnnRun, CodingRun, Exit, coding_rows, steps_to_within
 from mst.models import MaskedSpikingTransformer
-from mst.report import (
-    AnnRun,
-    CodingRun,
-    Exit,
-    coding_rows,
-    codings_against_cost,
-    codings_markdown,
-    early_exit_curves,
-    steps_to_within,
-)
+from mst.report import codings_against_cost, codings_markdown, early_exit_curves
 from mst.simulation import SimulationResult
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 import mst
 from conftest import randomise, tiny_config
+from mst.experiments import measurement_record, run_record, simulation_record, write_run_record
 from mst.files import write_json
 from mst.measure import EnergyEstimate
 from mst.models import MaskedSpikingTransformer
@@ -20,13 +21,9 @@ from mst.report import (
     energy_bars,
     energy_table,
     firing_rates,
-    measurement_record,
     operation_table,
-    run_record,
-    simulation_record,
     site_table,
     steps_shown,
-    write_run_record,
 )
 from mst.simulation import SimulationResult
 

@@ -11,66 +11,80 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from .verbs import VERBS
+
+DESCRIPTION = """\
+Train a Transformer with quantised activations, mask its spikes, convert it to a spiking neural network, simulate it
+over time steps and measure what it costs."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code. MST_DEBUG=1 in the environment shows tracebacks."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        return 0
 
     def run() -> None:
         from .parser import run_verb
-        from .verbs import VERBS
 
-        run_verb(VERBS, arguments or ["--help"])
+        run_verb(arguments)
 
     return run_reporting_errors(run, "mst")
 
 
+def overview() -> str:
+    """The text of `mst --help`."""
+    verbs = "\n".join(f"  {name:<12}{verb.summary}" for name, verb in VERBS.items())
+    return (
+        f"usage: mst VERB [options]\n\n{DESCRIPTION}\n\nverbs:\n{verbs}\n\n"
+        "`mst VERB --help` explains a verb and its options. MST_DEBUG=1 in the environment shows tracebacks."
+    )
+
+
 def run_reporting_errors(run: Callable[[], None], command: str) -> int:
-    """Call `run`; what goes wrong becomes one line on standard error and an exit code."""
+    """Call `run`; an error becomes one line on standard error and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="mst: %(levelname)s: %(message)s")
     try:
-        from mst.distributed import leave_processes
-        from mst.training import TrainingStoppedError
+        from .display import show_notes
 
+        show_notes()
         run()
-        leave_processes()
+        _leave_processes()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt:
         print(f"{command}: interrupted; files already written stay valid", file=sys.stderr)
         return 130
-    except TrainingStoppedError as stop:
-        print(f"{command}: {stop}", file=sys.stderr)
-        return 128 + stop.signal
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        if os.environ.get("MST_DEBUG"):
-            raise
-        print(f"{command}: error: {_process()}{_one_line(error)}", file=sys.stderr)
-        return 1
     except Exception as error:
+        if hasattr(error, "signal"):  # a training that was stopped, and has written its state
+            print(f"{command}: {error}", file=sys.stderr)
+            return 128 + int(error.signal)
         if os.environ.get("MST_DEBUG"):
             raise
-        print(
-            f"{command}: error: {_process()}unexpected {type(error).__name__}: {_one_line(error)} "
-            "(MST_DEBUG=1 shows where)",
-            file=sys.stderr,
-        )
+        print(f"{command}: error: {_process()}{_in_one_line(error)}", file=sys.stderr)
         return 1
     return 0
 
 
+def _leave_processes() -> None:
+    if "mst.distributed" in sys.modules:
+        sys.modules["mst.distributed"].leave_processes()
+
+
 def _process() -> str:
-    """Which of several processes speaks."""
+    """Which of several processes the error is from."""
     return f"process {os.environ['RANK']}: " if int(os.environ.get("RANK", 0)) else ""
 
 
-def _one_line(error: BaseException) -> str:
+def _in_one_line(error: Exception) -> str:
+    from mst.text import one_line
+
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
         return f"{error.strerror}: {error.filename}"
-    text = str(error)
-    if text.startswith("Caught ") and "Original Traceback" in text:  # of a process that prepares images
-        text = text.strip().splitlines()[-1].partition(": ")[2]
-    return " ".join(text.split()) or type(error).__name__
+    if isinstance(error, ValueError | OSError | RuntimeError | MemoryError):
+        return one_line(error)
+    return f"unexpected {type(error).__name__}: {one_line(error)} (MST_DEBUG=1 shows where)"
 
 
 if __name__ == "__main__":

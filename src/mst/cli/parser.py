@@ -1,40 +1,44 @@
-"""From an argument list to a call of a verb's function, whose signature defines its options."""
+"""From an argument list to a call of a verb's function, whose signature defines the options.
+
+A parameter that is an option group (a frozen dataclass) is laid flat; every other parameter is an option of its own.
+"""
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
-from jsonargparse import CLI, ArgumentParser
+from jsonargparse import ArgumentParser, set_parsing_settings
 
+from mst.errors import InputError, MissingFileError
+from mst.options import add_group, gather, option_types
 from mst.recipes import recipe_names, recipe_path
 from mst.text import nearest_name
 
+from .verbs import VERBS
+
 FREE_OPTIONS = "model_kwargs."
-"""Options whose types the signature does not show: what has a comma is a list, and so are these."""
+"""Options whose types no signature shows: a value with a comma is a list, and so are these."""
 
 LIST_KWARGS = ("model_kwargs.depths", "model_kwargs.num_heads")
 
 OPTIONS_FILE = "options.json"
-"""What `mst train` was called with, in its output folder; `--resume` reads it."""
+"""The options of a training, in its output folder; `--resume` reads it."""
 
 POSITIONAL = {"import": "weights"}
 """Verb -> the option that a first word without dashes is taken for."""
 
-ACTIONS = {"datasets": ("check", "show", "events-from", "download")}
-"""Verb -> first words that are options in disguise: `datasets events-from FOLDER`."""
+SWITCHES = ("true", "false")
 
-Verbs = Mapping[str, Callable[..., None]]
+Function = Callable[..., None]
 
-DESCRIPTION = (
-    "Train a Transformer with quantised activations, mask its spikes, convert it to a spiking neural network, "
-    "simulate it over time steps and measure what it costs. `mst VERB --help` explains a verb."
-)
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 class VerbParser(ArgumentParser):  # type: ignore[misc]
@@ -52,18 +56,16 @@ class VerbParser(ArgumentParser):  # type: ignore[misc]
         return _with_dashes(super().format_usage(*args, **kwargs))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """One line instead of the whole usage, then exit code 2.
+        """Print one line instead of the whole usage, then exit with code 2.
 
         Raises:
             SystemExit: always.
         """
-        parser = getattr(ex, "subcommand_parser", None) or self
-        verb = parser.prog.replace(" [options]", "")
         unknown = re.match(r"unrecognized arguments: --([\w.]+)", message.strip())
         if unknown:
-            known = [o[2:] for action in parser._actions for o in action.option_strings if o.startswith("--")]
+            known = [o[2:] for action in self._actions for o in action.option_strings if o.startswith("--")]
             message = f"unknown option --{unknown[1]}{nearest_name(unknown[1], known)}"
-        self.exit(2, f"mst: error: {_with_dashes(' '.join(message.split()))} (see {verb} --help)\n")
+        self.exit(2, f"mst: error: {_with_dashes(' '.join(message.split()))} (see {self.prog} --help)\n")
         raise AssertionError("exit returned")
 
 
@@ -71,36 +73,73 @@ def _with_dashes(text: str) -> str:
     return re.sub(r"--[\w.]+", lambda match: match[0].replace("_", "-"), text)
 
 
-def run_verb(verbs: Verbs, argv: Sequence[str]) -> None:
-    """Parse `argv` and call the verb it names.
+def run_verb(argv: Sequence[str]) -> None:
+    """Parse `argv` and call the verb that it names.
 
     Raises:
         SystemExit: with 0 after --help, with 2 after a usage error, which is printed.
     """
-    CLI(
-        dict(verbs),
-        args=normalise(verbs, argv),
-        parser_class=VerbParser,
-        prog="mst",
-        description=DESCRIPTION,
+    name, *words = argv
+    if name not in VERBS:
+        known = ", ".join(VERBS)
+        VerbParser(prog="mst").error(f"unknown verb {name!r}{nearest_name(name, list(VERBS))} Verbs: {known}")
+    function = VERBS[name].load()
+    parser = verb_parser(name, function)
+    values = vars(parser.parse_args(normalise(name, option_types_of(function), words)))
+    function(**{parameter: _value(kind, parameter, values) for parameter, kind in _parameters(function)})
+
+
+def verb_parser(name: str, function: Function) -> VerbParser:
+    """The parser of a verb's options."""
+    text, *examples = (part.strip() for part in re.split(r"\n\s*(?=Example:)", _description(function)))
+    parser = VerbParser(prog=f"mst {name}", description=" ".join(text.split()), epilog="   ".join(examples) or None)
+    parser.add_argument(
+        "--config", action="config", help="YAML file with options, or the name of a recipe that ships with the package"
     )
+    groups = {parameter for parameter, kind in _parameters(function) if is_dataclass(kind)}
+    for parameter, kind in _parameters(function):
+        if parameter in groups:
+            add_group(parser, kind)
+    parser.add_function_arguments(function, None, as_group=False, as_positional=False, skip=groups)
+    return parser
 
 
-def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
-    """Options with underscores, switches with their value, lists in brackets, and recipe names as paths.
+def _description(function: Function) -> str:
+    return (inspect.getdoc(function) or "").partition("\nArgs:")[0]
 
-    `--time-steps 64` -> `--time_steps 64`; `--resume` -> `--resume true`; `--mask-sites query,key` ->
-    `--mask_sites=["query", "key"]`; `--config NAME` -> the packaged file, if there is no file NAME here; `-o` ->
-    `--output`; `import FILE` -> `import --weights FILE`; `datasets show NAME` -> `datasets --show NAME`.
+
+def _parameters(function: Function) -> Iterator[tuple[str, Any]]:
+    hints = get_type_hints(function)
+    return ((name, hints[name]) for name in inspect.signature(function).parameters)
+
+
+def _value(kind: Any, parameter: str, values: Mapping[str, Any]) -> Any:
+    return gather(kind, values) if isinstance(kind, type) and is_dataclass(kind) else values[parameter]
+
+
+def option_types_of(function: Function) -> dict[str, str]:
+    """Option of a verb -> its type as text."""
+    types: dict[str, str] = {}
+    for parameter, kind in _parameters(function):
+        if is_dataclass(kind):
+            types |= option_types(kind)  # type: ignore[arg-type]
+        else:
+            types[parameter] = kind.__name__ if isinstance(kind, type) else str(kind)
+    return types
+
+
+def normalise(verb: str, types: Mapping[str, str], words: Sequence[str]) -> list[str]:
+    """Words as they are typed -> words as jsonargparse takes them.
+
+    Options get underscores, switches a value, lists brackets, and recipe names a path: `--time-steps 64` ->
+    `--time_steps 64`; `--resume` -> `--resume true`; `--mask-sites query,key` or `--mask-sites query key` ->
+    `--mask_sites=["query", "key"]`; `--bursts 1 4` -> `--bursts=[1,4]`; `--config NAME` -> the packaged file, if there
+    is no file NAME here; `-o` -> `--output`; `import FILE` -> `import --weights FILE`.
     """
-    verb = verbs.get(argv[0]) if argv else None
-    types = {} if verb is None else _option_types(verb)
     out: list[str] = []
-    rest = ["--output" if word == "-o" else word for word in argv]
-    if len(rest) > 1 and rest[0] in POSITIONAL and not rest[1].startswith("-"):
-        rest.insert(1, f"--{POSITIONAL[rest[0]]}")
-    if len(rest) > 1 and rest[1] in ACTIONS.get(rest[0], ()):
-        rest[1] = f"--{rest[1]}"
+    rest = ["--output" if word == "-o" else word for word in words]
+    if rest and verb in POSITIONAL and not rest[0].startswith("-"):
+        rest.insert(0, f"--{POSITIONAL[verb]}")
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") or word == "--":
@@ -108,28 +147,52 @@ def normalise(verbs: Verbs, argv: Sequence[str]) -> list[str]:
             continue
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
-        if types.get(name) == "bool" and not equals and (not rest or rest[0].lower() not in ("true", "false")):
-            rest.insert(0, "true")
-        if types.get(name, "").startswith("tuple[str") and (equals or rest):
-            value, equals = json.dumps(_entries(value if equals else rest.pop(0))), "="
+        kind = types.get(name, "")
+        if kind == "bool" and not equals and (not rest or rest[0].lower() not in SWITCHES):
+            out += [f"--{name}", "true"]
+        elif _is_list(name, kind) and (equals or rest):
+            entries = [value] if equals else _taken(rest, kind, name)
+            out.append(f"--{name}={_listed(entries, kind, name)}")
+        elif name == "config" and (equals or rest):
+            out.append(f"--config={_config(value if equals else rest.pop(0))}")
+        else:
             out.append(f"--{name}{equals}{value}")
-            continue
-        if "tuple[int, int]" in types.get(name, "") and (equals or rest):
-            value, equals = value if equals else rest.pop(0), "="
-            value = f"[{value}]" if "," in value and not value.startswith("[") else value
-            out.append(f"--{name}{equals}{value}")
-            continue
-        is_free = name.startswith(FREE_OPTIONS)
-        if (types.get(name, "").startswith("tuple[") or is_free) and (equals or rest):
-            value, equals = value if equals else rest.pop(0), "="
-            is_list = not is_free or "," in value or name in LIST_KWARGS
-            if is_list and not value.startswith("["):
-                value = f"[{value}]"
-        if name == "config" and (equals or rest):
-            value = _config(value if equals else rest.pop(0))
-            equals = "="
-        out.append(f"--{name}{equals}{value}")
-    return _with_resumed_options(out)
+    return _with_resumed_options(verb, out)
+
+
+def _is_list(name: str, kind: str) -> bool:
+    return "tuple[" in kind or name.startswith(FREE_OPTIONS)
+
+
+def _taken(rest: list[str], kind: str, name: str) -> list[str]:
+    """Words of a list, taken off `rest`: numbers as long as they come, texts up to the next option or checkpoint."""
+    taken = [rest.pop(0)]
+    if name.startswith(FREE_OPTIONS) or kind.startswith("int |") or taken[0].startswith("["):
+        return taken
+    is_number = re.compile(r"[-+]?[\d.][\d.,e+-]*,?")
+    while rest and not rest[0].startswith("--"):
+        if "str" not in kind and "Literal" not in kind and not is_number.fullmatch(rest[0]):
+            break
+        if Path(rest[0]).suffix in (".safetensors", ".pth"):
+            break
+        taken.append(rest.pop(0))
+    return taken
+
+
+def _listed(words: list[str], kind: str, name: str) -> str:
+    """The value of a list option as JSON."""
+    value = ",".join(word.strip(",") for word in words)
+    if "str" in kind and "tuple[" in kind:
+        return json.dumps(_entries(value))
+    if name.startswith(FREE_OPTIONS) and "," not in value and name not in LIST_KWARGS:
+        return value
+    if "Literal" in kind and "tuple[" in kind:
+        return json.dumps(_entries(value))
+    if kind.startswith("int |") and "," not in value:  # one number or several
+        return value
+    if value in ("null", "None"):
+        return "null"
+    return value if value.startswith("[") else f"[{value}]"
 
 
 def _entries(value: str) -> list[str]:
@@ -140,33 +203,24 @@ def _entries(value: str) -> list[str]:
     return [entry for entry in entries if entry]
 
 
-def _option_types(verb: Callable[..., None]) -> dict[str, str]:
-    """Option -> its annotation as text; the fields of a dataclass option are options of their own."""
-    types: dict[str, str] = {}
-    for name, kind in get_type_hints(verb).items():
-        types[name] = kind.__name__ if isinstance(kind, type) else str(kind)
-        if is_dataclass(kind):
-            types |= {f"{name}.{field.name}": str(field.type) for field in fields(kind)}
-    return types
-
-
-def _with_resumed_options(words: list[str]) -> list[str]:
-    """`mst train --resume` without --config takes the options that the run in the output folder was begun with."""
+def _with_resumed_options(verb: str, words: list[str]) -> list[str]:
+    """`mst train --resume` without --config takes the options that the run in the output folder was started with."""
     given = dict(word[2:].partition("=")[::2] for word in words if word.startswith("--") and "=" in word)
     given |= {word[2:]: after for word, after in pairwise(words) if word.startswith("--") and "=" not in word}
-    if words[:1] != ["train"] or given.get("resume", "").lower() != "true" or "config" in given:
+    if verb != "train" or given.get("resume", "").lower() != "true" or "config" in given:
         return words
     options = Path(given.get("output", "runs/train")) / OPTIONS_FILE
-    return [*words[:1], f"--config={options}", *words[1:]] if options.is_file() else words
+    return [f"--config={options}", *words] if options.is_file() else words
 
 
 def _config(name: str) -> str:
-    if not Path(name).is_file():
-        if name in recipe_names():
-            return str(recipe_path(name))
-        if not Path(name).suffix:
-            raise ValueError(
-                f"no configuration file {name!r}, and no recipe of that name. Recipes: {', '.join(recipe_names())}"
-            )
-        raise FileNotFoundError(f"no configuration file: {name}")
-    return name
+    if Path(name).is_file():
+        return name
+    if name in recipe_names():
+        return str(recipe_path(name))
+    if not Path(name).suffix:
+        raise InputError(
+            f"no configuration file {name!r}, and no recipe of that name",
+            remedy=f"recipes: {', '.join(recipe_names())}",
+        )
+    raise MissingFileError(f"no configuration file: {name}")

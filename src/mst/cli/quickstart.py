@@ -2,121 +2,150 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mst.files import write_json
-from mst.measure import EnergyEstimate, estimate_energy
-from mst.report import (
-    accuracy_table,
-    accuracy_vs_time,
-    energy_bars,
-    energy_table,
-    firing_rates,
-    measurement_record,
-    run_record,
-    simulation_record,
-)
-from mst.simulation import SimulationResult
+from mst.experiments.options import CheckpointOptions, CodingOptions, StepOptions
 
-from .common import console, open_run, prepare_output, print_files
-from .parser import run_verb
-from .recordings import draw_first_recording
-from .spiking_run import CodingOptions, run_both
-from .train import train
+from .display import console, print_files, progress_bar
+from .train import EpochPrinter
+
+if TYPE_CHECKING:
+    from mst.experiments import MeasurementRun
 
 
 @dataclass(frozen=True)
 class _Run:
-    """recipe: what is trained, once.  folder: of this run's files.  slices, options: as for `mst simulate`."""
+    """One row of the quickstart."""
 
     recipe: str
+    """What is trained, once for all runs of one recipe."""
+
     folder: str
-    slices: int | None = None
-    options: CodingOptions = CodingOptions()  # noqa: RUF009  frozen
+    """Where this run's files go."""
+
+    steps: StepOptions
+    """How long it is simulated."""
+
+    coding: CodingOptions = CodingOptions()  # noqa: RUF009  frozen
+    """How spikes carry activations."""
 
 
-def _runs(events: bool, time_steps: int) -> dict[str, _Run]:
+def _runs(events: bool, steps: StepOptions) -> dict[str, _Run]:
     """Label -> what is trained and how it is simulated."""
     if events:
-        recipe, label = "digits-dvs-mst", f"{time_steps} slices over time"
+        recipe, label = "digits-dvs-mst", f"{steps.time_steps} slices over time"
+        in_slices = replace(steps, slices=steps.time_steps)
         return {
-            "whole recording": _Run(recipe, "whole-recording"),
-            label: _Run(recipe, label.replace(" ", "-"), time_steps),
+            "whole recording": _Run(recipe, "whole-recording", steps),
+            label: _Run(recipe, label.replace(" ", "-"), in_slices),
         }
     lossless = CodingOptions("lossless", burst=4)
     return {
-        "p = 0": _Run("digits-mst", "digits-mst"),
-        "p = 0, lossless": _Run("digits-mst", "digits-mst-lossless", options=lossless),
-        "p = 0.75": _Run("digits-mst-masked", "digits-mst-masked"),
+        "p = 0": _Run("digits-mst", "digits-mst", steps),
+        "p = 0, lossless": _Run("digits-mst", "digits-mst-lossless", steps, lossless),
+        "p = 0.75": _Run("digits-mst-masked", "digits-mst-masked", steps),
     }
 
 
 def quickstart(output: Path | None = None, events: bool = False, time_steps: int = 64, seed: int = 0) -> None:
     """Train an MST on digits with masking ratios 0 and 0.75, convert, simulate and measure both; or on events.
 
-    The unmasked one is also run under lossless coding, where the SNN ends at its ANN's very answers.
-
-    Prints accuracy against time steps and energy, and writes figures and records. Nothing is downloaded.
+    The unmasked one is also run under lossless coding, where the SNN ends at its ANN's own answers. Prints accuracy
+    against time steps and energy, and writes figures and records. Nothing is downloaded.
 
     Args:
-        output: folder for everything; without it runs/quickstart, or the next free number of it.
-        events: instead train once on digits-dvs, digits as a simulated event camera sees them, and simulate the network
-            on whole recordings and on slices over time.
+        output: Folder for everything; by default runs/quickstart, or the next free number of it.
+        events: Instead train once on digits-dvs, digits as a simulated event camera sees them, and simulate the
+            network on whole recordings and on slices over time.
         time_steps: T.
-        seed: of the masks in evaluation and simulation.
+        seed: Seed of the masks in evaluation and simulation.
     """
-    runs = _runs(events, time_steps)
-    settings = {"output": output, "events": events, "time_steps": time_steps, "seed": seed}
-    output = prepare_output(output or _free_folder(Path("runs/quickstart")))
-    results: dict[str, SimulationResult] = {}
-    ann_accuracies: dict[str, float] = {}
-    estimates: dict[str, EnergyEstimate] = {}
+    from mst.files import prepare_folder
+
+    output_folder = prepare_folder(output or _free_folder(Path("runs/quickstart")))
+    measured: dict[str, MeasurementRun] = {}
     written: list[Path] = []
+    runs = _runs(events, StepOptions(time_steps, seed=seed))
     for label, run in runs.items():
-        trained = output / run.recipe
-        folder = output / run.folder
+        trained = output_folder / run.recipe
         if not trained.exists():
             console.rule(f"{run.recipe}: training" + ("" if events else f", {label}"))
-            run_verb({"train": train}, ["train", "--config", run.recipe, "--output", str(trained)])
-        opened = open_run(trained / "last.safetensors", None, None, 120, None, None, "cpu")
-        simulated = run_both(opened, time_steps, run.options, None, seed, run.slices)
-        prepare_output(folder)
-        facts = opened.facts() | {"slices": run.slices}
-        if run.slices is None:
-            written += draw_first_recording(opened.data, output)
-        result = results[label] = simulated.result
-        ann_accuracies[label] = simulated.ann_accuracy
-        estimates[label] = estimate_energy(result)
-        written += [
-            write_json(folder / "simulation.json", simulation_record(result, simulated.ann_accuracy, **facts)),
-            write_json(folder / "measurement.json", measurement_record(estimates[label], result) | facts),
-            firing_rates(
-                result.firing_rates,
-                result.firing_rate,
-                folder / "firing_rates.png",
-                f"Firing rate by site, {label}",
-            ),
-        ]
-    console.rule("results")
-    console.print(accuracy_table(results, ann_accuracies))
-    console.print(energy_table(estimates))
-    figures = {label: _figures(results[label], ann_accuracies[label], estimates[label]) for label in runs}
-    curves = {label: result.accuracy.tolist() for label, result in results.items() if result.accuracy is not None}
-    name = "digits-dvs" if events else "digits"
-    title = f"{name}, {next(iter(results.values())).num_images} test images"
-    length = f"T = {time_steps}" if events else f"T = {time_steps}, lossless until settled"
+            _train(run.recipe, trained)
+        measured[label] = _measure(trained, run)
+        written += _write_run(measured[label], output_folder, run.folder, label)
+    settings = {"output": output, "events": events, "time_steps": time_steps, "seed": seed}
     first_of = {run.recipe: label for label, run in reversed(runs.items())}  # runs of one network have one ANN
-    of_each_network = {label: ann_accuracies[label] for label in runs if label in first_of.values()}
-    written += [
-        accuracy_vs_time(curves, of_each_network, output / "accuracy_vs_time.png", title),
-        energy_bars(estimates, output / "energy.png", f"{name}, {length}"),
-        write_json(
-            output / "run_record.json",
-            run_record("quickstart", settings, figures, seed=seed),
+    written += _report(measured, tuple(first_of.values()), output_folder, settings)
+    print_files(*written)
+
+
+def _train(recipe: str, folder: Path) -> None:
+    from mst.experiments import TrainingOptions, load_recipe, run_training
+
+    options = load_recipe(recipe)
+    assert isinstance(options, TrainingOptions)
+    with progress_bar() as progress:
+        run_training(options, folder, progress=progress, on_epoch=EpochPrinter(options.train.epochs))
+
+
+def _measure(trained: Path, run: _Run) -> MeasurementRun:
+    from mst.experiments import run_measurement
+
+    checkpoint = CheckpointOptions(trained / "last.safetensors", batch_size=120, device="cpu")
+    with progress_bar() as progress:
+        return run_measurement(checkpoint, run.steps, run.coding, progress=progress)
+
+
+def _write_run(run: MeasurementRun, output: Path, name: str, label: str) -> list[Path]:
+    """The files of one run."""
+    from mst.experiments import measurement_record, simulation_record
+    from mst.files import prepare_folder, write_json
+    from mst.report import firing_rates
+
+    from .recordings import draw_first_recording
+
+    simulation, folder = run.simulation, prepare_folder(output / name)
+    result, facts = simulation.result, simulation.opened.facts() | {"slices": simulation.steps.slices}
+    pictures = draw_first_recording(simulation.opened.data, output) if simulation.steps.slices is None else []
+    return [
+        *pictures,
+        write_json(folder / "simulation.json", simulation_record(result, simulation.ann_accuracy, **facts)),
+        write_json(folder / "measurement.json", measurement_record(run.estimate, result) | facts),
+        firing_rates(
+            result.firing_rates, result.firing_rate, folder / "firing_rates.png", f"Firing rate by site, {label}"
         ),
     ]
-    print_files(*written)
+
+
+def _report(
+    measured: dict[str, MeasurementRun], networks: tuple[str, ...], output: Path, settings: Mapping[str, object]
+) -> list[Path]:
+    """The tables and figures of all runs side by side. networks: a label for each network that was trained."""
+    from mst.experiments import run_record
+    from mst.files import write_json
+    from mst.report import accuracy_table, accuracy_vs_time, energy_bars, energy_table
+
+    console.rule("results")
+    results = {label: run.simulation.result for label, run in measured.items()}
+    accuracies = {label: run.simulation.ann_accuracy for label, run in measured.items()}
+    estimates = {label: run.estimate for label, run in measured.items()}
+    console.print(accuracy_table(results, accuracies))
+    console.print(energy_table(estimates))
+    curves = {label: result.accuracy.tolist() for label, result in results.items() if result.accuracy is not None}
+    name, steps = ("digits-dvs" if settings["events"] else "digits"), settings["time_steps"]
+    title = f"{name}, {next(iter(results.values())).num_images} test images"
+    length = f"T = {steps}" if settings["events"] else f"T = {steps}, lossless until settled"
+    of_networks = {label: accuracies[label] for label in measured if label in networks}
+    figures = {label: _figures(run) for label, run in measured.items()}
+    seed = settings["seed"]
+    return [
+        accuracy_vs_time(curves, of_networks, output / "accuracy_vs_time.png", title),
+        energy_bars(estimates, output / "energy.png", f"{name}, {length}"),
+        write_json(output / "run_record.json", run_record("quickstart", settings, figures, seed=seed)),
+    ]
 
 
 def _free_folder(wanted: Path) -> Path:
@@ -128,14 +157,10 @@ def _free_folder(wanted: Path) -> Path:
     return folder
 
 
-def _figures(result: SimulationResult, ann_accuracy: float, estimate: EnergyEstimate) -> dict[str, float]:
-    assert result.accuracy is not None
-    return {
-        "ann_accuracy": ann_accuracy,
-        "snn_accuracy": float(result.accuracy[-1]),
-        "spikes_per_image": result.spikes_per_image,
-        "firing_rate": result.firing_rate,
-        "mean_steps": result.mean_steps,
-        "snn_energy_pj": estimate.snn.energy_pj,
-        "ann_energy_pj": estimate.ann.energy_pj,
+def _figures(run: MeasurementRun) -> dict[str, float]:
+    names = ("ann_accuracy", "snn_accuracy", "spikes_per_image", "firing_rate", "mean_steps")
+    figures = run.simulation.figures()
+    return {name: figures[name] for name in names} | {
+        "snn_energy_pj": run.estimate.snn.energy_pj,
+        "ann_energy_pj": run.estimate.ann.energy_pj,
     }

@@ -1,24 +1,39 @@
-"""The verbs of the command line."""
+"""The verbs of the command line, without importing them: where each is, and its line in the overview."""
 
-from .compare import compare
-from .datasets import datasets
-from .evaluate import evaluate
-from .import_weights import import_weights
-from .measure import measure
-from .parser import Verbs
-from .quickstart import quickstart
-from .simulate import simulate
-from .sweep import sweep
-from .train import train
+from __future__ import annotations
 
-VERBS: Verbs = {
-    "train": train,
-    "evaluate": evaluate,
-    "simulate": simulate,
-    "measure": measure,
-    "compare": compare,
-    "sweep": sweep,
-    "import": import_weights,
-    "datasets": datasets,
-    "quickstart": quickstart,
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command `mst`."""
+
+    function: str
+    """Function in the module `mst.cli.<module>` whose signature holds the verb's options."""
+
+    module: str
+    """File of that function in this folder."""
+
+    summary: str
+    """Line in the overview."""
+
+    def load(self) -> Callable[..., None]:
+        """The function."""
+        function: Callable[..., None] = getattr(import_module(f"mst.cli.{self.module}"), self.function)
+        return function
+
+
+VERBS: dict[str, Verb] = {
+    "train": Verb("train", "train", "train an ANN with quantised activations and, if asked, random spike masking"),
+    "evaluate": Verb("evaluate", "evaluate", "measure the accuracy of a checkpoint as an ANN"),
+    "simulate": Verb("simulate", "simulate", "convert a checkpoint to a spiking network and run it on test images"),
+    "measure": Verb("measure", "measure", "count the operations of a spiking network and price them"),
+    "compare": Verb("compare", "compare", "run a checkpoint under rate and lossless coding side by side"),
+    "sweep": Verb("sweep", "sweep", "train and simulate every combination of settings"),
+    "import": Verb("import_weights", "import_weights", "turn released weights, or a Swin's, into a checkpoint"),
+    "datasets": Verb("datasets", "datasets", "list, check, show, download and make data sets"),
+    "quickstart": Verb("quickstart", "quickstart", "train, convert, simulate and measure on digits, in minutes"),
 }

@@ -1,4 +1,4 @@
-"""The command line of the paper's released code, translated into calls of our verbs (see docs/released.md)."""
+"""The command line of the paper's released code, translated into runs of this package."""
 
 from __future__ import annotations
 
@@ -13,21 +13,36 @@ from typing import Any, NoReturn
 import torch
 
 from mst.checkpoints import CheckpointInfo, import_released, load_checkpoint, read_checkpoint_info
-from mst.data import Preprocessing, dataset_info, load_dataset
+from mst.cli.display import print_line, progress_bar
+from mst.cli.evaluate import report_evaluation
+from mst.cli.main import run_reporting_errors
+from mst.cli.simulate import report_simulation
+from mst.cli.train import EpochPrinter
+from mst.data import DataOptions, Preprocessing, dataset_info, load_dataset
 from mst.distributed import is_main_process, join_processes
+from mst.errors import InputError
+from mst.experiments import (
+    OPTIONS_FILE,
+    CheckpointOptions,
+    NetworkOptions,
+    OpenedRun,
+    StepOptions,
+    TrainingOptions,
+    choose_device,
+    open_network,
+    run_evaluation,
+    run_simulation,
+    run_training,
+    set_masking,
+)
+from mst.files import prepare_folder
 from mst.measure import measure_throughput
 from mst.models import MaskedSpikingTransformer
 from mst.quantization import create_model
+from mst.text import note
 from mst.training import LAST_CHECKPOINT
 
-from .common import OpenedRun, choose_device, console, open_model, remark, set_masking
-from .evaluate import report_evaluation
-from .main import run_reporting_errors
-from .parser import OPTIONS_FILE
-from .released_settings import BASE_MODEL, Settings, resolve
-from .simulate import report_simulation
-from .spiking_run import CodingOptions
-from .train import train
+from .settings import BASE_MODEL, Settings, resolve
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +68,7 @@ def run(argv: Sequence[str]) -> None:
     elif flags.eval or (flags.snnvalidate and settings.weights is not None):
         opened = _open(settings)
         if flags.eval:
-            report_evaluation(opened, settings.output, dict(settings.values), seed=settings["SEED"])
+            _evaluate(settings, opened)
         if flags.snnvalidate:
             _validate_snn(settings, opened)
     else:
@@ -102,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, help="images at once, for each process")
     add("--masking_ratio", type=float, help="fraction of spikes dropped, in [0, 1)")
     add("--pretrained", metavar="FILE", help="weights: released, a checkpoint of ours, or a Swin's to start from")
-    add("--resume", metavar="FOLDER", help="go on with the run in this folder")
+    add("--resume", metavar="FOLDER", help="continue the run in this folder")
     add("--eval", action="store_true", help="evaluate the weights as an ANN")
     add("--snnvalidate", type=_boolean, default=False, metavar="True|False", help="validate as a spiking network")
     add("--sim_len", type=int, help="time steps T of the spiking network")
@@ -132,36 +147,43 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(settings: Settings) -> Path:
-    train(
-        output=settings.output,
-        model=BASE_MODEL,
-        model_kwargs=settings.model_kwargs(),
-        init_from=_start(settings),
-        masking_ratio=settings.masking_ratio or 0.0,
-        num_levels=settings["MODEL.NUM_LEVELS"],
-        dataset=settings.dataset,
-        data_path=settings.data_path,
-        interpolation=settings["DATA.INTERPOLATION"],
-        crop_ratio=settings.crop_ratio,
-        cache_images=settings.cache_images,
-        augment=settings.augment(),
-        train=settings.train_config(settings["TRACKERS"]),
-        on_bad_image=settings["ON_BAD_IMAGE"],
-        resume=settings.resumed is not None,
+    options = TrainingOptions(
+        NetworkOptions(
+            model=BASE_MODEL,
+            model_kwargs=settings.model_kwargs(),
+            init_from=_start(settings),
+            masking_ratio=settings.masking_ratio or 0.0,
+            num_levels=settings["MODEL.NUM_LEVELS"],
+        ),
+        DataOptions(
+            dataset=settings.dataset,
+            data_path=settings.data_path,
+            interpolation=settings["DATA.INTERPOLATION"],
+            crop_ratio=settings.crop_ratio,
+            cache_images=settings.cache_images,
+            augment=settings.augment(),
+            on_bad_image=settings["ON_BAD_IMAGE"],
+        ),
+        settings.train_config(settings["TRACKERS"]),
     )
+    with progress_bar() as progress:
+        run_training(
+            options, settings.output, resume=settings.resumed is not None, progress=progress,
+            on_epoch=EpochPrinter(options.train.epochs),
+        )  # fmt: skip
     return settings.output / LAST_CHECKPOINT
 
 
 def _start(settings: Settings) -> str | None:
-    """Where training starts from; a resumed run remembers where it did."""
+    """The weights that training starts from; a resumed run remembers its own."""
     if settings.resumed is None:
         return settings["MODEL.PRETRAINED"] or None
     try:
         begun = json.loads((settings.resumed / OPTIONS_FILE).read_text(encoding="utf-8"))
         return None if begun["init_from"] is None else str(begun["init_from"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{settings.resumed} holds no run that can go on: {OPTIONS_FILE} is missing or damaged"
+        raise InputError(
+            f"{settings.resumed} holds no run that can continue: {OPTIONS_FILE} is missing or damaged"
         ) from error
 
 
@@ -171,11 +193,11 @@ def _open(settings: Settings, weights: Path | None = None) -> OpenedRun:
     assert path is not None
     model, info = _load(settings, path)
     settings.check_sizes(model.config, path)
-    return open_model(
-        model, info, path, settings.dataset, settings.data_path, settings["DATA.BATCH_SIZE"],
-        device=settings["DEVICE"], num_workers=settings["DATA.NUM_WORKERS"], on_bad_image=settings["ON_BAD_IMAGE"],
-        cache_images=settings.cache_images,
+    options = CheckpointOptions(
+        path, settings.dataset, settings.data_path, settings["DATA.BATCH_SIZE"], device=settings["DEVICE"],
+        num_workers=settings["DATA.NUM_WORKERS"], on_bad_image=settings["ON_BAD_IMAGE"],
     )  # fmt: skip
+    return open_network(model, info, options, cache_images=settings.cache_images)
 
 
 def _load(settings: Settings, path: Path) -> tuple[MaskedSpikingTransformer, CheckpointInfo]:
@@ -187,12 +209,12 @@ def _load(settings: Settings, path: Path) -> tuple[MaskedSpikingTransformer, Che
             raise
     else:
         if not isinstance(model, MaskedSpikingTransformer):
-            raise ValueError(f"{path} holds {type(model).__name__}; this command runs the Masked Spiking Transformer")
+            raise InputError(f"{path} holds {type(model).__name__}; this command runs the Masked Spiking Transformer")
         if ratio is not None:
             set_masking(model, path, ratio)
         return model, info
     if ratio is None:
-        remark(f"{path} stores no masking ratio and none is given: 0 is assumed (--masking_ratio)")
+        note(f"{path} stores no masking ratio and none is given: 0 is assumed (--masking_ratio)")
     size = settings["DATA.IMG_SIZE"]
     model = import_released(path, size, settings["MODEL.NUM_LEVELS"], ratio or 0.0)
     known = dataset_info(settings.dataset)
@@ -212,14 +234,22 @@ def _describes_itself(path: Path) -> bool:
     return True
 
 
+def _evaluate(settings: Settings, opened: OpenedRun) -> None:
+    prepare_folder(settings.output)
+    seed = settings["SEED"]
+    report_evaluation(run_evaluation(opened, seed=seed), settings.output, dict(settings.values), seed)
+
+
 def _validate_snn(settings: Settings, opened: OpenedRun) -> None:
-    result = report_simulation(
-        opened, settings.output, dict(settings.values), settings["SIM_LEN"], CodingOptions(), None, settings["SEED"]
-    )
-    assert result.accuracy is not None
-    assert result.top5_accuracy is not None
-    for t, (top1, top5) in enumerate(zip(result.accuracy.tolist(), result.top5_accuracy.tolist(), strict=True), 1):
-        console.print(f"step {t:>4}  top-1 {100 * top1:.2f} %  top-5 {100 * top5:.2f} %", highlight=False)
+    prepare_folder(settings.output)
+    with progress_bar() as progress:
+        run = run_simulation(opened, StepOptions(settings["SIM_LEN"], seed=settings["SEED"]), progress=progress)
+    report_simulation(run, settings.output, dict(settings.values))
+    top1, top5 = run.result.accuracy, run.result.top5_accuracy
+    assert top1 is not None
+    assert top5 is not None
+    for t, (first, among_five) in enumerate(zip(top1.tolist(), top5.tolist(), strict=True), 1):
+        print_line(f"step {t:>4}  top-1 {100 * first:.2f} %  top-5 {100 * among_five:.2f} %")
 
 
 def _throughput(settings: Settings) -> None:
@@ -238,4 +268,4 @@ def _throughput(settings: Settings) -> None:
     images = [data.test[index % len(data.test)][0] for index in range(count)]
     rate = measure_throughput(model.to(device), torch.stack(images).to(device))
     if is_main_process():
-        console.print(f"batch size {count}: {rate:,.1f} images/s on {device}", highlight=False)
+        print_line(f"batch size {count}: {rate:,.1f} images/s on {device}")

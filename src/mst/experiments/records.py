@@ -29,6 +29,10 @@ PACKAGES = (
 )
 
 
+RECORD_FILE = "run_record.json"
+"""The record of a run, in its output folder."""
+
+
 def run_record(verb: str, settings: Mapping[str, Any], results: Mapping[str, Any], **facts: Any) -> dict[str, Any]:
     """The record of one command: its resolved settings, the versions it ran with, and its results.
 
@@ -53,7 +57,7 @@ def run_record(verb: str, settings: Mapping[str, Any], results: Mapping[str, Any
 
 def write_run_record(folder: Path, record: Mapping[str, Any]) -> Path:
     """Write `run_record.json`, or `<verb>_run_record.json` where another verb has left its own in `folder`."""
-    path = folder / "run_record.json"
+    path = folder / RECORD_FILE
     try:
         other = json.loads(path.read_text(encoding="utf-8")).get("verb") != record["verb"]
     except (OSError, ValueError, AttributeError):

@@ -15,12 +15,11 @@ import yaml
 
 from mst.data import AugmentConfig, dataset_info, find_image_splits
 from mst.distributed import runs_on_cpu
+from mst.errors import InputError, MissingFileError
 from mst.models import MSTConfig
 from mst.neurons import check_masking_ratio
-from mst.text import nearest_name
+from mst.text import nearest_name, note, one_line
 from mst.training import LAST_CHECKPOINT, TrainConfig
-
-from .common import remark
 
 DATASETS = {"imagenet": "imagenet", "cifar10": "cifar10", "cifar100": "cifar100"}
 """The released names, in lower case -> ours."""
@@ -102,7 +101,7 @@ class Settings:
     def dataset(self) -> str:
         name = str(self["DATA.DATASET"])
         if name.lower() not in DATASETS:
-            raise ValueError(f"unknown --dataset {name!r}; choose from imagenet, Cifar10, Cifar100")
+            raise InputError(f"unknown --dataset {name!r}; choose from imagenet, Cifar10, Cifar100")
         return DATASETS[name.lower()]
 
     @property
@@ -120,12 +119,12 @@ class Settings:
             return None
         path = Path(self["MODEL.RESUME"])
         if path.suffix == ".pth":
-            raise ValueError(
+            raise InputError(
                 f"{path}: the optimizer of a released training run cannot be taken over; start from its weights with "
                 "--pretrained. --resume takes the folder of a run of this package, or a file in it"
             )
         if not path.exists():
-            raise FileNotFoundError(f"nothing to resume: {path} does not exist")
+            raise MissingFileError(f"nothing to resume: {path} does not exist")
         return path if path.is_dir() else path.parent
 
     @property
@@ -138,10 +137,10 @@ class Settings:
         path = Path(self["DATA.DATA_PATH"]) if self["DATA.DATA_PATH"] else None
         if self["DATA.ZIP_MODE"]:
             if self.dataset != "imagenet":
-                raise ValueError(f"--zip is for imagenet; {self.dataset} has files of its own")
+                raise InputError(f"--zip is for imagenet; {self.dataset} has files of its own")
             found = find_image_splits(path) if path is not None else None
             if found is None or {place.suffix for place in found} != {".zip"}:
-                raise FileNotFoundError(
+                raise MissingFileError(
                     f"--zip needs train.zip, train_map.txt, val.zip and val_map.txt in {path}, and no train/ or val/ "
                     "beside them"
                 )
@@ -157,14 +156,14 @@ class Settings:
     def cache_images(self) -> bool:
         mode = self["DATA.CACHE_MODE"]
         if mode == "part":
-            raise ValueError(
+            raise InputError(
                 "--cache-mode part is refused: it ties every process to its own part of the images, which changes what "
                 "is trained. Choose no or full"
             )
         if mode not in ("no", "full"):
-            raise ValueError(f"--cache-mode must be no or full, got {mode!r}")
+            raise InputError(f"--cache-mode must be no or full, got {mode!r}")
         if mode == "full" and self.dataset != "imagenet":
-            raise ValueError(f"--cache-mode is for imagenet; {self.dataset} lies in memory anyway")
+            raise InputError(f"--cache-mode is for imagenet; {self.dataset} lies in memory anyway")
         return bool(mode == "full")
 
     @property
@@ -187,7 +186,7 @@ class Settings:
             )
             actual = getattr(config, name, None)
             if is_size and said[name] != actual:
-                raise ValueError(f"{key} is {said[name]}, but {weights} holds a network with {actual}")
+                raise InputError(f"{key} is {said[name]}, but {weights} holds a network with {actual}")
 
     def model_kwargs(self) -> dict[str, Any]:
         """Fields of MSTConfig."""
@@ -222,7 +221,7 @@ class Settings:
         """The loop's settings."""
         precision = "fp16" if self["AMP_ENABLE"] else "no"
         if precision == "fp16" and runs_on_cpu(self["DEVICE"]):
-            remark("mixed precision in fp16 needs an accelerator; on the CPU this runs in float32")
+            note("mixed precision in fp16 needs an accelerator; on the CPU this runs in float32")
             precision = "no"
         return TrainConfig(
             epochs=self["TRAIN.EPOCHS"],
@@ -251,22 +250,22 @@ def resolve(flags: argparse.Namespace) -> Settings:
     """Defaults, YAML, --opts and flags, merged; unknown keys are refused."""
     path = Path(flags.cfg)
     if not path.is_file():
-        raise FileNotFoundError(f"no configuration file: {path}")
+        raise MissingFileError(f"no configuration file: {path}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"not a YAML file ({one_line(error)})", where=str(path)) from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold keys and values, it holds {type(content).__name__}")
+        raise InputError(f"{path} must hold keys and values, it holds {type(content).__name__}")
     from_file = {_known(str(key), str(path)): value for key, value in _flatten(content).items()}
     given: dict[str, Any] = {}
     if len(flags.opts) % 2:
-        raise ValueError(f"--opts takes pairs of KEY VALUE, got {' '.join(flags.opts)}")
+        raise InputError(f"--opts takes pairs of KEY VALUE, got {' '.join(flags.opts)}")
     for key, text in zip(flags.opts[::2], flags.opts[1::2], strict=True):
         try:
             given[_known(key, "--opts")] = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise ValueError(f"--opts {key}: {text!r} is no value that YAML understands") from error
+            raise InputError(f"--opts {key}: {text!r} is no value that YAML understands") from error
     by_flag = {
         "DATA.BATCH_SIZE": flags.batch_size, "DATA.DATA_PATH": flags.data_path, "DATA.DATASET": flags.dataset,
         "DATA.ZIP_MODE": flags.zip or None, "DATA.CACHE_MODE": flags.cache_mode, "MODEL.PRETRAINED": flags.pretrained,
@@ -280,10 +279,10 @@ def resolve(flags: argparse.Namespace) -> Settings:
     values = {**DEFAULTS, **{key: _typed(key, value) for key, value in {**from_file, **given}.items()}}
     values["TRACKERS"] = ("tensorboard", "wandb") if flags.wandb else ("tensorboard",)
     if values["MODEL.TYPE"] not in ("mst", "swin"):
-        raise ValueError(f"MODEL.TYPE {values['MODEL.TYPE']!r} is not built here; mst is")
+        raise InputError(f"MODEL.TYPE {values['MODEL.TYPE']!r} is not built here; mst is")
     for key in ("SIM_LEN", "DATA.BATCH_SIZE"):
         if values[key] < 1:
-            raise ValueError(f"{key} must be at least 1, got {values[key]}")
+            raise InputError(f"{key} must be at least 1, got {values[key]}")
     settings = Settings(values, frozenset(given))
     _refuse_what_has_no_effect(flags, settings)
     return settings
@@ -292,17 +291,17 @@ def resolve(flags: argparse.Namespace) -> Settings:
 def _refuse_what_has_no_effect(flags: argparse.Namespace, settings: Settings) -> None:
     _ = settings.masking_ratio, settings.dataset, settings.cache_images  # raise, if they must, before any work
     if settings["MODEL.RESUME"] and settings["MODEL.PRETRAINED"]:
-        raise ValueError("--resume goes on with a run and --pretrained starts one; give one of them")
+        raise InputError("--resume continues a run and --pretrained starts one; give one of them")
     validates = flags.eval or (flags.snnvalidate and settings.weights is not None)
     if flags.eval and settings.weights is None:
-        raise ValueError("--eval needs weights: --pretrained FILE, or --resume with the folder of a run")
+        raise InputError("--eval needs weights: --pretrained FILE, or --resume with the folder of a run")
     if flags.sim_len is not None and not flags.snnvalidate:
-        raise ValueError("--sim_len is the number of steps of --snnvalidate True, which is not given")
+        raise InputError("--sim_len is the number of steps of --snnvalidate True, which is not given")
     if flags.throughput and (validates or flags.snnvalidate):
-        raise ValueError("--throughput measures and ends; leave out --eval and --snnvalidate")
+        raise InputError("--throughput measures and ends; leave out --eval and --snnvalidate")
     if settings.resumed is not None and not validates and settings.output != settings.resumed:
-        raise ValueError(
-            f"--resume goes on with the run in {settings.resumed} where it is; --output and --tag say {settings.output}"
+        raise InputError(
+            f"--resume continues the run in {settings.resumed} where it is; --output and --tag say {settings.output}"
         )
     training_only = {
         "--threshold": flags.threshold, "--optim": flags.optim, "--learning_rate": flags.learning_rate,
@@ -315,7 +314,7 @@ def _refuse_what_has_no_effect(flags: argparse.Namespace, settings: Settings) ->
     if validates or flags.throughput:
         idle = [flag for flag, value in training_only.items() if value is not None]
         if idle:
-            raise ValueError(f"{', '.join(idle)} would have no effect: nothing is trained by this command")
+            raise InputError(f"{', '.join(idle)} would have no effect: nothing is trained by this command")
 
 
 def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -328,7 +327,7 @@ def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _known(key: str, where: str) -> str:
     ours = key.replace("MODEL.SWIN.", "MODEL.MST.")
     if ours not in DEFAULTS:
-        raise ValueError(f"{where}: unknown key {key!r}{nearest_name(key, list(DEFAULTS))}")
+        raise InputError(f"{where}: unknown key {key!r}{nearest_name(key, list(DEFAULTS))}")
     return ours
 
 
@@ -353,4 +352,4 @@ def _typed(key: str, value: Any) -> Any:
         return float(value) if key in ("MODEL.MASKING_RATIO", "AUG.REPROB") and value is not None else value
     except (TypeError, ValueError):
         kind = type(default).__name__ if default is not None else "number"
-        raise ValueError(f"{key} must be of the kind {kind}, got {value!r}") from None
+        raise InputError(f"{key} must be of the kind {kind}, got {value!r}") from None

@@ -1,0 +1,296 @@
+"""A checkpoint as a spiking network beside its ANN, on the same images."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+
+from mst.conversion import SpikingNetwork, convert
+from mst.distributed import share_of
+from mst.errors import InputError
+from mst.measure import HOROWITZ_45NM_FP32, EnergyConstants, EnergyEstimate, check_can_be_priced, estimate_energy
+from mst.neurons import DEFAULT_SCHEDULE
+from mst.progress import ProgressCallback, Stage
+from mst.simulation import EarlyExit, ExitCalibration, SimulationResult, calibrate_early_exit, simulate_dataset
+from mst.text import note
+from mst.training import Evaluation, evaluate
+
+from .opening import OpenedRun, open_checkpoint, training_images
+from .options import CheckpointOptions, CodingOptions, EnergyOptions, StepOptions, check_steps
+
+MOST_VALIDATION_IMAGES = 1000
+"""Test images set aside for early exit by default: a fifth, but no more than this."""
+
+DEFAULT_LOSS = 0.1
+"""Points of accuracy that early exit may cost on the validation images by default."""
+
+
+@dataclass(frozen=True)
+class SimulationRun:
+    """An SNN's run, and its ANN's on the same images with masks of the same seed."""
+
+    opened: OpenedRun
+    """The network and the images that are reported on."""
+
+    steps: StepOptions
+    """How long it ran and what it was shown."""
+
+    coding: CodingOptions
+    """How spikes carry activations."""
+
+    result: SimulationResult
+    """What the SNN did."""
+
+    evaluation: Evaluation
+    """What its ANN did."""
+
+    calibration: ExitCalibration | None = None
+    """How the rule of early exit was chosen, if it was."""
+
+    longest_settling: int | None = None
+    """Where runs settle: steps after which any image has settled that is shown whole at once."""
+
+    @property
+    def ann_accuracy(self) -> float:
+        """Accuracy of the ANN, a fraction."""
+        return self.evaluation.accuracy
+
+    @property
+    def snn_accuracy(self) -> float:
+        """Accuracy of the SNN after the last step, a fraction."""
+        assert self.result.accuracy is not None
+        return float(self.result.accuracy[-1])
+
+    @property
+    def quanta_per_image(self) -> float:
+        """Sum of all activations in quanta: the fewest spikes of one quantum that carry them from 0."""
+        return self.evaluation.quanta_per_image
+
+    def facts(self) -> dict[str, Any]:
+        """Entries of a record that identify the run."""
+        return self.opened.facts() | {
+            "slices": self.steps.slices,
+            "options": asdict(self.coding),
+            "early_exit_calibration": self.calibration,
+        }
+
+    def figures(self) -> dict[str, Any]:
+        """The main results as plain values; accuracies are fractions."""
+        return {
+            "ann_accuracy": self.ann_accuracy,
+            "snn_accuracy": self.snn_accuracy,
+            "firing_rate": self.result.firing_rate,
+            "spikes_per_image": self.result.spikes_per_image,
+            "mean_steps": self.result.mean_steps,
+            "num_images": self.result.num_images,
+            "seconds": self.result.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class MeasurementRun:
+    """A simulation and what its operations cost."""
+
+    simulation: SimulationRun
+    """The run whose operations were counted."""
+
+    estimate: EnergyEstimate
+    """Operations and energy per image, of the SNN and of its ANN."""
+
+
+def coding_label(options: CodingOptions) -> str:
+    """Name of a coding for tables and figures: "rate", "lossless, weighted, burst 4"."""
+    return coding_family(options) + ("" if options.coding == "rate" else f", burst {options.burst}")
+
+
+def coding_family(options: CodingOptions) -> str:
+    """The label without the burst."""
+    words: list[str] = [options.coding]
+    if options.coding != "rate":
+        words.append(options.schedule or DEFAULT_SCHEDULE)
+    words += ["from rest"] if options.resting_images else []
+    words += [f"input over {options.input_steps} steps"] if options.input_steps > 1 else []
+    return ", ".join(words)
+
+
+def run_simulation(
+    checkpoint: CheckpointOptions | OpenedRun | str | Path,
+    steps: StepOptions = StepOptions(),  # noqa: B008  frozen
+    coding: CodingOptions = CodingOptions(),  # noqa: B008  frozen
+    *,
+    progress: ProgressCallback | None = None,
+    must_be_priced: bool = False,
+) -> SimulationRun:
+    """Evaluate an ANN, convert it, and simulate the SNN on the same images, or on slices of the same recordings.
+
+    Of several processes each simulates its share, and all return the whole result.
+
+    Args:
+        checkpoint: the checkpoint and how to open it, its path alone, or an opened run.
+        steps: how long to simulate, early exit, masks' seed.
+        coding: how spikes carry activations.
+        progress: called with the image-steps done.
+        must_be_priced: refuse at once a network with operations whose cost is unknown.
+
+    Raises:
+        MissingFileError, InputError: as `open_checkpoint`; options that do not go together.
+        ConversionError: the coding cannot carry the network.
+    """
+    check_steps(steps.time_steps, steps.slices, coding.input_steps)
+    rule = _fixed_rule(steps)
+    opened = open_run(checkpoint)
+    snn = converted(opened, coding)
+    if must_be_priced:
+        check_can_be_priced(snn, opened.images[0][0][None])
+    calibration = None
+    if steps.early_exit is not None and rule is None:
+        opened, calibration = _choose_rule(opened, snn, steps, coding, progress)
+        rule = calibration.chosen.early_exit
+    images = opened.images
+    if steps.slices is not None:
+        images = Subset(opened.data.test_in_slices(steps.slices), range(opened.num_images))
+    evaluation = evaluate_opened(opened, steps.seed)
+    result = simulate_images(
+        opened, snn, images, steps, coding, f"simulating {steps.time_steps} steps", progress,
+        in_slices=steps.slices is not None, early_exit=rule, record_operations=True,
+    )  # fmt: skip
+    if result.num_images < opened.num_images:
+        note(
+            f"{opened.num_images - result.num_images} of {opened.num_images} test images could not be read and are not "
+            "counted"
+        )
+    settling = snn.longest_settling if snn.is_lossless else None
+    return SimulationRun(opened, steps, coding, result, evaluation, calibration, settling)
+
+
+def run_measurement(
+    checkpoint: CheckpointOptions | OpenedRun | str | Path,
+    steps: StepOptions = StepOptions(),  # noqa: B008  frozen
+    coding: CodingOptions = CodingOptions(),  # noqa: B008  frozen
+    energy: EnergyOptions = EnergyOptions(),  # noqa: B008  frozen
+    *,
+    progress: ProgressCallback | None = None,
+) -> MeasurementRun:
+    """Simulate as `run_simulation` does, count operations from the recorded spikes, and price them.
+
+    Args:
+        checkpoint, steps, coding, progress: see `run_simulation`.
+        energy: what an operation costs.
+
+    Raises:
+        MissingFileError, InputError, ConversionError: as `run_simulation`; an unknown cost model.
+    """
+    model = cost_model_of(energy)
+    simulation = run_simulation(checkpoint, steps, coding, progress=progress, must_be_priced=True)
+    return MeasurementRun(simulation, estimate_energy(simulation.result, model))
+
+
+def cost_model_of(options: EnergyOptions) -> EnergyConstants:
+    """The cost model asked for, with the constants that were given in place of its own.
+
+    Raises:
+        InputError: an unknown model, or an energy that is not above 0.
+    """
+    base = HOROWITZ_45NM_FP32
+    given = {name: value for name in ("mac_pj", "ac_pj") if (value := getattr(options, name)) is not None}
+    if all(getattr(base, name) == value for name, value in given.items()):
+        return base
+    return replace(base, **given, source="as given")
+
+
+def open_run(checkpoint: CheckpointOptions | OpenedRun | str | Path) -> OpenedRun:
+    """An opened run as it is, or the checkpoint opened."""
+    return checkpoint if isinstance(checkpoint, OpenedRun) else open_checkpoint(checkpoint)
+
+
+def evaluate_opened(opened: OpenedRun, seed: int) -> Evaluation:
+    """The ANN of an opened run on its images."""
+    return evaluate(
+        opened.model, opened.images, seed=seed, batch_size=opened.batch_size, num_workers=opened.num_workers
+    )
+
+
+def converted(opened: OpenedRun, options: CodingOptions) -> SpikingNetwork:
+    """The SNN of an opened checkpoint; reports the conversion's notes."""
+    initial = None
+    if options.resting_images:
+        initial = torch.split(training_images(opened.data, options.resting_images), opened.batch_size)
+    snn = convert(
+        opened.model, options.coding, opened.images[0][0][None], burst=options.burst, schedule=options.schedule,
+        resting_images=initial,
+    )  # fmt: skip
+    for remark in snn.remarks:
+        note(remark)
+    return snn
+
+
+def simulate_images(
+    opened: OpenedRun,
+    snn: SpikingNetwork,
+    images: Dataset[tuple[Tensor, int]],
+    steps: StepOptions,
+    coding: CodingOptions,
+    stage: str,
+    progress: ProgressCallback | None,
+    **how: Any,
+) -> SimulationResult:
+    """`mst.simulate` on some images of an opened run, with reports of its progress."""
+    total = len(share_of(len(images))) * steps.time_steps  # type: ignore[arg-type]
+    done = Stage(progress, stage, total, "image-steps")
+    how = {"record_operations": False} | how
+    return simulate_dataset(
+        snn, images, steps.time_steps, opened.batch_size, num_workers=opened.num_workers,
+        steps_per_chunk=steps.steps_per_chunk, seed=steps.seed, progress=done.advance, input_steps=coding.input_steps,
+        **how,
+    )  # fmt: skip
+
+
+def set_aside(opened: OpenedRun, count: int | None) -> tuple[OpenedRun, Dataset[tuple[Tensor, int]]]:
+    """Set evenly spaced test images aside for validation.
+
+    Returns:
+        The run without these images, and these images.
+
+    Raises:
+        InputError: no image would be left to report on.
+    """
+    total = len(opened.data.test)
+    count = min(MOST_VALIDATION_IMAGES, total // 5) if count is None else count
+    if not 1 <= count < total:
+        raise InputError(f"{total} test images cannot be split into {count} for validation and some to report on")
+    aside = {index * total // count for index in range(count)}  # data sets are often in order, of classes or of writers
+    left = [index for index in range(total) if index not in aside][: opened.num_images]
+    note(f"{count} of {total} test images, evenly spaced, are for validation; {len(left)} others are reported on")
+    reported = replace(opened, images=Subset(opened.data.test, left), num_images=len(left))
+    return reported, Subset(opened.data.test, sorted(aside))
+
+
+def _fixed_rule(steps: StepOptions) -> EarlyExit | None:
+    if steps.early_exit is None or steps.exit.value is None:
+        return None
+    rule = EarlyExit(steps.early_exit, steps.exit.value, steps.exit.first_step)
+    rule.check(steps.time_steps)
+    return rule
+
+
+def _choose_rule(
+    opened: OpenedRun,
+    snn: SpikingNetwork,
+    steps: StepOptions,
+    coding: CodingOptions,
+    progress: ProgressCallback | None,
+) -> tuple[OpenedRun, ExitCalibration]:
+    """Choose the rule of early exit on validation images; returns the run without them."""
+    assert steps.early_exit is not None
+    opened, validation = set_aside(opened, steps.exit.validation_images)
+    plain = replace(steps, steps_per_chunk=None)
+    seen = simulate_images(
+        opened, snn, validation, plain, coding, f"validating {steps.time_steps} steps", progress, keep_step_logits=True
+    )
+    loss = DEFAULT_LOSS if steps.exit.loss is None else steps.exit.loss
+    return opened, calibrate_early_exit(seen, steps.early_exit, loss / 100)

@@ -1,0 +1,150 @@
+"""A training as a user asks for it: options in; checkpoints, history and a record out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mst.checkpoints import CheckpointInfo
+from mst.data import DataSplits, load_dataset
+from mst.distributed import is_main_process, join_processes, num_processes, one_process_first
+from mst.files import prepare_folder, write_json
+from mst.options import flatten
+from mst.progress import ProgressCallback, Stage
+from mst.text import note
+from mst.training import EpochRecord, TrainingResult, has_training_state, train
+
+from .networks import build_network, image_size_option, start_from
+from .options import TrainingOptions
+from .records import run_record, write_run_record
+
+OPTIONS_FILE = "options.json"
+"""The options of a training, in its output folder; resuming reads it."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A finished training."""
+
+    options: TrainingOptions
+    """The options, with every default filled in."""
+
+    network: nn.Module
+    """The network with its last weights."""
+
+    result: TrainingResult
+    """History, best accuracy and checkpoints."""
+
+    record: Path | None
+    """The run record; None in the other of several processes."""
+
+    def __repr__(self) -> str:
+        last = self.result.history[-1]
+        return (
+            f"TrainingRun({self.options.network.model} on {self.options.data.dataset}, {len(self.result.history)} "
+            f"epochs, {100 * last.accuracy:.2f} %, {self.result.last_checkpoint})"
+        )
+
+
+def open_training_data(options: TrainingOptions) -> DataSplits:
+    """The data set of a training, augmented as the options ask.
+
+    Raises:
+        MissingFileError, InputError: as `load_dataset`.
+    """
+    with one_process_first():
+        return load_dataset(replace(options.data, img_size=image_size_option(options.data.img_size, options.network)))
+
+
+def run_training(
+    options: TrainingOptions,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    progress: ProgressCallback | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> TrainingRun:
+    """Train an ANN with quantised activations and, if asked, masks.
+
+    Writes last.safetensors and best.safetensors (best on the test split), the training state, TensorBoard logs and
+    run_record.json to `output`.
+
+    Args:
+        options: the network, the images and how to train; `mst.load_recipe` returns one.
+        output: folder for everything that this run writes.
+        resume: continue the run in `output` exactly where it stopped.
+        progress: called after each step.
+        on_epoch: called with the record of each epoch.
+
+    Raises:
+        InputError: options that do not go together or that the data set refuses.
+        MissingFileError: the data set's files, or a state to resume, do not exist.
+        OSError: the folder cannot be written.
+        TrainingStoppedError: SIGTERM or Ctrl-C; the training state has been written.
+    """
+    output = prepare_folder(Path(output))
+    join_processes(options.train.device)
+    settings = {"output": output, **flatten(options), "resume": resume}
+    if resume and not has_training_state(output) and (output / OPTIONS_FILE).exists():
+        note(f"the run in {output} was cut before its first training state was written; it starts from scratch")
+        resume = False
+    if not resume and not has_training_state(output) and is_main_process():
+        write_json(output / OPTIONS_FILE, {**settings, "resume": False})
+    splits = open_training_data(options)
+    torch.manual_seed(options.train.seed)
+    network = build_network(options.network, splits, download=not resume)
+    if not resume:
+        start_from(network, options.network, splits)
+    result = _train(network, splits, output, options, resume, progress, on_epoch)
+    record = None
+    if is_main_process():
+        record = write_run_record(output, _record(options, settings, network, splits, result))
+    return TrainingRun(options, network, result, record)
+
+
+def _train(
+    network: nn.Module,
+    splits: DataSplits,
+    output: Path,
+    options: TrainingOptions,
+    resume: bool,
+    progress: ProgressCallback | None,
+    on_epoch: Callable[[EpochRecord], None] | None,
+) -> TrainingResult:
+    config, data = options.train, options.data
+    provenance = {
+        "model": options.network.model,
+        "init_from": options.network.init_from,
+        "pretrained": options.network.pretrained,
+        "augment": asdict(data.augment if splits.info.sensor is None else data.event_augment),
+        "data_fingerprint": splits.fingerprint,
+    }
+    info = CheckpointInfo(data.dataset, splits.info.class_names, splits.preprocessing, provenance)
+    steps = len(splits.train) // (config.batch_size * config.accumulation_steps * num_processes())
+    stage = Stage(progress, f"training {options.network.model} on {data.dataset}", config.epochs * steps, "steps")
+    return train(
+        network, splits.train, splits.test, output, config, info, resume=resume,
+        on_step=lambda done, loss: stage.advance(done, f"loss {loss:.3f}"), on_epoch=on_epoch, on_resume=stage.advance,
+    )  # fmt: skip
+
+
+def _record(
+    options: TrainingOptions, settings: dict[str, Any], network: nn.Module, splits: DataSplits, result: TrainingResult
+) -> dict[str, Any]:
+    results = {
+        "accuracy": result.history[-1].accuracy,
+        "best_accuracy": result.best_accuracy,
+        "num_parameters": sum(p.numel() for p in network.parameters()),
+        "seconds": sum(record.seconds for record in result.history),
+        "history": result.history,
+        "num_processes": num_processes(),
+    }
+    device = str(next(network.parameters()).device)
+    return run_record(
+        "train", settings, results, seed=options.train.seed, device=device, data_fingerprint=splits.fingerprint
+    )

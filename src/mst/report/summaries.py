@@ -1,0 +1,87 @@
+"""Runs in a few lines of words."""
+
+from __future__ import annotations
+
+from mst.experiments import MeasurementRun, SimulationRun, masking_ratio_of
+from mst.experiments.comparison import too_few_to_tell
+from mst.simulation import ExitCalibration
+
+from .tables import steps_in_words
+
+
+def run_label(run: SimulationRun) -> str:
+    """Name of a run in tables and figures: its masking ratio."""
+    return f"p = {masking_ratio_of(run.opened.model):g}"
+
+
+def run_title(run: SimulationRun, with_steps: bool = False) -> str:
+    """Title of a figure: the data set, and the images and the coding or the time steps."""
+    name, result, slices = run.opened.data.info.name, run.result, run.steps.slices
+    shown = "" if slices is None else f", {slices} slices over time"
+    if with_steps:
+        return f"{name}, {steps_in_words(result.num_steps, result.mean_steps)}{shown}"
+    return f"{name}, {result.num_images} test images, {run.coding.coding} coding{shown}"
+
+
+def simulation_summary(run: SimulationRun) -> list[str]:
+    """Lines about early exit, settling, and the spikes sent against the fewest possible."""
+    result = run.result
+    lines = [] if run.calibration is None else [_about_calibration(run.calibration)]
+    if result.settled_at is not None and result.early_exit is None:
+        lines += _about_settling(run)
+    if result.early_exit is not None:
+        lines.append(f"Steps per image with early exit ({result.early_exit}): {result.mean_steps:.2f}")
+    least = run.quanta_per_image
+    lines.append(
+        f"Spikes per image: {result.spikes_per_image:,.0f}, {result.spikes_per_image / max(1.0, least):.2f} times the "
+        f"{least:,.0f} quanta of the ANN's activations"
+    )
+    return lines
+
+
+def energy_summary(run: MeasurementRun) -> list[str]:
+    """The lines of the simulation, the constants, and every assumption."""
+    estimate, constants = run.estimate, run.estimate.constants
+    return [
+        *simulation_summary(run.simulation),
+        f"Constants: MAC {constants.mac_pj} pJ, AC {constants.ac_pj} pJ; {constants.source}. Assumptions:",
+        *(f"  - {assumption}" for assumption in estimate.assumptions),
+    ]
+
+
+def _about_calibration(calibration: ExitCalibration) -> str:
+    chosen, full = calibration.chosen, calibration.full
+    few = too_few_to_tell(calibration.num_images, 100 * calibration.accuracy_loss)
+    return (
+        f"Early exit: {chosen.early_exit}. On {calibration.num_images} validation images: mean T "
+        f"{chosen.mean_steps:.1f} instead of {full.mean_steps:.1f}, accuracy {100 * chosen.accuracy:.2f} % instead of "
+        f"{100 * full.accuracy:.2f} % (allowed loss {100 * calibration.accuracy_loss:g} points{few and '; ' + few})"
+    )
+
+
+def _about_settling(run: SimulationRun) -> list[str]:
+    result, lines = run.result, []
+    assert result.settled_at is not None
+    settled = result.settled_at[result.settled_at > 0]
+    if len(settled):
+        lines.append(
+            f"{len(settled)} of {result.num_images} images have settled: their logits are the ANN's, after "
+            f"{settled.double().mean():.1f} steps on average and at most {settled.max()}"
+        )
+        lines.append(f"Their answers and their ANN's: {_agreement(run)}")
+    if len(settled) < result.num_images:
+        lines.append(
+            f"{result.num_images - len(settled)} of {result.num_images} images have not settled in {result.num_steps} "
+            f"steps; give them more with --time-steps (the proof allows up to {run.longest_settling}, most need far "
+            "fewer), or a larger --burst"
+        )
+    return lines
+
+
+def _agreement(run: SimulationRun) -> str:
+    result = run.result
+    assert result.settled_at is not None
+    settled = result.settled_at > 0
+    ours, theirs = result.logits[settled], run.evaluation.logits.to(result.logits)[settled]
+    same = int((ours.argmax(1) == theirs.argmax(1)).sum())
+    return f"{same} of {len(ours)} equal; a logit differs by at most {float((ours - theirs).abs().max()):.1e}"
