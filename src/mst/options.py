@@ -58,7 +58,7 @@ def gather(group: type[Group], values: Mapping[str, Any], hidden: Collection[str
         elif each.name in hidden or each.name not in values:
             continue
         elif is_dataclass(kind) and not is_dataclass(values[each.name]):
-            arguments[each.name] = gather(kind, _mapping(values[each.name]))
+            arguments[each.name] = gather(kind, _mapping(values[each.name]))  # type: ignore[arg-type]
         else:
             arguments[each.name] = values[each.name]
     return group(**arguments)
@@ -86,7 +86,7 @@ def option_types(group: type, prefix: str = "") -> dict[str, str]:
     for each, kind in _typed_fields(group):
         if is_dataclass(kind):
             inner = prefix if each.metadata.get("flat") else f"{prefix}{each.name}."
-            types |= option_types(kind, inner)
+            types |= option_types(kind, inner)  # type: ignore[arg-type]
         else:
             types[prefix + each.name] = kind.__name__ if isinstance(kind, type) else str(kind)
     return types

@@ -63,6 +63,7 @@ def build_network(options: NetworkOptions, splits: DataSplits, download: bool = 
         num_levels=options.num_levels,
         masking_ratio=options.masking_ratio,
         mask_sites=options.mask_sites,
+        mask_rule=options.mask_rule,
         max_pool=quantize.max_pool,
         also=quantize.also,
         small_stem=quantize.small_stem,

@@ -24,6 +24,7 @@ def create_model(
     num_levels: int = 16,
     masking_ratio: float = 0.0,
     mask_sites: str | tuple[str, ...] | None = None,
+    mask_rule: str = "random",
     max_pool: MaxPool = "keep",
     also: tuple[str, ...] = (),
     small_stem: bool = False,
@@ -36,7 +37,7 @@ def create_model(
     Args:
         name: one of `MODEL_NAMES`, any name of timm, or torchvision:NAME.
         num_levels: L of every site.
-        masking_ratio, mask_sites: see `mask_spikes`; by default "attention" for an MST and "all" for others.
+        masking_ratio, mask_sites, mask_rule: see `mask_spikes`; by default "attention" for an MST and "all" for others.
         max_pool, also: see `quantize`; `also` by the names of torch's classes ("GELU"). Not for an MST.
         small_stem: see `use_small_stem`. Not for an MST.
         pretrained: fetch the published weights of that name. Thresholds still have to be set (`set_thresholds`).
@@ -51,7 +52,7 @@ def create_model(
         network = quantize_named(
             architecture(name, options, small_stem, align_chans), num_levels, max_pool, also, pretrained
         )
-        return mask_spikes(network, masking_ratio, mask_sites or ALL_SITES)
+        return mask_spikes(network, masking_ratio, mask_sites or ALL_SITES, mask_rule)
     taken = {"max_pool": max_pool != "keep", "also": bool(also), "small_stem": small_stem}
     for option, is_set in taken.items():
         if is_set:
@@ -61,6 +62,7 @@ def create_model(
     if pretrained:
         raise ValueError(f"no weights are published for {name}; use mst.import_released or mst.load_checkpoint")
     options |= {"num_levels": num_levels, "masking_ratio": masking_ratio, "align_chans": align_chans}
+    options |= {"mask_rule": mask_rule}
     if mask_sites is not None:
         options["mask_sites"] = (mask_sites,) if isinstance(mask_sites, str) else tuple(mask_sites)
     fields = [f.name for f in dataclasses.fields(MSTConfig)]
