@@ -331,7 +331,7 @@ def test_convert_makes_max_pools_exact_and_says_where_it_cannot() -> None:
     assert remark.startswith("(the network itself): a max-pool that is a function")
     with pytest.raises(ValueError, match="4: a max-pool that returns indices"):
         mst.convert(nn.Sequential(*layers[:2], mst.QCFS(), nn.Identity(), nn.MaxPool2d(2, return_indices=True)))
-    with pytest.raises(RuntimeError, match="'3' pools over time and works only inside a run"):
+    with pytest.raises(RuntimeError, match="'3': pools over time only inside a run"):
         snn.network[3](x)
 
 

@@ -98,7 +98,7 @@ def test_resting_counts_are_medians_and_are_left_out_where_masks_are(tiny_model:
         ({"coding": "rate", "burst": 2}, "burst and schedule belong to lossless coding"),
         ({"coding": "rate", "schedule": "weighted"}, "burst and schedule belong to lossless coding"),
         ({"coding": "rate", "resting_images": torch.ones(1, 1, 1, 1)}, "resting_images belong to lossless coding"),
-        ({"burst": 0}, "a whole number from 1 on, got 0"),
+        ({"burst": 0}, "a whole number, at least 1, got 0"),
         ({"schedule": "fast"}, "unknown schedule 'fast'; choose from"),
         ({"schedule": FiringSchedule(2), "burst": 3}, "burst 3 contradicts the schedule's 2"),
         ({"resting_images": []}, "resting counts need at least one image"),

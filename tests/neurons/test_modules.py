@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mst.errors import InputError
-from mst.neurons import QCFS, IFNeuron, RunState, begin_run, make_mask, name_sites, running
+from mst.neurons import QCFS, IFNeuron, NotRunningError, RunState, begin_run, make_mask, name_sites, running
 
 
 def neuron(masking_ratio: float = 0.0) -> IFNeuron:
@@ -74,7 +74,9 @@ def test_name_sites_gives_each_site_its_module_path() -> None:
 
 
 def test_if_neuron_outside_a_run_says_how_to_run_it() -> None:
-    with pytest.raises(RuntimeError, match=r"'site' is a spiking neuron.*call mst.simulate"):
+    with pytest.raises(
+        NotRunningError, match=r"'site': spiking neurons have state only inside a run; call mst.simulate"
+    ):
         neuron()(torch.zeros(1, 1))
 
 
@@ -223,3 +225,13 @@ def test_run_state_forgets_a_site_as_if_it_had_not_been_reached() -> None:
         run.forget("site")
         assert (run.state, run.visited_sites) == ({}, set())
         assert site(torch.ones(1, 5)).shape == (1, 5)
+
+
+def test_reprs_are_short_and_show_no_tensor() -> None:
+    site, run = neuron(0.5), RunState(seed=3, batch_size=2, steps_in_chunk=2)
+    with running(run):
+        site(torch.zeros(4, 3))
+    assert repr(run) == "RunState(seed=3, 2 images, steps 0 to 1, 1 tensors)"
+    assert repr(run.counts["site"]) == "SiteCounts(3 neurons, threshold=1.0, 2 steps)"
+    assert repr(site) == "IFNeuron(site='site', mask=random 0.5)"
+    assert repr(QCFS(4, role="query")) == "QCFS(num_levels=4, role='query')"

@@ -165,15 +165,15 @@ def test_schedules_with_a_name() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"burst": 0}, "a whole number from 1 on, got 0"),
-        ({"burst": 1.5}, "a whole number from 1 on, got 1.5"),
-        ({"burst": True}, "a whole number from 1 on, got True"),
+        ({"burst": 0}, "a whole number, at least 1, got 0"),
+        ({"burst": 1.5}, "a whole number, at least 1, got 1.5"),
+        ({"burst": True}, "a whole number, at least 1, got True"),
         ({"weights": (2, 0)}, "whole quanta, at least 1"),
         ({"weights": (1.5, 1)}, "whole quanta, at least 1"),
         ({"weights": (4, 2)}, "without a spike of one quantum a neuron cannot reach every level"),
-        ({"stagger": -1.0}, "a number of steps from 0 on"),
-        ({"stagger": math.nan}, "a number of steps from 0 on"),
-        ({"stagger": math.inf}, "a number of steps from 0 on"),
+        ({"stagger": -1.0}, "a number of steps, at least 0"),
+        ({"stagger": math.nan}, "a number of steps, at least 0"),
+        ({"stagger": math.inf}, "a number of steps, at least 0"),
     ],
 )
 def test_schedule_value_out_of_range_is_refused(options: dict[str, Any], message: str) -> None:

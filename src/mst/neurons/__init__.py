@@ -29,7 +29,7 @@ from .masks import (
     mask_from_dict,
 )
 from .max_pool import MAX_POOLS, SpikingMaxPool
-from .run_state import BEFORE_FIRST_STEP, RunState, SiteCounts, begin_run, current_run, running
+from .run_state import BEFORE_FIRST_STEP, NotRunningError, RunState, SiteCounts, begin_run, current_run, running
 from .schedule import (
     DEFAULT_SCHEDULE,
     SCHEDULES,
@@ -40,7 +40,7 @@ from .schedule import (
     named_schedule,
 )
 from .signed_integrate_and_fire import SignedIFNeuron
-from .sites import ALL_SITES, SITE_GROUPS, mask_spikes, select_sites
+from .sites import ALL_SITES, SITE_GROUPS, find_sites, mask_spikes, select_sites
 from .spiking import SpikingNeuron
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "IFNeuron",
     "Layout",
     "MaskRule",
+    "NotRunningError",
     "RandomMask",
     "RunState",
     "ScheduleName",
@@ -75,6 +76,7 @@ __all__ = [
     "count_spikes",
     "current_run",
     "drop_spikes",
+    "find_sites",
     "halving_weights",
     "if_run",
     "if_run_",

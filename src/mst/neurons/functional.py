@@ -1,4 +1,4 @@
-"""The mathematics of one neuron, as pure functions. Needs torch and nothing else.
+"""The mathematics of one neuron, as pure functions. They need torch only.
 
 Letters: T time steps, B images, `...` any further axes, L levels, λ threshold.
 Equations and their derivations are in docs/maths.md; each formula is written once, here.
@@ -15,14 +15,21 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from mst.errors import InputError
 
 MIN_THRESHOLD = 1e-4
-"""Smallest threshold a QCFS site uses. Below it the trainable value is read as this one, see `qcfs`."""
+"""Smallest threshold that a QCFS site acts with; a smaller trained value acts as this one, see `qcfs`."""
 
 
 # --------------------------------------------------------------------------------------------- QCFS
 
 
 def to_levels(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
-    """clip(floor(x·L/λ + 1/2), 0, L): the level of QCFS, a whole number in floating point; a new tensor."""
+    """The level of QCFS, clip(floor(x·L/λ + 1/2), 0, L).
+
+    Args:
+        x, threshold, num_levels: as for `qcfs`.
+
+    Returns:
+        A new tensor like x: whole numbers from 0 to L, in floating point.
+    """
     # clip(floor(u), 0, L) = floor(clip(u, 0, L)), because 0 and L are whole numbers.
     if _is_cpu_scalar(x, threshold):
         levels = torch.mul(x, num_levels / max(threshold.item(), MIN_THRESHOLD))
@@ -32,14 +39,14 @@ def to_levels(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
 
 
 def quantum(like: Tensor, threshold: Tensor, num_levels: int) -> Tensor | float:
-    """λ/L, what one level is worth, to multiply `like` with."""
+    """λ/L, the value of one level, as a factor for `like`: a number, or a tensor that broadcasts to it."""
     if _is_cpu_scalar(like, threshold):
         return max(threshold.item(), MIN_THRESHOLD) / num_levels
     return threshold.clamp_min(MIN_THRESHOLD) / num_levels
 
 
 class _QCFSFunction(torch.autograd.Function):
-    """QCFS as one node of the graph: it keeps x and y, and works in place on its own buffers."""
+    """QCFS as one node of the autograd graph: it saves x and y, and works in place on its own buffers."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
@@ -75,7 +82,7 @@ def _is_cpu_scalar(x: Tensor, threshold: Tensor) -> bool:
 
 
 def _difference_of_dots(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-    """a·b - c·d over all elements. The two nearly cancel, so in half precision they must not be rounded before."""
+    """a·b - c·d over all elements. The two nearly cancel, so half precision is widened first."""
     if a.element_size() < 4:
         return (a.float() * b.float() - c.float() * d.float()).sum()
     return torch.dot(a.reshape(-1), b.reshape(-1)) - torch.dot(c.reshape(-1), d.reshape(-1))
@@ -86,12 +93,11 @@ def qcfs(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
 
     y = λ · clip(floor(x·L/λ + 1/2) / L, 0, 1)
 
-    Gradient: straight through the floor; zero where the clip is active, that is where it changes its argument
-    (the floor below 0 or above L); λ receives the derivative of the expression as written, (y - x)/λ inside the
-    clip and 1 above it.
+    Gradient: straight through the floor; zero where the clip changes its argument (the floor is below 0 or above L).
+    λ receives the derivative of the expression as written: (y - x)/λ inside the clip and 1 above it.
 
     A threshold at or below `MIN_THRESHOLD` acts as `MIN_THRESHOLD` and still receives its gradient, so an
-    optimiser step that makes it negative neither breaks the network nor freezes the site.
+    optimiser step that makes it negative neither breaks the network nor disables the site.
 
     Args:
         x: pre-activation, any shape, floating point.
@@ -102,12 +108,12 @@ def qcfs(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
         Same shape and dtype as x, values in {0, λ/L, ..., λ}.
 
     Raises:
-        ValueError: num_levels is below 1.
+        InputError: num_levels is below 1.
 
     Source: Masked Spiking Transformer (ICCV 2023), activation of the ANN; released code.
     """
     if num_levels < 1:
-        raise ValueError(f"num_levels must be at least 1, got {num_levels}")
+        raise InputError(f"num_levels must be at least 1, got {num_levels}")
     y: Tensor = _QCFSFunction.apply(x, threshold, num_levels)
     return y
 
@@ -116,7 +122,7 @@ def qcfs(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
 
 
 def initial_membrane_potential(x: Tensor, threshold: Tensor) -> Tensor:
-    """v(0) = λ/2 in the shape of one step's input x [B, ...]. The half threshold centres the rounding."""
+    """v(0) = λ/2 in the shape of one step's input x [B, ...]. The half rounds the spike count to nearest."""
     return torch.zeros_like(x) + threshold * 0.5
 
 
@@ -141,7 +147,7 @@ def if_step(x: Tensor, v: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def if_run(x: Tensor, v: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    """`if_step` over the leading time axis; the same spikes.
+    """`if_step` over the leading time axis, with the same spikes.
 
     Args:
         x: input currents, [T, B, ...].
@@ -152,9 +158,9 @@ def if_run(x: Tensor, v: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
         (λ·s, v): scaled spikes [T, B, ...] and the membrane potential after the last step [B, ...].
 
     Raises:
-        ValueError: v has not the shape of one step of x.
+        InputError: v does not have the shape of one step of x.
 
-    Not differentiable: it is meant for inference.
+    Limits: not differentiable; meant for inference.
     """
     v = v.detach().clone()
     return if_run_(x, v, threshold), v
@@ -163,15 +169,18 @@ def if_run(x: Tensor, v: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
 def if_run_(x: Tensor, v: Tensor, threshold: Tensor) -> Tensor:
     """`if_run` that updates the membrane potential `v` in place and returns the scaled spikes only.
 
-    A long simulation calls this for every site and step; it allocates nothing but the spikes.
+    It allocates nothing but the spikes, because a simulation calls it for every site and chunk.
+
+    Raises:
+        InputError: v does not have the shape of one step of x.
     """
     if x.shape[1:] != v.shape:
-        raise ValueError(f"the input of one step has shape {tuple(x.shape[1:])}, the state {tuple(v.shape)}")
+        raise InputError(f"the input of one step has shape {tuple(x.shape[1:])}, the state {tuple(v.shape)}")
     x, threshold = x.detach(), threshold.detach().to(x.dtype)
     spikes = torch.empty_like(x)
     for x_t, spikes_t in zip(x, spikes, strict=True):
         v.add_(x_t)
-        torch.ge(v, threshold, out=spikes_t)  # straight into floats: on a CPU a bool in between costs ten times as much
+        torch.ge(v, threshold, out=spikes_t)  # into floats at once: on a CPU, bools in between cost ten times as much
         v.sub_(spikes_t.mul_(threshold))
     return spikes
 
@@ -182,34 +191,35 @@ def if_run_(x: Tensor, v: Tensor, threshold: Tensor) -> Tensor:
 def signed_if_step(
     x: Tensor, count: Tensor, threshold: Tensor, num_levels: int, burst: int = 1, weight: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """One step of a signed integrate-and-fire neuron that counts what it has sent.
+    """One step of a signed integrate-and-fire neuron that counts the quanta it has sent.
 
-    With q = λ/L the quantum, w the quanta that a spike is worth at this step, v the membrane potential in quanta:
+    With the quantum q = λ/L, the value w of a spike at this step in quanta, and the membrane potential v in quanta:
 
-    v = x/q + 1/2 - count                     (it starts at 1/2, gains each change of x, loses what is sent)
-    e = clip(floor(v), -count, L - count)     the quanta that are missing, or too many
+    v = x/q + 1/2 - count                     (starts at 1/2, gains each change of x, loses what is sent)
+    e = clip(floor(v), -count, L - count)     quanta missing (e > 0) or in excess (e < 0)
     n = min(floor(|e|/w + 1/3), burst, whole spikes that fit into 0...L)
     send n spikes of the sign of e;  count <- count + sign(e)·n·w
 
-    So with w = 1 it fires +1 when v >= 1 and count < L, -1 when v < 0 and count > 0, up to `burst` at once. With w > 1
-    it fires when two thirds of a spike or more are missing. It rests exactly where count·q = qcfs(x).
+    With w = 1 the neuron fires +1 when v >= 1 and count < L, and -1 when v < 0 and count > 0, up to `burst` spikes at
+    once. With w > 1 it fires when at least two thirds of a spike are missing. It stays silent exactly where
+    count·q = qcfs(x).
 
     Args:
-        x: running sum of the input up to this step, [B, ...]. What arrives at a step is its change.
+        x: running sum of the input up to this step, [B, ...]; the neuron receives its changes.
         count: quanta sent so far, whole numbers from 0 to L in floating point, same shape; not modified.
         threshold: λ > 0, one element or broadcastable to x.
         num_levels: L >= 1.
-        burst: most spikes in one step, >= 1.
+        burst: maximum spikes per neuron per step, >= 1.
         weight: w, quanta that a spike is worth; 0 forbids firing.
 
     Returns:
-        (spikes, target): spikes sent, signed whole numbers, and the level of QCFS, which the count has reached where
-        target = count + w·spikes.
+        (spikes, target): the spikes sent, signed whole numbers, and the level of QCFS, which the count has reached
+        where target = count + w·spikes.
 
-    Source: ours, see docs/maths.md, section 9. Spikes that take others back: Wang et al., "Signed Neuron with Memory",
-    IJCAI 2022.
+    Source: ours, see docs/maths.md, section 9. Negative spikes that correct earlier ones: Wang et al., "Signed Neuron
+    with Memory", IJCAI 2022.
     """
-    # The very expression of `qcfs`, so that both round alike: a settled neuron equals it bit for bit.
+    # The same expression as in `qcfs`, so that both round alike: a settled neuron equals it bit for bit.
     target = to_levels(x, threshold, num_levels)
     if weight == 0:
         return torch.zeros_like(target), target
@@ -222,7 +232,7 @@ def signed_if_step(
 
 
 def count_signed_spikes(spikes: Tensor) -> Tensor:
-    """[T, B, ...] whole numbers -> int64 [T]: spikes of either sign, each step's magnitudes summed, exactly."""
+    """[T, B, ...] signed whole numbers -> int64 [T]: spikes of either sign in each step, exactly."""
     steps, images = spikes.shape[:2]
     rows = spikes.reshape(steps, images, -1)
     wide = torch.float64 if rows.shape[-1] >= 2**20 else torch.promote_types(rows.dtype, torch.float32)
@@ -236,8 +246,8 @@ def count_signed_spikes(spikes: Tensor) -> Tensor:
 def count_spikes(spikes: Tensor) -> Tensor:
     """[T, B, ...] -> int64 [T]: the number of non-zero entries of each step, exactly.
 
-    Flags are added up as floats image by image, which is exact below 2^24 (float32) and several times as fast on a
-    CPU as counting in integers.
+    Flags are summed as floats image by image, which is exact below 2^24 (float32) and on a CPU several times as fast
+    as counting in integers.
     """
     steps, images = spikes.shape[:2]
     flags = torch.ne(spikes, 0, out=torch.empty_like(spikes, memory_format=torch.contiguous_format))
@@ -248,26 +258,26 @@ def count_spikes(spikes: Tensor) -> Tensor:
     return rows.sum(dim=-1, dtype=wide).to(torch.int64).sum(dim=1)
 
 
-# ----------------------------------------------------------------------------- random spike masking
+# ------------------------------------------------------------------------------------ spike masking
 
 
 def drop_spikes(spikes: Tensor, keep: Tensor) -> Tensor:
-    """Random spike masking: spikes · keep, without rescaling by 1/(1 - p).
+    """Spike masking: spikes · keep, without rescaling by 1/(1 - p).
 
     Args:
         spikes: [B, ...], spikes or the QCFS activation that stands for them.
-        keep: bool, same shape; False drops.
+        keep: bool, broadcastable to spikes; False drops.
 
     Source: Masked Spiking Transformer (ICCV 2023), Random Spike Masking; released code (no rescaling).
     """
-    return spikes * keep.view(torch.uint8)  # on a CPU bytes multiply several times as fast as bools
+    return spikes * keep.view(torch.uint8)  # on a CPU, bytes multiply several times as fast as bools
 
 
 def check_masking_ratio(masking_ratio: float) -> float:
-    """The ratio, if it is a fraction dropped in [0, 1).
+    """`masking_ratio` itself, as a float.
 
     Raises:
-        InputError: it is not.
+        InputError: it is not in [0, 1).
     """
     if not 0.0 <= masking_ratio < 1.0:
         hint = f"for {masking_ratio:g} % write {masking_ratio / 100:g}" if 1 < masking_ratio < 100 else ""
@@ -276,29 +286,31 @@ def check_masking_ratio(masking_ratio: float) -> float:
 
 
 def keep_mask(images: Tensor, num_elements: int, masking_ratio: float, *, seed: int, site: str, step: int) -> Tensor:
-    """Which spikes survive one step: a function of (seed, site, step, image, element) and of nothing else.
+    """Draws of one step: a function of (seed, site, step, image, element) and of nothing else.
 
-    Each bit comes from an integer hash, not from a stateful generator. So the mask of an image is the same in
+    Each bit comes from an integer hash, not from a stateful generator. So the draws of an image are the same for
     every batch size, chunk length, process and device, and any step can be drawn without those before it.
 
     Args:
-        images: int64 [B], index in the data set of each image.
-        num_elements: neurons of the site, per image.
+        images: int64 [B], index in the data of each image.
+        num_elements: draws per image.
         masking_ratio: p, fraction dropped, in [0, 1).
-        seed, site, step: what the draw belongs to.
+        seed: of the masks.
+        site: name of the site.
+        step: time step.
 
     Returns:
-        bool [B, num_elements] on the device of `images`; True with probability 1 - p.
+        bool [B, num_elements] on the device of `images`; True (keep) with probability 1 - p.
 
     Raises:
-        ValueError: p outside [0, 1).
+        InputError: p outside [0, 1).
     """
     check_masking_ratio(masking_ratio)
     stream = _mix64((seed & _U64) ^ _mix64((step << 32) ^ zlib.crc32(site.encode())))
     image_keys = _mix32(images.to(torch.int32) * _signed(_GOLDEN32) + _signed(stream & _U32))
     element_keys = _mix32(torch.arange(num_elements, device=images.device, dtype=torch.int32) + _signed(stream >> 32))
-    # One more round over image ⊕ element; the last multiplication leaves its best bits on top, and a
-    # signed comparison reads exactly those.
+    # One more round over image ⊕ element. The last multiplication leaves its best bits on top, which a signed
+    # comparison reads.
     bits = (image_keys[:, None] ^ element_keys).mul_(_signed(0x7FEB352D))
     bits ^= (bits >> 15) & 0x1FFFF
     bits *= _signed(0x846CA68B)
@@ -309,7 +321,7 @@ _U32, _U64, _GOLDEN32 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF, 0x9E3779B9
 
 
 def _signed(word: int) -> int:
-    """A 32-bit word as the int32 of the same bits, which is what torch multiplies with wrap-around."""
+    """A 32-bit word as the int32 of the same bits, because torch multiplies int32 with wrap-around."""
     return (word & _U32) - ((word & 0x80000000) << 1)
 
 

@@ -42,7 +42,7 @@ class IFNeuron(SpikingNeuron):
         """x: input currents [T*B*k, ...], time outermost -> scaled spikes, same shape.
 
         Raises:
-            RuntimeError: called outside a run.
+            NotRunningError: called outside a run.
             InputError: the shape does not fit the run (see `RunState.unfold`).
         """
         run = self._run()

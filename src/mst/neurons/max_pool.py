@@ -1,11 +1,13 @@
-"""Max-pooling of spike trains whose running sum is exactly the max-pool of the running sums."""
+"""Max-pooling over time: the running sum of its output is exactly the max-pool of the running sums of its input."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from .run_state import current_run
+from mst.errors import InputError
+
+from .run_state import require_run
 
 MAX_POOLS = (
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d,
@@ -17,26 +19,30 @@ INPUT_SUM = "input_sum"
 
 
 class SpikingMaxPool(nn.Module):
-    """A max-pool over time-varying input: each step sends what the largest running sum of a window has grown by.
+    """A max-pool over time-varying input: each step sends the growth of the largest running sum of a window.
 
     S(t) = S(t-1) + x(t) ;  y(t) = pool(S(t)) - pool(S(t-1)) ;  so  Σ y = pool(Σ x)  at every t
 
-    A running sum of spikes grows by one spike at a time, and so does the largest of a window: what comes out of spikes
-    are spikes. (To pool each step by itself passes a spike on whenever any input spikes, and so sends too many.) A chip
-    needs a counter for each input. The sums live in the run (`RunState`).
+    A running sum of spikes grows by one spike at a time, and so does the largest sum of a window: spikes in, spikes
+    out. (Pooling each step by itself passes a spike on whenever any input spikes, and so sends too many.) A chip needs
+    a counter for each input. The sums live in the run (`RunState`).
 
     Args:
-        pool: what pools one step; it returns values only.
+        pool: the pool of one step; it returns values only.
         site: module path in the network.
 
     Raises:
-        ValueError: the pool returns indices too.
+        InputError: the pool also returns indices.
     """
 
     def __init__(self, pool: nn.Module, site: str) -> None:
         super().__init__()
         if getattr(pool, "return_indices", False):
-            raise ValueError(f"{site}: a max-pool that returns indices has no meaning over time steps")
+            raise InputError(
+                "a max-pool that returns indices has no meaning over time steps",
+                where=site,
+                remedy="set return_indices=False",
+            )
         self.pool = pool
         self.site = site
 
@@ -44,20 +50,18 @@ class SpikingMaxPool(nn.Module):
         """x: [T*B*k, ...], time outermost -> pooled, [T*B*k, ...].
 
         Raises:
-            RuntimeError: called outside a run.
-            ValueError: the shape does not fit the run (see `RunState.unfold`).
+            NotRunningError: called outside a run.
+            InputError: the shape does not fit the run (see `RunState.unfold`).
         """
-        run = current_run()
-        if run is None:
-            raise RuntimeError(f"{self.site!r} pools over time and works only inside a run; call mst.simulate")
+        run = require_run(self.site, "pools over time")
         use = run.name_of_use(self.site)  # a pool may be used several times in a pass; each use has its sums
         x_TB = run.unfold(x, use)
         before = run.state.get((use, INPUT_SUM))
         total = torch.zeros_like(x_TB[0]) if before is None else before.clone()
         sums_TB = torch.empty_like(x_TB)
         for x_t, sums_t in zip(x_TB, sums_TB, strict=True):
-            # One step after another: so the sum of equal spikes depends on their number alone, also in float32, and the
-            # largest of a window grows by whole spikes.
+            # One step after another, so that also in float32 the sum of equal spikes depends on their number alone and
+            # the largest of a window grows by whole spikes.
             sums_t.copy_(total.add_(x_t))
         run.state[use, INPUT_SUM] = total
         pooled: Tensor = self.pool(sums_TB.flatten(0, 1))

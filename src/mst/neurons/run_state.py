@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from mst.errors import InputError
+from mst.errors import ExplainedError, InputError
 
 from .masks import Layout, SpikeMask
 
 BEFORE_FIRST_STEP = -1
-"""The step of a pass that shows a network nothing and lets no neuron fire: what is there before any change."""
+"""The step of a pass that shows a network no image and lets no neuron fire: its values before any change."""
 
 MASK_SLOT = "mask"
 """Slot of the spike mask that a site keeps for the whole run."""
 
 
-@dataclass
+@dataclass(repr=False)
 class SiteCounts:
     """Spikes of one site in one batch."""
 
@@ -41,8 +41,12 @@ class SiteCounts:
     dropped: list[Tensor] = field(default_factory=list)
     """Spikes that the mask dropped: integers, one entry per step."""
 
+    def __repr__(self) -> str:
+        steps = sum(len(chunk) for chunk in self.sent)
+        return f"SiteCounts({self.num_neurons} neurons, threshold={self.threshold}, {steps} steps)"
 
-@dataclass(eq=False)
+
+@dataclass(eq=False, repr=False)
 class RunState:
     """The state of one batch under simulation, or of one ANN batch whose masks must be repeatable.
 
@@ -81,6 +85,10 @@ class RunState:
 
     _images: Tensor | None = None
     _step_shapes: dict[str, tuple[int, torch.Size]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        steps = f"steps {self.step} to {self.step + self.steps_in_chunk - 1}"
+        return f"RunState(seed={self.seed}, {self.batch_size} images, {steps}, {len(self.state)} tensors)"
 
     def begin_chunk(self, step: int, steps_in_chunk: int) -> None:
         """Declare which steps the next pass through the network computes."""
@@ -227,12 +235,32 @@ def begin_run(model: nn.Module, *, seed: int = 0, batch_size: int, first_image: 
     return RunState(seed, batch_size, first_image, names=names)
 
 
+class NotRunningError(ExplainedError, RuntimeError):
+    """A spiking module was called outside a run, where it has no state."""
+
+
 _CURRENT: ContextVar[RunState | None] = ContextVar("mst_run_state", default=None)
 
 
 def current_run() -> RunState | None:
     """The run that the calling code is part of, if any."""
     return _CURRENT.get()
+
+
+def require_run(site: str, what: str) -> RunState:
+    """The current run.
+
+    Raises:
+        NotRunningError: there is none.
+    """
+    run = current_run()
+    if run is None:
+        raise NotRunningError(
+            f"{what} only inside a run",
+            where=f"site {site!r}",
+            remedy="call mst.simulate(snn, images, num_steps=...) instead of snn(images)",
+        )
+    return run
 
 
 @contextmanager

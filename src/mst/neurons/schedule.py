@@ -1,4 +1,4 @@
-"""When a signed neuron may fire, and what its spikes are worth: the clock that all neurons of a site share."""
+"""Firing schedules: when the signed neurons of a site may fire, and how many quanta their spikes are worth."""
 
 from __future__ import annotations
 
@@ -6,60 +6,67 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from mst.errors import InputError
+
 ScheduleName = Literal["plain", "staggered", "weighted"]
+"""A schedule that `named_schedule` makes."""
+
 SCHEDULES: tuple[ScheduleName, ...] = ("plain", "staggered", "weighted")
+"""All names of schedules."""
+
 DEFAULT_SCHEDULE: ScheduleName = "weighted"
+"""The schedule with the fewest spikes."""
 
 
 @dataclass(frozen=True)
 class FiringSchedule:
-    """How signed neurons take turns. Whatever the schedule, a settled network equals its ANN; it decides how many steps
-    and spikes that takes.
-
-    Args:
-        burst: most spikes of a neuron in one step.
-        weights: quanta (of λ/L) that a spike stands for, step by step of the site's own clock, repeated. Known to
-            sender and receiver from the clock, so a spike carries its sign and nothing else. Empty: 1 at each step.
-            "weighted" networks have the powers of two below L and another 1, see `halving_weights`.
-        stagger: steps by which a site starts later than the sites before it; site number d in its chain of sites starts
-            at step floor(stagger · d).
+    """How signed neurons take turns. A settled network equals its ANN under any schedule; the schedule decides how many
+    steps and spikes it takes to settle.
 
     Raises:
-        ValueError: burst below 1, weights without a 1 or below it, or a stagger that is negative or no number.
+        InputError: burst below 1, weights below 1 or without a 1, or a stagger that is negative or not finite.
 
     Source: weights that depend on the step are the phase code of Kim et al., "Deep neural networks with weighted
     spikes", Neurocomputing 2018; signs, correction and stagger are ours.
     """
 
     burst: int = 1
+    """Maximum spikes per neuron per step."""
+
     weights: tuple[int, ...] = ()
+    """Quanta (of λ/L) that a spike is worth at each step of the site's own clock, repeated; empty: 1 at each step.
+    Sender and receiver know them from the clock, so a spike carries its sign and nothing else."""
+
     stagger: float = 0.0
+    """Steps by which each site starts later than the one before it: a site with d sites before it starts at step
+    floor(stagger · d)."""
 
     def __post_init__(self) -> None:
         check_burst(self.burst)
         object.__setattr__(self, "weights", tuple(self.weights))
         if not all(isinstance(weight, int) and weight >= 1 for weight in self.weights):
-            raise ValueError(f"weights of spikes are whole quanta, at least 1, got {self.weights}")
+            raise InputError(f"weights of spikes are whole quanta, at least 1, got {self.weights}")
         if self.weights and 1 not in self.weights:
-            raise ValueError(
-                f"without a spike of one quantum a neuron cannot reach every level; weights {self.weights}"
+            raise InputError(
+                f"without a spike of one quantum a neuron cannot reach every level, got weights {self.weights}",
+                remedy="include a weight of 1",
             )
         if not (math.isfinite(self.stagger) and self.stagger >= 0):
-            raise ValueError(f"stagger must be a number of steps from 0 on, got {self.stagger}")
+            raise InputError(f"stagger must be a number of steps, at least 0, got {self.stagger}")
 
     def start(self, depth: int) -> int:
-        """First step at which a site may fire that has `depth` sites before it."""
+        """First step at which a site with `depth` sites before it may fire."""
         return int(self.stagger * depth)
 
     def weight(self, step: int, depth: int) -> int:
-        """Quanta that a spike is worth at this step; 0 before the site's first."""
+        """Quanta that a spike is worth at this step; 0 before the first step of the site."""
         own = step - self.start(depth)
         if step < 0 or own < 0:
             return 0
         return self.weights[own % len(self.weights)] if self.weights else 1
 
     def longest(self, depth: int, num_levels: int, input_steps: int = 1) -> int:
-        """Steps after which any network of this schedule has settled, see docs/maths.md.
+        """Steps after which every network with this schedule has settled, see docs/maths.md.
 
         Args:
             depth: sites in the longest chain.
@@ -72,18 +79,20 @@ class FiringSchedule:
 
 
 def check_burst(burst: int) -> int:
-    """The burst, if it is a whole number from 1 on.
+    """`burst` itself.
 
     Raises:
-        ValueError: it is not.
+        InputError: it is not a whole number, at least 1.
     """
     if not isinstance(burst, int) or isinstance(burst, bool) or burst < 1:
-        raise ValueError(f"burst is the most spikes of a neuron in one step, a whole number from 1 on, got {burst!r}")
+        raise InputError(
+            f"burst, the maximum spikes per neuron per step, must be a whole number, at least 1, got {burst!r}"
+        )
     return burst
 
 
 def halving_weights(num_levels: int) -> tuple[int, ...]:
-    """The powers of two below L from the largest down, and another 1: (8, 4, 2, 1, 1) for 16 levels."""
+    """The powers of two below L in falling order, and a second 1: (8, 4, 2, 1, 1) for 16 levels."""
     powers = [2**k for k in range(num_levels.bit_length()) if 2**k < num_levels]
     return (*reversed(powers), 1)
 
@@ -91,12 +100,15 @@ def halving_weights(num_levels: int) -> tuple[int, ...]:
 def named_schedule(name: ScheduleName, num_levels: int, burst: int = 1) -> FiringSchedule:
     """One of the schedules that have a name.
 
-    plain: every neuron may fire from the first step on, spikes of one quantum.
-    staggered: likewise, each site a quarter of a step later than the one before it, divided by the burst.
-    weighted: spikes of `halving_weights`, each site half a step later, divided by the burst.
+    Args:
+        name: "plain": every neuron may fire from the first step, spikes of one quantum; "staggered": the same, each
+            site 1/(4·burst) steps later than the one before it; "weighted": spikes of `halving_weights`, each site
+            1/(2·burst) steps later.
+        num_levels: largest L of the network.
+        burst: maximum spikes per neuron per step.
 
     Raises:
-        ValueError: another name, or a burst below 1.
+        InputError: another name, or a burst below 1.
     """
     check_burst(burst)
     if name == "plain":
@@ -105,4 +117,6 @@ def named_schedule(name: ScheduleName, num_levels: int, burst: int = 1) -> Firin
         return FiringSchedule(burst, stagger=0.25 / burst)
     if name == "weighted":
         return FiringSchedule(burst, halving_weights(num_levels), stagger=0.5 / burst)
-    raise ValueError(f"unknown schedule {name!r}; choose from {list(SCHEDULES)}, or give a FiringSchedule")
+    raise InputError(
+        f"unknown schedule {name!r}", remedy=f"choose from {', '.join(SCHEDULES)}, or give a FiringSchedule"
+    )

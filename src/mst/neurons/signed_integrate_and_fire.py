@@ -21,17 +21,20 @@ SENT_QUANTA = "sent_quanta"
 
 
 class SignedIFNeuron(SpikingNeuron):
-    """Signed IF neurons of one site: they send what their activation has grown by, and take back what was too much.
+    """Signed IF neurons of one site: they send the changes of their activation, negative spikes included.
 
-    See `signed_if_step`. Between neurons a simulation hands on running sums instead of changes: the sum of all changes
-    of f(A) up to a step is f(A) at that step, whatever f is, so every function of the network is itself. The output
-    is count·λ/L, and the spikes of a step are what it has grown by.
+    See `signed_if_step`. Between neurons a simulation passes running sums instead of changes: the sum of all changes
+    of f(A) up to a step is f(A) at that step, whatever f is, so every function of the network stays as it is. The
+    output is count·λ/L, and the spikes of a step are its change.
 
-    A spike dropped by masking has been counted by its neuron all the same. The mask is drawn once and held, so that
-    a dropped synapse is dropped for the whole image, as it is in the ANN.
+    A spike that the mask drops has been counted by its neuron all the same. The mask is drawn once per run and held,
+    so that what is dropped is dropped for the whole image, as it is in the ANN.
+
+    Args:
+        threshold, num_levels, site, role, mask, layout: see `SpikingNeuron`.
+        schedule: when the site may fire, and how many quanta its spikes are worth.
 
     Attributes:
-        schedule: when the site may fire, and what its spikes are worth.
         depth: sites before this one in the longest chain; set by the conversion.
         initial_levels: quanta that each neuron of an image [k, ...] counts before its first spike; None: 0.
     """
@@ -75,8 +78,8 @@ class SignedIFNeuron(SpikingNeuron):
         """x: running sums of the input [T*B*k, ...], time outermost -> running sums of the output, same shape.
 
         Raises:
-            RuntimeError: called outside a run.
-            ValueError: the shape does not fit the run (see `RunState.unfold`), or the resting counts.
+            NotRunningError: called outside a run.
+            InputError: the shape does not fit the run (see `RunState.unfold`), or the initial levels.
         """
         run = self._run()
         x_TB = run.unfold(x, self.site)
@@ -96,7 +99,7 @@ class SignedIFNeuron(SpikingNeuron):
         return self._output(_stack(counts_TB), run).flatten(0, 1)
 
     def _fire(self, x: Tensor, count: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Spikes of one step and the level they are to lead to, see `signed_if_step`."""
+        """Spikes of one step and the level that they approach, see `signed_if_step`."""
         return signed_if_step(x, count, self.threshold, self.num_levels, self.schedule.burst, self.weight(step))
 
     def initial_state(self, x: Tensor, run: RunState) -> dict[str, Tensor]:
@@ -118,7 +121,7 @@ class SignedIFNeuron(SpikingNeuron):
         return {SENT_QUANTA: initial.to(x.dtype).repeat(run.batch_size, *[1] * (x.dim() - 1))}
 
     def _output(self, counts_TB: Tensor, run: RunState) -> Tensor:
-        """[T, B*k, ...] -> the same, as activations; dropped spikes taken out."""
+        """Counts [T, B*k, ...] -> activations of the same shape, dropped spikes removed."""
         y_TB = (counts_TB * quantum(counts_TB, self.threshold, self.num_levels)).to(counts_TB.dtype)
         if self.mask is None:
             return y_TB

@@ -11,7 +11,7 @@ from torch import nn
 from mst.errors import InputError
 from mst.text import nearest_name
 
-from .activation import QCFS, name_sites
+from .activation import QCFS
 from .masks import MaskRule, make_mask
 
 ALL_SITES = "all"
@@ -22,6 +22,11 @@ SITE_GROUPS: dict[str, tuple[str, ...]] = {"attention": ("query", "key", "scores
 _NAMES_SHOWN = 8
 
 Model = TypeVar("Model", bound=nn.Module)
+
+
+def find_sites(model: nn.Module) -> dict[str, QCFS]:
+    """Every QCFS of `model` by its module path, which names its site; in the order of the network."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, QCFS)}
 
 
 def select_sites(model: nn.Module, sites: str | Iterable[str]) -> dict[str, QCFS]:
@@ -35,7 +40,7 @@ def select_sites(model: nn.Module, sites: str | Iterable[str]) -> dict[str, QCFS
     Raises:
         InputError: the network has no site, or an entry matches none (the entries that would match are named).
     """
-    known = name_sites(model)
+    known = find_sites(model)
     if not known:
         raise InputError(f"{type(model).__name__} has no QCFS site", remedy="quantise it first, with mst.quantize")
     patterns = [sites] if isinstance(sites, str) else list(sites)
@@ -64,7 +69,7 @@ def mask_spikes(
         masking_ratio: p, fraction dropped, in [0, 1); or a ratio for each selection, as in
             {"layer1.*": 0.5, "layer2.*": 0.75}, where a later entry overrules an earlier one.
         sites: which, see `select_sites`; left out where masking_ratio names them.
-        rule: what is dropped together: "random" (each spike by itself), "channel", "token", or another of `MASK_RULES`;
+        rule: which spikes share a draw: "random" (each has its own), "channel", "token", or another of `MASK_RULES`;
             its class; or a mask whose other fields are used, as in TokenMask(0.5, layout="channels_last").
 
     Returns:

@@ -12,7 +12,7 @@ from mst.errors import InputError
 from .activation import QCFS
 from .functional import MIN_THRESHOLD
 from .masks import Layout, SpikeMask
-from .run_state import RunState, SiteCounts, current_run
+from .run_state import RunState, SiteCounts, require_run
 
 
 class SpikingNeuron(nn.Module):
@@ -34,7 +34,6 @@ class SpikingNeuron(nn.Module):
     """Names of the tensors that the neurons keep from step to step, each [B*k, ...]."""
 
     threshold: Tensor
-    call: ClassVar[str] = "call mst.simulate(snn, images, num_steps=...) instead of snn(images)"
 
     def __init__(
         self,
@@ -75,10 +74,7 @@ class SpikingNeuron(nn.Module):
         return {}
 
     def _run(self) -> RunState:
-        run = current_run()
-        if run is None:
-            raise RuntimeError(f"site {self.site!r} is a spiking neuron and has state only inside a run; {self.call}")
-        return run
+        return require_run(self.site, "spiking neurons have state")
 
     def _state(self, run: RunState, x: Tensor) -> list[Tensor]:
         """What the slots hold now, in their order; x is the input of one step, [B*k, ...]."""
