@@ -243,7 +243,7 @@ def test_data_of_other_classes_or_size_than_the_network_are_refused(
     mst.save_checkpoint(three, tmp_path / "three.safetensors", info)
     arguments[1] = str(tmp_path / "three.safetensors")
     assert "digits has 1 channel(s), the network takes 3" in fails([*arguments, "digits"], capfd)
-    assert "does not say which data set it belongs to" in fails(arguments[:-1], capfd)
+    assert "it does not state its data set; give --dataset" in fails(arguments[:-1], capfd)
     larger = mst.create_model("mst_nano_patch2_window2_8", num_classes=10, in_chans=1, img_size=16)
     info = mst.CheckpointInfo(preprocessing=mst.Preprocessing(8, 1, (0.5,), (0.5,)))
     mst.save_checkpoint(larger, tmp_path / "larger.safetensors", info)
@@ -328,7 +328,7 @@ def swin_file(folder: Path) -> Path:
 def test_import_of_a_swin_is_calibrated_and_can_be_trained(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     weights, start = str(swin_file(tmp_path)), str(tmp_path / "start.safetensors")
     arguments = ["import", weights, "-o", start, "--img-size", "8", "--masking-ratio", "0.5", "--num-levels", "8"]
-    assert "name them with --dataset" in fails(arguments, capfd)
+    assert "name the data set with --dataset" in fails(arguments, capfd)
     assert main([*arguments, "--dataset", "digits", "--calibration-images", "64"]) == 0
     assert "statistics and thresholds set from 64 training images" in capfd.readouterr().out
     model, info = mst.load_checkpoint(start), mst.read_checkpoint_info(start)

@@ -152,7 +152,7 @@ def _check(name: str, data_path: Path | None, decode: bool, sensor: tuple[int, i
     own_events = name.startswith(EVENTS)
     info = None if own_events else dataset_info(name)
     size = ANY_SIZE if info is not None and info.sensor is None and info.native_size is None else None
-    events = EventRepresentation(sensor=sensor) if sensor is not None else None
+    events = EventRepresentation(sensor=sensor)
     splits = load_dataset(name, data_path, img_size=size, events=events, on_bad_image="skip")
     info = splits.info
     kind = "images" if info.sensor is None else "recordings"
