@@ -68,7 +68,7 @@ def test_checkpoint_damaged_files_are_refused(tiny_model: MaskedSpikingTransform
     ("change", "message"),
     [
         ({"format_version": 99}, "checkpoint format 99; this mst reads format 1"),
-        ({"architecture": "resnet"}, "holds the architecture 'resnet'; this mst reads mst, timm, torchvision, own"),
+        ({"architecture": "resnet"}, "'resnet' is unknown; this mst reads mst, timm, torchvision, own"),
         ({"config": {"num_levels": 0}}, "do not fit each other: num_levels"),
         ({"config": {"surprise": 1}}, "do not fit each other.*surprise"),
         ({"masking_ratios": {"nowhere": 0.5}}, "do not fit each other"),
@@ -76,7 +76,7 @@ def test_checkpoint_damaged_files_are_refused(tiny_model: MaskedSpikingTransform
         ({"masking_ratios": [0.5]}, "config and masking_ratios must be tables"),
         ({"dataset": 3}, "the data set must be a name"),
         ({"architecture": "own", "config": [1]}, "config and masking_ratios must be tables"),
-        ({"preprocessing": {"img_size": 8}}, "description is damaged"),
+        ({"preprocessing": {"img_size": 8}}, "description in the file is damaged"),
     ],
 )
 def test_checkpoint_description_that_does_not_fit_is_refused(

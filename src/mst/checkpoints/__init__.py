@@ -1,6 +1,13 @@
 """Files come in and networks go out; networks come in and files go out."""
 
-from .format import CheckpointInfo, describe_model, load_checkpoint, read_checkpoint_info, save_checkpoint
+from .format import (
+    CheckpointInfo,
+    NoDescriptionError,
+    describe_model,
+    load_checkpoint,
+    read_checkpoint_info,
+    save_checkpoint,
+)
 from .initial import InitialWeights, load_initial_weights
 from .released import import_released, read_pickle, read_state_dict, strip_prefixes
 from .swin import import_swin, is_swin, load_swin, map_swin, read_swin
@@ -8,6 +15,7 @@ from .swin import import_swin, is_swin, load_swin, map_swin, read_swin
 __all__ = [
     "CheckpointInfo",
     "InitialWeights",
+    "NoDescriptionError",
     "describe_model",
     "import_released",
     "import_swin",

@@ -11,17 +11,33 @@ from .layers import (
 )
 from .mst import MaskedSpikingTransformer, MSTConfig
 from .registry import MODEL_NAMES
+from .spec import (
+    ARCHITECTURES,
+    CannotBuildError,
+    NetworkSpec,
+    image_shape_of,
+    num_classes_of,
+    register_architecture,
+    spec_of,
+)
 
 __all__ = [
+    "ARCHITECTURES",
     "MODEL_NAMES",
     "ActivationProduct",
     "AddConstant",
     "Architecture",
+    "CannotBuildError",
     "ChannelAlignment",
     "MSTConfig",
     "MaskedSpikingTransformer",
+    "NetworkSpec",
     "TokenBatchNorm",
     "build",
+    "image_shape_of",
+    "num_classes_of",
+    "register_architecture",
     "set_submodule",
+    "spec_of",
     "synchronise_batch_norm",
 ]

@@ -98,7 +98,9 @@ def build(architecture: Architecture, pretrained: bool = False) -> nn.Module:
     if architecture.small_stem:
         use_small_stem(network)
     if architecture.align_chans:
-        return ChannelAlignment(network, in_chans, architecture.align_chans)
+        num_classes = getattr(network, "num_classes", None)
+        network = ChannelAlignment(network, in_chans, architecture.align_chans)
+        network.num_classes = num_classes  # type: ignore[assignment]
     return network
 
 
@@ -120,6 +122,7 @@ def _build_torchvision(name: str, options: dict[str, Any], pretrained: bool) -> 
     path, first = _first_convolution(network)
     if in_chans != first.in_channels:
         _replace_convolution(network, path, first, in_channels=in_chans)
+    network.num_classes = num_classes  # as timm's networks have it
     return network
 
 

@@ -10,17 +10,20 @@ the image, C channels, H heads, D channels of a head.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Self
 
 import torch
 from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 
+from mst.errors import InputError
 from mst.neurons import QCFS, Layout, make_mask, mask_spikes, name_sites
 
 from .geometry import StageGeometry, stage_geometries
 from .layers import ActivationProduct, AddConstant, TokenBatchNorm, checkpoint_forward
+from .spec import register_architecture
 
 RELEASED_MASK_SITES = ("attention",)
 """Where the released code masks: the queries, the keys and the attention scores."""
@@ -409,6 +412,11 @@ class MaskedSpikingTransformer(nn.Module):
         if config.mask_sites:  # also without masks: a selection that means nothing is refused at once
             mask_spikes(self, config.masking_ratio, config.mask_sites, config.mask_rule)
 
+    @property
+    def network_spec(self) -> MSTSpec:
+        """How to build the network again, and what it takes and returns."""
+        return MSTSpec(self.config)
+
     def init_weights(self) -> None:
         """Draw the weights anew, as `config.weight_init` says; biases 0, position tables std 0.02."""
         for name, module in self.named_modules():
@@ -467,3 +475,82 @@ class MaskedSpikingTransformer(nn.Module):
             for name, _ in self.named_parameters()
             if name.endswith((".threshold", "relative_position_bias_table", "absolute_pos_embed"))
         }
+
+
+# ------------------------------------------------------------------------------------------- the spec
+
+
+@dataclass(frozen=True)
+class MSTSpec:
+    """The `NetworkSpec` of a Masked Spiking Transformer: its configuration."""
+
+    config: MSTConfig
+    """All sizes and options."""
+
+    @property
+    def architecture_name(self) -> str:
+        """ "mst"."""
+        return "mst"
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """[C, height, width]."""
+        return self.config.in_chans, *self.config.image_shape
+
+    @property
+    def num_classes(self) -> int:
+        """Length of the output; 0 for a network without a head."""
+        return self.config.num_classes
+
+    @property
+    def num_levels(self) -> int:
+        """L of every site."""
+        return self.config.num_levels
+
+    @property
+    def default_mask_sites(self) -> tuple[str, ...]:
+        """The configuration's mask sites."""
+        return self.config.mask_sites
+
+    @property
+    def caps(self) -> dict[str, float]:
+        """Empty: no site has replaced an activation."""
+        return {}
+
+    @property
+    def sites_replace_activations(self) -> bool:
+        """False: most sites stand where a Swin has no activation."""
+        return False
+
+    def describe(self) -> dict[str, Any]:
+        """The fields of the configuration."""
+        return asdict(self.config)
+
+    @classmethod
+    def from_description(cls, architecture_name: str, description: Mapping[str, Any]) -> Self:
+        """The spec of a network with these fields.
+
+        Raises:
+            ValueError, TypeError: fields that `MSTConfig` does not take.
+        """
+        return cls(MSTConfig(**description))
+
+    def build(self) -> MaskedSpikingTransformer:
+        """A new network with fresh weights."""
+        return MaskedSpikingTransformer(self.config)
+
+    def adopt(self, model: nn.Module) -> None:
+        """Check that `model` is an MST of this configuration.
+
+        Raises:
+            InputError: it is not; the fields that differ are listed.
+        """
+        if not isinstance(model, MaskedSpikingTransformer):
+            raise InputError(f"{type(model).__name__} is not a Masked Spiking Transformer")
+        saved, now = asdict(self.config), asdict(model.config)
+        differing = [f"{name}: {saved[name]!r}, not {now[name]!r}" for name in saved if saved[name] != now[name]]
+        if differing:
+            raise InputError(f"it was saved with {'; '.join(differing)}", remedy="leave the model out to have it built")
+
+
+register_architecture("mst", MSTSpec)

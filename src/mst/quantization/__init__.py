@@ -1,20 +1,14 @@
 """A network comes in; the same network with quantised activations at its sites goes out."""
 
+from mst.models import image_shape_of, num_classes_of
+
 from .calibration import ThresholdFrom, calibrate, fit_threshold, in_evaluation, set_thresholds
 from .named import create_model
-from .quantizer import (
-    MaxPool,
-    Quantization,
-    check_same,
-    image_shape_of,
-    note_quantization,
-    num_classes_of,
-    quantization_of,
-    quantize,
-    shape_thresholds,
-)
+from .quantizer import check_same, quantize, shape_thresholds
+from .spec import OWN, MaxPool, Quantization, note_quantization, quantization_of
 
 __all__ = [
+    "OWN",
     "MaxPool",
     "Quantization",
     "ThresholdFrom",

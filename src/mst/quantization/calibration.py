@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from mst.models import TokenBatchNorm
+from mst.models import TokenBatchNorm, spec_of
 from mst.neurons import MIN_THRESHOLD, QCFS, name_sites, qcfs
 
 logger = logging.getLogger(__name__)
@@ -113,8 +113,8 @@ class _Sample:
 def set_thresholds(
     model: nn.Module,
     batches: Tensor | tuple[Tensor, Tensor] | Iterable[Tensor | tuple[Tensor, Tensor]],
-    caps: Mapping[str, float],
-    chosen_by: ThresholdFrom = "least_squares",
+    caps: Mapping[str, float] | None = None,
+    threshold_from: ThresholdFrom = "least_squares",
     percentile: float = 99.9,
     per_channel: bool = False,
 ) -> tuple[tuple[int, ...], int | None]:
@@ -123,8 +123,9 @@ def set_thresholds(
     Args:
         model: an ANN with QCFS sites; its mode and its weights do not change.
         batches: images [B, ...] or pairs (images, labels).
-        caps: where the activation of a site saturated, for those that did.
-        chosen_by, percentile, per_channel: see `quantize`.
+        caps: site -> largest output of the activation that it replaced, for those that saturate; by default as
+            `quantize` noted them.
+        threshold_from, percentile, per_channel: see `quantize`.
 
     Returns:
         The shape of one image, and the length of the output (None if it is no [B, classes]).
@@ -132,10 +133,13 @@ def set_thresholds(
     Raises:
         ValueError: an unknown choice, or no images.
     """
-    if chosen_by not in get_args(ThresholdFrom):
-        raise ValueError(f"threshold_from must be one of {', '.join(get_args(ThresholdFrom))}, got {chosen_by!r}")
+    if threshold_from not in get_args(ThresholdFrom):
+        raise ValueError(f"threshold_from must be one of {', '.join(get_args(ThresholdFrom))}, got {threshold_from!r}")
     if not 0 < percentile <= 100:
         raise ValueError(f"percentile must be in (0, 100], got {percentile}")
+    if caps is None:
+        spec = spec_of(model)
+        caps = {} if spec is None else spec.caps
     sites = name_sites(model)
     samples = {name: _Sample(per_channel, seed) for seed, name in enumerate(sites)}
     seen: set[str] = set()
@@ -166,7 +170,7 @@ def set_thresholds(
         if name not in seen:  # an auxiliary head, say, which only training uses
             logger.warning("%s takes no part in the forward pass; its threshold stays", name)
             continue
-        threshold = samples[name].threshold(site.num_levels, chosen_by, percentile)
+        threshold = samples[name].threshold(site.num_levels, threshold_from, percentile)
         if bool(threshold.isnan().all()):
             logger.warning("%s receives nothing above 0 in the calibration images; its threshold stays", name)
             continue

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mst.models import MODEL_NAMES, Architecture, MaskedSpikingTransformer, MSTConfig, build
 from mst.models.foreign import architecture
 from mst.neurons import ALL_SITES, mask_spikes
 from mst.text import nearest_name
 
-from .quantizer import MaxPool, quantize, shape_thresholds
+from .quantizer import quantize
+from .spec import MaxPool
 
 
 def create_model(
@@ -81,7 +81,6 @@ def quantize_named(
     max_pool: MaxPool,
     also: tuple[str, ...],
     pretrained: bool = False,
-    state: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
     """Build and quantise a network of a library.
 
@@ -90,7 +89,6 @@ def quantize_named(
         num_levels, max_pool: see `quantize`.
         also: names of torch's activation classes.
         pretrained: fetch its published weights.
-        state: tensors whose thresholds the sites are to hold, if they differ from one for each site.
 
     Raises:
         ValueError: as `build` and `quantize`; a name in `also` that is no activation of torch.
@@ -101,8 +99,4 @@ def quantize_named(
         if name not in known or not isinstance(kind, type):
             raise ValueError(f"{name!r} is no activation of torch.nn{nearest_name(name, known)}")
     classes = tuple(kind for kind in activations.values() if isinstance(kind, type))
-    network = build(of, pretrained)
-    quantized = quantize(network, num_levels, max_pool=max_pool, also=classes, architecture=of)
-    if state is not None:
-        shape_thresholds(quantized, state)
-    return quantized
+    return quantize(build(of, pretrained), num_levels, max_pool=max_pool, also=classes, architecture=of)

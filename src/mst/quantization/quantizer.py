@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,32 +15,13 @@ from mst.neurons import QCFS, name_sites
 
 from .calibration import ThresholdFrom, acting_as_relu, image_batches, in_evaluation, set_thresholds
 from .rewriting import replace_activations
+from .spec import MaxPool, Quantization
 
 logger = logging.getLogger(__name__)
 
-MaxPool = Literal["keep", "average"]
 Model = TypeVar("Model", bound=nn.Module)
 
 Batches = Tensor | tuple[Tensor, Tensor] | Iterable[Tensor | tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class Quantization:
-    """What `quantize` did to a network; it hangs on the network as `model.quantization`.
-
-    also: class names of the further activations that were replaced.  caps: site -> where its activation saturated, for
-    those that did.  image_shape: [C, height, width] of the images
-    it was calibrated with or built for, if known.  num_classes: length of its output, if known.
-    architecture: how to build it again; None for a network of the user's own.
-    """
-
-    num_levels: int
-    max_pool: MaxPool = "keep"
-    also: tuple[str, ...] = ()
-    caps: Mapping[str, float] = field(default_factory=dict)
-    image_shape: tuple[int, ...] | None = None
-    num_classes: int | None = None
-    architecture: Architecture | None = None
 
 
 def quantize(
@@ -124,7 +104,7 @@ def quantize(
     if calibration is not None:
         shapes = set_thresholds(quantized, batches, caps, threshold_from, percentile, per_channel)
     logger.info("%d sites%s", len(sites), f", {len(pools)} max-pools became average pools" if pools else "")
-    quantized.quantization = Quantization(  # type: ignore[assignment]
+    quantized.network_spec = Quantization(  # type: ignore[assignment]
         num_levels=num_levels,
         max_pool=max_pool,
         also=tuple(sorted(kind.__name__ for kind in classes)),
@@ -132,6 +112,7 @@ def quantize(
         image_shape=shapes[0] if shapes else None,
         num_classes=shapes[1] if shapes else None,
         architecture=architecture,
+        class_name=type(model).__name__,
     )
     return quantized
 
@@ -172,39 +153,6 @@ def check_same(
             "activation works in place on what another module reads later (make it inplace=False), or a forward asks "
             "for the type of its arguments (make its activations modules)"
         )
-
-
-def quantization_of(model: nn.Module) -> Quantization | None:
-    """What `quantize` noted on the network; None if it did not come from there."""
-    noted = getattr(model, "quantization", None)
-    return noted if isinstance(noted, Quantization) else None
-
-
-def note_quantization(model: nn.Module, **changes: Any) -> None:
-    """Correct what is noted on a quantised network."""
-    noted = quantization_of(model)
-    assert noted is not None
-    model.quantization = replace(noted, **changes)  # type: ignore[assignment]
-
-
-def image_shape_of(model: nn.Module) -> tuple[int, ...] | None:
-    """[C, height, width] of the images that a network takes, as far as it tells."""
-    noted = quantization_of(model)
-    if noted is not None:
-        return noted.image_shape
-    shape = getattr(getattr(model, "config", None), "image_shape", None)
-    return None if shape is None else (int(model.config.in_chans), *shape)  # type: ignore[union-attr, arg-type]
-
-
-def num_classes_of(model: nn.Module) -> int | None:
-    """Length of a network's output, as far as it tells."""
-    noted = quantization_of(model)
-    if noted is not None and noted.num_classes is not None:
-        return noted.num_classes
-    number = getattr(model, "num_classes", None)
-    if number is None and noted is not None and noted.architecture is not None:
-        number = noted.architecture.options.get("num_classes")
-    return number if isinstance(number, int) else None
 
 
 def _replace_max_pools(model: nn.Module) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from mst.checkpoints import CheckpointInfo, import_released, load_checkpoint, read_checkpoint_info
+from mst.checkpoints import CheckpointInfo, NoDescriptionError, import_released, load_checkpoint, read_checkpoint_info
 from mst.cli.display import print_line, progress_bar
 from mst.cli.evaluate import report_evaluation
 from mst.cli.main import run_reporting_errors
@@ -229,8 +229,10 @@ def _load(settings: Settings, path: Path) -> tuple[MaskedSpikingTransformer, Che
 def _describes_itself(path: Path) -> bool:
     try:
         read_checkpoint_info(path)
-    except ValueError as error:
-        return "holds tensors but no description" not in str(error)
+    except NoDescriptionError:
+        return False
+    except ValueError:
+        return True
     return True
 
 
