@@ -32,7 +32,7 @@ def test_checkpoint_of_before_evaluates_and_simulates_to_the_same_figures(name: 
     assert info.dataset == "digits"
     assert info.provenance["accuracy"] == expected["accuracy"]
     data = mst.load_dataset("digits", preprocessing=info.preprocessing)
-    evaluation = mst.evaluate_dataset(model, data.test, seed=0)
+    evaluation = mst.evaluate(model, data.test, seed=0)
     assert evaluation.accuracy == expected["accuracy"]
     torch.testing.assert_close(evaluation.logits[:20], logits["ann"], rtol=1e-5, atol=1e-5)
     for coding in ("rate", "lossless"):

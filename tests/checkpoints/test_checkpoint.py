@@ -14,7 +14,7 @@ from mst.checkpoints import CheckpointInfo
 from mst.data import Preprocessing
 from mst.files import write_atomically
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import begin_run, make_mask, name_sites, running
+from mst.neurons import MASK_RULES, ChannelMask, SpikeMask, TokenMask, begin_run, make_mask, name_sites, running
 from mst.quantization import quantization_of, set_thresholds
 
 INFO = CheckpointInfo("digits", ("a", "b", "c"), Preprocessing(8, 1, (0.3,), (0.2,)), {"epochs": 3})
@@ -37,13 +37,34 @@ def test_checkpoint_round_trip_keeps_weights_configuration_masking_and_descripti
     assert mst.read_checkpoint_info(path) == INFO
 
 
+class EveryOther(SpikeMask):
+    """A rule from outside the package: places and channels share a draw."""
+
+    name = "every_other"
+
+    def shared_axes(self, num_axes: int, channels: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(range(2, num_axes))
+
+
+def test_checkpoint_stores_the_mask_rule_of_every_site(
+    tiny_model: MaskedSpikingTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MASK_RULES, "every_other", EveryOther)
+    masks = dict(zip(name_sites(tiny_model), (TokenMask(0.5), ChannelMask(0.25), EveryOther(0.75)), strict=False))
+    for name, mask in masks.items():
+        name_sites(tiny_model)[name].mask = mask
+    mst.save_checkpoint(tiny_model, tmp_path / "x.safetensors")
+    loaded = mst.load_checkpoint(tmp_path / "x.safetensors")
+    assert {name: site.mask for name, site in name_sites(loaded).items() if site.mask is not None} == masks
+
+
 def test_checkpoint_header_can_be_read_without_us(tiny_model: MaskedSpikingTransformer, tmp_path: Path) -> None:
     mst.save_checkpoint(tiny_model, tmp_path / "x.safetensors", INFO)
     with safe_open(str(tmp_path / "x.safetensors"), "pt") as file:
         header = json.loads(file.metadata()["mst"])
     assert header["config"]["num_levels"] == 4
     assert header["preprocessing"]["mean"] == [0.3]
-    assert header["masking_ratios"]["patch_embed.proj_if"] == 0.0
+    assert header["masks"]["patch_embed.proj_if"] is None
 
 
 def test_checkpoint_follows_the_umask(tiny_model: MaskedSpikingTransformer, tmp_path: Path) -> None:
@@ -67,15 +88,20 @@ def test_checkpoint_damaged_files_are_refused(tiny_model: MaskedSpikingTransform
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 99}, "checkpoint format 99; this mst reads format 1"),
+        ({"format_version": 99}, "checkpoint format 99; this mst reads formats 1 and 2"),
         ({"architecture": "resnet"}, "'resnet' is unknown; this mst reads mst, timm, torchvision, own"),
         ({"config": {"num_levels": 0}}, "do not fit each other: num_levels"),
         ({"config": {"surprise": 1}}, "do not fit each other.*surprise"),
-        ({"masking_ratios": {"nowhere": 0.5}}, "do not fit each other"),
-        ({"masking_ratios": {}}, "masking ratios of 0 sites, where the network has 32"),
-        ({"masking_ratios": [0.5]}, "config and masking_ratios must be tables"),
+        ({"masks": {"nowhere": None}}, "masks of 1 sites, where the network has 32"),
+        ({"masks": {}}, "masks of 0 sites, where the network has 32"),
+        ({"masks": [0.5]}, "config and masks must be tables"),
+        ({"masks": {"head": {"rule": "rnadom", "masking_ratio": 0.5}}}, "unknown mask rule 'rnadom'.*random"),
+        ({"masks": {"head": {"rule": "random", "masking_ratio": 1.5}}}, r"fraction dropped, in \[0, 1\)"),
+        ({"masks": {"head": {"rule": "random", "evil": 1}}}, "does not take"),
+        ({"format_version": 1}, "config and masking_ratios must be tables"),
+        ({"format_version": 1, "masking_ratios": {"nowhere": 0.5}}, "masks of 1 sites"),
         ({"dataset": 3}, "the data set must be a name"),
-        ({"architecture": "own", "config": [1]}, "config and masking_ratios must be tables"),
+        ({"architecture": "own", "config": [1]}, "config and masks must be tables"),
         ({"preprocessing": {"img_size": 8}}, "description in the file is damaged"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,15 @@ from mst.data import Preprocessing
 from mst.errors import InputError, MissingFileError
 from mst.files import write_atomically
 from mst.models import ARCHITECTURES, CannotBuildError, spec_of
-from mst.neurons import make_mask, name_sites
+from mst.neurons import SpikeMask, make_mask, mask_from_dict, name_sites
 from mst.quantization import shape_thresholds
 from mst.text import one_line
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version that `save_checkpoint` writes. 2 stores a mask rule for each site, 1 stored a masking ratio."""
+
+READABLE_VERSIONS = (1, 2)
+
 _HEADER_KEY = "mst"
 
 
@@ -63,7 +68,7 @@ def save_checkpoint(model: nn.Module, path: str | Path, info: CheckpointInfo | N
     header = {
         "format_version": FORMAT_VERSION,
         **describe_model(model),
-        "masking_ratios": {name: site.masking_ratio for name, site in name_sites(model).items()},
+        "masks": {name: site.mask and site.mask.to_dict() for name, site in name_sites(model).items()},
         **asdict(info or CheckpointInfo()),
     }
     tensors: dict[str, torch.Tensor] = {}
@@ -114,11 +119,11 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
         else:
             spec.adopt(model)
         shape_thresholds(model, state)
-        sites, ratios = name_sites(model.eval()), header["masking_ratios"]
-        if set(ratios) != set(sites):
-            raise InputError(f"masking ratios of {len(ratios)} sites, where the network has {len(sites)}")
-        for name, ratio in ratios.items():
-            sites[name].mask = make_mask(ratio)
+        sites, masks = name_sites(model.eval()), _masks(header)
+        if set(masks) != set(sites):
+            raise InputError(f"masks of {len(masks)} sites, where the network has {len(sites)}")
+        for name, mask in masks.items():
+            sites[name].mask = mask
         floating = [tensor.dtype for tensor in state.values() if tensor.is_floating_point()]
         model.to(floating[0] if floating else torch.float32).load_state_dict(state)
     except CannotBuildError as error:
@@ -130,6 +135,13 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
             f"the weights and the description do not fit each other: {one_line(error)}", where=str(path)
         ) from error
     return model
+
+
+def _masks(header: Mapping[str, Any]) -> dict[str, SpikeMask | None]:
+    """Site -> its mask; format 1 knew random masks only and stored their ratios."""
+    if header["format_version"] == 1:
+        return {name: make_mask(ratio) for name, ratio in header["masking_ratios"].items()}
+    return {name: None if mask is None else mask_from_dict(mask) for name, mask in header["masks"].items()}
 
 
 def read_checkpoint_info(path: str | Path) -> CheckpointInfo:
@@ -174,8 +186,11 @@ def _read_header(path: Path) -> dict[str, Any]:
         version = header["format_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(where, error) from error
-    if not isinstance(header.get("config"), dict) or not isinstance(header.get("masking_ratios"), dict):
-        raise _damaged(where, "config and masking_ratios must be tables")
+    if version not in READABLE_VERSIONS:
+        raise InputError(f"checkpoint format {version}; this mst reads formats 1 and 2", where=where)
+    masks = "masking_ratios" if version == 1 else "masks"
+    if not isinstance(header.get("config"), dict) or not isinstance(header.get(masks), dict):
+        raise _damaged(where, f"config and {masks} must be tables")
     if not isinstance(header.get("dataset"), str | None):
         raise _damaged(where, "the data set must be a name")
     if header.get("architecture") not in ARCHITECTURES:
@@ -183,8 +198,6 @@ def _read_header(path: Path) -> dict[str, Any]:
             f"the architecture {header.get('architecture')!r} is unknown; this mst reads {', '.join(ARCHITECTURES)}",
             where=where,
         )
-    if version != FORMAT_VERSION:
-        raise InputError(f"checkpoint format {version}; this mst reads format {FORMAT_VERSION}", where=where)
     return header
 
 

@@ -523,8 +523,11 @@ class MSTSpec:
         return False
 
     def describe(self) -> dict[str, Any]:
-        """The fields of the configuration."""
-        return asdict(self.config)
+        """The fields of the configuration; `mask_rule`, which came later, only where it is not the default."""
+        fields = asdict(self.config)
+        if fields["mask_rule"] == MSTConfig.mask_rule:
+            del fields["mask_rule"]
+        return fields
 
     @classmethod
     def from_description(cls, architecture_name: str, description: Mapping[str, Any]) -> Self:
