@@ -204,8 +204,10 @@ def _load(settings: Settings, path: Path) -> tuple[MaskedSpikingTransformer, Che
     ratio = settings.masking_ratio
     try:
         model, info = load_checkpoint(path), read_checkpoint_info(path)
+    except NoDescriptionError:
+        pass  # weights from elsewhere
     except ValueError:
-        if path.suffix == ".safetensors" and _describes_itself(path):
+        if path.suffix == ".safetensors":
             raise
     else:
         if not isinstance(model, MaskedSpikingTransformer):
@@ -224,16 +226,6 @@ def _load(settings: Settings, path: Path) -> tuple[MaskedSpikingTransformer, Che
         size, model.config.in_chans, known.mean, known.std, settings["DATA.INTERPOLATION"], settings.crop_ratio
     )
     return model, CheckpointInfo(settings.dataset, preprocessing=preprocessing)
-
-
-def _describes_itself(path: Path) -> bool:
-    try:
-        read_checkpoint_info(path)
-    except NoDescriptionError:
-        return False
-    except ValueError:
-        return True
-    return True
 
 
 def _evaluate(settings: Settings, opened: OpenedRun) -> None:
