@@ -175,7 +175,7 @@ def test_help_of_every_verb_explains_each_option(verb: str, capsys: pytest.Captu
         (["train", "--train.device", "abacus"], 1, "device 'abacus' is not available for training here"),
         (["train", "--masking-ratio", "75"], 1, "for 75 % write 0.75"),
         (["train", "--masking-ratio", "1"], 1, "fraction dropped, in [0, 1); got 1.0"),
-        (["train", "--model-kwargs.img_size", "9"], 1, "Nearest sizes that fit: 8, 16"),
+        (["train", "--model-kwargs.img_size", "9"], 1, "nearest sizes that fit: 8, 16"),
         (["train", "--train.epochs", "0"], 1, "epochs must be at least 1, got 0"),
         (["train", "--train.epoch", "3"], 2, "unknown option --train.epoch; did you mean train.epochs"),
         (["train", "--train.epochs", "many"], 2, "Got value: many"),

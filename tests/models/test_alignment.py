@@ -63,7 +63,7 @@ def test_own_network_behind_an_alignment() -> None:
 
 
 def test_alignment_out_of_range_is_refused() -> None:
-    with pytest.raises(ValueError, match="channels must be at least 1, got 0 and 3"):
+    with pytest.raises(ValueError, match="channels must be at least 1, got in_chans 0 and align_chans 3"):
         ChannelAlignment(torch.nn.Identity(), in_chans=0)
     with pytest.raises(ValueError, match="align_chans must not be negative"):
         build("mst_nano_patch2_window2_8", align_chans=-1)

@@ -18,7 +18,7 @@ from mst.models import (
 )
 from mst.models.geometry import stage_geometries
 from mst.models.mst import merge_windows, partition_windows
-from mst.neurons import QCFS, name_sites
+from mst.neurons import QCFS, ChannelMask, find_sites
 from mst.quantization import create_model
 
 SMALL = [name for name in MODEL_NAMES if "tiny" not in name]
@@ -101,7 +101,7 @@ def fingerprint(config: MSTConfig) -> object:
     torch.manual_seed(0)
     model = MaskedSpikingTransformer(config)
     shapes = [(n, tuple(t.shape)) for n, t in [*model.named_parameters(), *model.named_buffers()]]
-    sites = [(n, s.num_levels, s.mask, s.threshold.item()) for n, s in name_sites(model).items()]
+    sites = [(n, s.num_levels, s.mask, s.threshold.item()) for n, s in find_sites(model).items()]
     weights = round(sum(p.double().abs().sum().item() for p in model.parameters()), 6)
     drops = [round(m.drop_prob, 6) for m in model.modules() if hasattr(m, "drop_prob")]
     checkpointing = [m.grad_checkpointing for m in model.modules() if hasattr(m, "grad_checkpointing")]
@@ -126,7 +126,8 @@ def test_config_every_field_is_alive(field: str) -> None:
             {"mask_rule": "chanel"},
             "unknown mask rule 'chanel'; did you mean channel.*Choose from random, channel, token",
         ),
-        ({"num_heads": (2,)}, "one positive entry a stage"),
+        ({"mask_rule": ChannelMask}, "mask_rule must be a name, got"),
+        ({"num_heads": (2,)}, "one positive entry per stage"),
         ({"num_heads": (3, 2)}, "8 channels do not divide by 3 heads"),
         ({"num_levels": 0}, "num_levels must be at least 1"),
         ({"num_classes": -1}, "num_classes must not be negative"),
@@ -215,7 +216,7 @@ def test_windows_partition_and_merge_are_inverse() -> None:
 
 def test_masking_acts_on_the_chosen_sites_only() -> None:
     model = MaskedSpikingTransformer(tiny_config(masking_ratio=0.5, mask_sites=("key", "mlp")))
-    masked = {name.rsplit(".", 1)[1] for name, site in name_sites(model).items() if site.masking_ratio > 0}
+    masked = {name.rsplit(".", 1)[1] for name, site in find_sites(model).items() if site.masking_ratio > 0}
     assert masked == {"k_if", "shortcut2_if"}
 
 

@@ -19,8 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mst.models import MaskedSpikingTransformer, MSTConfig
-from mst.models.mst import RELEASED_MASK_SITES
+from mst.models import RELEASED_MASK_SITES, MaskedSpikingTransformer, MSTConfig
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,7 @@ from urllib.error import URLError
 import timm
 from torch import Tensor
 
-from mst.models import MaskedSpikingTransformer
-from mst.models.mst import RELEASED_MASK_SITES
+from mst.models import RELEASED_MASK_SITES, MaskedSpikingTransformer
 
 from .released import copy_weights, infer_config, read_state_dict, strip_prefixes
 

@@ -9,7 +9,8 @@ from .layers import (
     set_submodule,
     synchronise_batch_norm,
 )
-from .mst import MaskedSpikingTransformer, MSTConfig
+from .mst import MaskedSpikingTransformer
+from .mst_config import RELEASED_MASK_SITES, MSTConfig
 from .registry import MODEL_NAMES
 from .spec import (
     ARCHITECTURES,
@@ -24,6 +25,7 @@ from .spec import (
 __all__ = [
     "ARCHITECTURES",
     "MODEL_NAMES",
+    "RELEASED_MASK_SITES",
     "ActivationProduct",
     "AddConstant",
     "Architecture",

@@ -1,17 +1,24 @@
-"""Which image sizes a windowed pyramid can take, and how its windows and shifts come out."""
+"""Geometry of a pyramid of windows: the image sizes that fit it, and the windows and shifts of each stage."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mst.errors import InputError
+
 
 @dataclass(frozen=True)
 class StageGeometry:
-    """One stage: its resolution (height, width) in tokens, its window and the shift of its odd blocks."""
+    """Sizes of one stage."""
 
     resolution: tuple[int, int]
+    """(height, width) in tokens."""
+
     window: int
+    """Tokens along a window's side."""
+
     shift: int
+    """Tokens by which every second block shifts its windows."""
 
     @property
     def num_windows(self) -> int:
@@ -24,17 +31,23 @@ def stage_geometries(
 ) -> tuple[StageGeometry, ...]:
     """The geometry of each stage.
 
-    Where a stage's resolution is not above the window, the window shrinks to it and nothing is shifted.
+    If a stage is not larger than the window, the window shrinks to the stage and nothing is shifted.
+
+    Args:
+        img_size: (height, width) in pixels.
+        patch_size: pixels along a token's side.
+        window_size: tokens along a window's side.
+        num_stages: each later stage has half its predecessor's resolution.
 
     Raises:
-        ValueError: a size does not divide; names where and the nearest image sizes that do.
+        InputError: a size does not divide; the error names the stage and the nearest image sizes that fit.
     """
     problem = _misfit(img_size, patch_size, window_size, num_stages)
     if problem:
-        raise ValueError(
+        raise InputError(
             f"img_size {_text(img_size)} does not fit patch_size {patch_size}, window_size {window_size} and "
-            f"{num_stages} stage(s): {problem}. "
-            f"Nearest sizes that fit: {_nearest_sizes(img_size, patch_size, window_size, num_stages)}"
+            f"{num_stages} stage(s): {problem}",
+            remedy=f"nearest sizes that fit: {_nearest_sizes(img_size, patch_size, window_size, num_stages)}",
         )
     stages = []
     height, width = img_size[0] // patch_size, img_size[1] // patch_size
@@ -47,7 +60,7 @@ def stage_geometries(
 
 
 def _misfit(img_size: tuple[int, int], patch_size: int, window_size: int, num_stages: int) -> str:
-    """Why these sizes do not fit; empty if they do."""
+    """The reason why these sizes do not fit; empty if they do."""
     height, width = img_size
     if height < patch_size or width < patch_size or height % patch_size or width % patch_size:
         return f"the image does not divide into {patch_size}x{patch_size} patches"
@@ -64,7 +77,7 @@ def _misfit(img_size: tuple[int, int], patch_size: int, window_size: int, num_st
 
 
 def _nearest_sizes(img_size: tuple[int, int], patch_size: int, window_size: int, num_stages: int) -> str:
-    """The next smaller and the next larger size that fit; squares for a square."""
+    """The next smaller and the next larger size that fit; squares if `img_size` is a square."""
     step = patch_size * 2 ** (num_stages - 1)  # the sides that fit are multiples of it
     first, second = (side // step for side in img_size)
     reach = 2 * max(first, second, window_size) + 1

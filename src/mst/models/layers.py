@@ -1,4 +1,4 @@
-"""Layers that a coding may have to treat specially, each a module of its own so that it can be found by type.
+"""Layers that a coding may have to treat specially; each is a module of its own, so that it can be found by type.
 
 Letters: B images (times windows, times steps where a run folds them in), N tokens, C channels, H heads.
 """
@@ -15,6 +15,8 @@ from torch import Tensor, distributed, nn
 from torch.autograd.function import FunctionCtx
 from torch.utils.checkpoint import checkpoint
 
+from mst.errors import InputError
+
 _RECOMPUTING: ContextVar[bool] = ContextVar("mst_recomputing", default=False)
 
 
@@ -28,9 +30,9 @@ def _recomputing() -> Iterator[None]:
 
 
 def checkpoint_forward(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Gradient checkpointing whose second forward leaves BatchNorm's running statistics alone.
+    """Gradient checkpointing whose second forward does not update BatchNorm's running statistics.
 
-    A plain checkpoint runs the forward twice and so moves the statistics twice.
+    A plain checkpoint runs the forward twice and so updates the statistics twice.
     """
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -41,29 +43,30 @@ def checkpoint_forward(function: Callable[[Tensor], Tensor], x: Tensor) -> Tenso
 
 
 class TokenBatchNorm(nn.BatchNorm1d):
-    """BatchNorm over the last axis of [B, ..., C], on a 2-D view: no transpose, forward or backward.
+    """BatchNorm over the last axis of [B, ..., C], on a 2-D view: no transpose in the forward or backward pass.
 
-    y = γ · (x - mean_C) / sqrt(var_C + eps) + β, statistics over every axis but the last. Running statistics move by
-    `momentum`; the cumulative average (momentum None) is not offered. Where `synchronised` is set, several processes
-    share the statistics of a training step (torch's SyncBatchNorm does so on accelerators only, and over axis 1).
+    y = γ · (x - mean_C) / sqrt(var_C + eps) + β, statistics over every axis but the last.
+
+    Limits: running statistics move by `momentum`; the cumulative average (momentum None) is not supported.
     """
 
     synchronised = False
+    """Processes share the statistics of a step. torch's SyncBatchNorm does so on accelerators only, over axis 1."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, ..., C] -> same shape.
 
         Raises:
-            ValueError: the last axis is not `num_features`, or there is no momentum.
+            InputError: the last axis does not have `num_features` entries, or momentum is None.
         """
         if x.shape[-1] != self.num_features:
-            raise ValueError(f"TokenBatchNorm over {self.num_features} channels got {tuple(x.shape)}")
+            raise InputError(f"TokenBatchNorm over {self.num_features} channels got {tuple(x.shape)}")
         if self.momentum is None:
-            raise ValueError("TokenBatchNorm needs a momentum, got None")
+            raise InputError("TokenBatchNorm needs a momentum, got None", remedy="set momentum=0.1, for instance")
         mean, var, momentum = self.running_mean, self.running_var, self.momentum
         if self.training:
             if _RECOMPUTING.get() and mean is not None and var is not None:
-                mean, var = mean.clone(), var.clone()  # moved, and thrown away
+                mean, var = mean.clone(), var.clone()  # these copies are updated and thrown away
             elif self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
         flat = x.reshape(-1, self.num_features)
@@ -73,8 +76,8 @@ class TokenBatchNorm(nn.BatchNorm1d):
         return y.view(x.shape)
 
     def _normalise_together(self, x: Tensor, running_mean: Tensor | None, running_var: Tensor | None) -> Tensor:
-        """x [tokens, C] -> same shape, by the mean and variance of the tokens of all processes."""
-        flat = x.float() if x.element_size() < 4 else x  # sums over a batch leave the range of half precision
+        """x [tokens, C] -> same shape, normalised by the mean and variance over the tokens of all processes."""
+        flat = x.float() if x.element_size() < 4 else x  # sums over a batch exceed the range of half precision
         count = flat.new_tensor([flat.shape[0]])
         total = _sum_over_processes(torch.cat([flat.sum(dim=0), count]))
         number = total[-1].detach()
@@ -89,7 +92,7 @@ class TokenBatchNorm(nn.BatchNorm1d):
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """Every process gets the sum; a process's gradient is then the sum of all processes' gradients."""
+    """The sum over processes, for each of them; in the backward pass, the sum of all processes' gradients."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
@@ -110,20 +113,23 @@ def _sum_over_processes(x: Tensor) -> Tensor:
 
 
 def synchronise_batch_norm(model: nn.Module) -> None:
-    """Let every BatchNorm of `model` share its statistics between processes.
+    """Let every `TokenBatchNorm` of `model` share its statistics between processes.
 
     Raises:
-        ValueError: there is none that can.
+        InputError: the model has none.
     """
     layers = [module for module in model.modules() if isinstance(module, TokenBatchNorm)]
     if not layers:
-        raise ValueError("sync_batch_norm has no effect: this model has no BatchNorm that could be synchronised")
+        raise InputError(
+            "sync_batch_norm has no effect: this model has no BatchNorm that could be synchronised",
+            remedy="leave sync_batch_norm out, or use mst.models.TokenBatchNorm",
+        )
     for layer in layers:
         layer.synchronised = True
 
 
 class ActivationProduct(nn.Module):
-    """Matrix product of two activations, A·B or scale·A·Bᵀ: both operands change from image to image.
+    """Matrix product of two activations, scale·A·B or scale·A·Bᵀ: both operands change from image to image.
 
     Args:
         transpose_right: multiply by Bᵀ instead of B.
@@ -153,7 +159,7 @@ class ActivationProduct(nn.Module):
 
 
 class AddConstant(nn.Module):
-    """x + constant, where the constant is a parameter of the network (a position table) and no activation."""
+    """x + constant, where the constant is a parameter of the network (a position table), not an activation."""
 
     def forward(self, x: Tensor, constant: Tensor) -> Tensor:
         """x [B, ...], constant broadcastable to x -> [B, ...]."""
@@ -161,9 +167,9 @@ class AddConstant(nn.Module):
 
 
 class ChannelAlignment(nn.Module):
-    """A network behind a 1x1 convolution that brings the channels of its images to those that it takes.
+    """A 1x1 convolution that maps the channels of the images to those of the network, followed by the network.
 
-    y = network(W·x + b) at each pixel. For frames of events in front of a network made for pictures.
+    y = network(W·x + b), W and b applied at each pixel. Used to feed frames of events to a network made for pictures.
 
     Args:
         network: takes [B, align_chans, height, width].
@@ -171,25 +177,25 @@ class ChannelAlignment(nn.Module):
         align_chans: channels that the network takes.
 
     Raises:
-        ValueError: a number of channels below 1.
+        InputError: a number of channels below 1.
 
-    Source: Masked Spiking Transformer (ICCV 2023), its networks for event data; the kernel's size is ours.
+    Source: Masked Spiking Transformer (ICCV 2023), its networks for event data; the kernel size is ours.
     """
 
     def __init__(self, network: nn.Module, in_chans: int, align_chans: int = 3) -> None:
         super().__init__()
         if min(in_chans, align_chans) < 1:
-            raise ValueError(f"channels must be at least 1, got {in_chans} and {align_chans}")
+            raise InputError(f"channels must be at least 1, got in_chans {in_chans} and align_chans {align_chans}")
         self.align = nn.Conv2d(in_chans, align_chans, kernel_size=1)
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, in_chans, height, width] -> what the network gives."""
+        """[B, in_chans, height, width] -> output of the network."""
         y: Tensor = self.network(self.align(x))
         return y
 
 
 def set_submodule(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Hang `module` where `name` points to."""
+    """Replace the submodule of `model` at the path `name` by `module`."""
     parent, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(parent), leaf, module)

@@ -12,142 +12,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 
 from mst.errors import InputError
-from mst.neurons import QCFS, Layout, make_mask, mask_spikes, name_sites
+from mst.neurons import mask_spikes
 
-from .geometry import StageGeometry, stage_geometries
+from .geometry import StageGeometry
 from .layers import ActivationProduct, AddConstant, TokenBatchNorm, checkpoint_forward
+from .mst_config import MSTConfig
 from .spec import register_architecture
-
-RELEASED_MASK_SITES = ("attention",)
-"""Where the released code masks: the queries, the keys and the attention scores."""
-
-
-@dataclass(frozen=True)
-class MSTConfig:
-    """All that defines an MST but its weights.
-
-    Args:
-        img_size: pixels, one number or (height, width).
-        patch_size: pixels.
-        in_chans: channels of the image.
-        align_chans: channels to which a 1x1 convolution in front brings those of the image; 0: no such convolution. For
-            frames of events, so that what follows has the 3 channels of weights trained on pictures.
-        num_classes: 0 leaves the pooled features as output.
-        embed_dim: channels C of the first stage; each later stage has twice its predecessor's.
-        depths: blocks per stage.
-        num_heads: attention heads per stage; each must divide its stage's channels.
-        window_size: tokens along a window's side; a stage that is smaller shrinks it.
-        mlp_ratio: hidden channels of the MLP, as a multiple of C.
-        qkv_bias: bias on the qkv map.
-        mlp_batch_norm: BatchNorm after each linear map of the MLP (released ImageNet weights have it, CIFAR's do not).
-        absolute_position_embedding: a trained table added after the patch embedding.
-        num_levels: L of every QCFS.
-        threshold: initial λ of every QCFS.
-        masking_ratio: p at the mask sites, in [0, 1).
-        mask_sites: where; groups, roles or globs of site names, see `select_sites`.
-        mask_rule: what is dropped together, a name in `MASK_RULES`: "random", "channel", "token".
-        drop_path_rate: stochastic depth of the last block; earlier ones rise linearly to it.
-        grad_checkpointing: recompute blocks in the backward pass; saves memory, costs about a third more time.
-        weight_init: "fan_in" draws linear weights with variance 1/fan-in, which a network with quantised
-            activations learns from sooner; "trunc_normal" is the released one, standard deviation 0.02.
-
-    Raises:
-        ValueError: a value outside its range, or sizes that do not divide.
-    """
-
-    img_size: int | tuple[int, int] = 224
-    patch_size: int = 4
-    in_chans: int = 3
-    align_chans: int = 0
-    num_classes: int = 1000
-    embed_dim: int = 96
-    depths: tuple[int, ...] = (2, 2, 6, 2)
-    num_heads: tuple[int, ...] = (3, 6, 12, 24)
-    window_size: int = 7
-    mlp_ratio: float = 4.0
-    qkv_bias: bool = True
-    mlp_batch_norm: bool = True
-    absolute_position_embedding: bool = False
-    num_levels: int = 16
-    threshold: float = 2.0
-    masking_ratio: float = 0.0
-    mask_sites: tuple[str, ...] = RELEASED_MASK_SITES
-    mask_rule: str = "random"
-    drop_path_rate: float = 0.0
-    grad_checkpointing: bool = False
-    weight_init: Literal["fan_in", "trunc_normal"] = "fan_in"
-
-    def __post_init__(self) -> None:
-        self._check_types()
-        make_mask(self.masking_ratio, self.mask_rule)
-        if self.masking_ratio > 0 and not self.mask_sites:
-            raise ValueError(f"masking_ratio {self.masking_ratio} has no effect without mask_sites")
-        if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
-            raise ValueError(f"depths {self.depths} and num_heads {self.num_heads} need one positive entry a stage")
-        for stage, heads in enumerate(self.num_heads):
-            if heads < 1 or (self.embed_dim << stage) % heads:
-                raise ValueError(f"stage {stage}: {self.embed_dim << stage} channels do not divide by {heads} heads")
-        for name in ("patch_size", "in_chans", "embed_dim", "window_size", "num_levels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if int(self.embed_dim * self.mlp_ratio) < 1:
-            raise ValueError(f"mlp_ratio {self.mlp_ratio} leaves no hidden channel of {self.embed_dim}")
-        if self.align_chans < 0:
-            raise ValueError(f"align_chans must not be negative, got {self.align_chans}")
-        if self.num_classes < 0:
-            raise ValueError(f"num_classes must not be negative, got {self.num_classes}")
-        if not self.threshold > 0:
-            raise ValueError(f"threshold must be above 0, got {self.threshold}")
-        if not 0.0 <= self.drop_path_rate < 1.0:
-            raise ValueError(f"drop_path_rate must be in [0, 1), got {self.drop_path_rate}")
-        if self.weight_init not in ("fan_in", "trunc_normal"):
-            raise ValueError(f"weight_init must be 'fan_in' or 'trunc_normal', got {self.weight_init!r}")
-        self.stages()
-
-    def _check_types(self) -> None:
-        """Lists become tuples; anything else of a wrong type is refused."""
-        for name in ("depths", "num_heads", "mask_sites"):
-            value, kind = getattr(self, name), str if name == "mask_sites" else int
-            if not isinstance(value, list | tuple) or not all(isinstance(item, kind) for item in value):
-                raise ValueError(f"{name} must be a list of {kind.__name__} values, got {value!r}")
-            object.__setattr__(self, name, tuple(value))
-        if isinstance(self.img_size, list | tuple) and len(self.img_size) == 2:
-            object.__setattr__(self, "img_size", tuple(self.img_size))
-        for size in self.img_size if isinstance(self.img_size, tuple) else (self.img_size,):
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"img_size must be one positive number or (height, width), got {self.img_size!r}")
-        for name in (
-            "patch_size", "in_chans", "align_chans", "num_classes", "embed_dim", "window_size", "num_levels",
-        ):  # fmt: skip
-            if not isinstance(getattr(self, name), int):
-                raise ValueError(f"{name} must be a whole number, got {getattr(self, name)!r}")
-        for name in ("mlp_ratio", "threshold", "masking_ratio", "drop_path_rate"):
-            if not isinstance(getattr(self, name), int | float):
-                raise ValueError(f"{name} must be a number, got {getattr(self, name)!r}")
-
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """(height, width) of the image, in pixels."""
-        if isinstance(self.img_size, int):
-            return self.img_size, self.img_size
-        height, width = self.img_size
-        return int(height), int(width)
-
-    def stages(self) -> tuple[StageGeometry, ...]:
-        """Resolution, window and shift of each stage."""
-        return stage_geometries(self.image_shape, self.patch_size, self.window_size, len(self.depths))
-
-    def site(self, role: str, layout: Layout = "channels_last", rows_per_image: int = 1) -> QCFS:
-        """A new site for `role`, see `QCFS`; masks are set once all sites exist."""
-        return QCFS(self.num_levels, self.threshold, role=role, layout=layout, rows_per_image=rows_per_image)
-
 
 # ------------------------------------------------------------------------------------ tensor functions
 
@@ -177,7 +54,7 @@ def relative_position_index(window: int) -> Tensor:
 
 
 def shifted_window_mask(resolution: tuple[int, int], window: int, shift: int) -> Tensor:
-    """float [W, N, N]: -100 between tokens that only the cyclic shift has made neighbours, else 0."""
+    """float [W, N, N]: -100 between tokens that are neighbours only because of the cyclic shift, else 0."""
     region = torch.zeros(1, *resolution, 1)
     borders = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
     for i, rows in enumerate(borders):
@@ -206,10 +83,10 @@ class PatchEmbed(nn.Module):
         """[B, in_chans, height, width] -> [B, L, C].
 
         Raises:
-            ValueError: another image size or number of channels than the model was built for.
+            InputError: the image size or number of channels is not the one that the model was built for.
         """
         if x.dim() != 4 or tuple(x.shape[1:]) != self.image_shape:
-            raise ValueError(
+            raise InputError(
                 f"the model takes images [B, {', '.join(map(str, self.image_shape))}], got {tuple(x.shape)}"
             )
         y: Tensor = self.proj_if(self.norm(self.proj(self.align(x)).flatten(2).transpose(1, 2)))
@@ -217,7 +94,7 @@ class PatchEmbed(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Attention within windows, with neurons on q, k, v, on the scores and on both outputs. The softmax is analog."""
+    """Attention within windows, with neurons for q, k, v, the scores and both outputs. The softmax is analog."""
 
     relative_position_index: Tensor
 
@@ -241,7 +118,7 @@ class WindowAttention(nn.Module):
         self.proj_if = config.site("projection", rows_per_image=num_windows)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x [B·W, N, C], mask [W, N, N] or none -> [B·W, N, C]."""
+        """x [B·W, N, C], mask [W, N, N] or None -> [B·W, N, C]."""
         windows, n, c = x.shape
         qkv = self.qkv(x).view(windows, n, 3, self.num_heads, c // self.num_heads)
         q_BHND, k_BHND, v_BHND = qkv.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
@@ -281,7 +158,7 @@ class Mlp(nn.Module):
 
 
 class MSTBlock(nn.Module):
-    """Window attention and MLP, each on a residual stream; the second stream carries the normalised x."""
+    """Window attention and MLP, each with a residual connection; the second one carries the normalised x."""
 
     attn_mask: Tensor | None
 
@@ -323,7 +200,7 @@ class MSTBlock(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """2x2 tokens -> one of twice the channels: BatchNorm, linear map on analog input, neuron."""
+    """2x2 tokens -> one token of twice the channels: BatchNorm, linear map on analog input, neuron."""
 
     def __init__(self, config: MSTConfig, dim: int, resolution: tuple[int, int]) -> None:
         super().__init__()
@@ -333,7 +210,7 @@ class PatchMerging(nn.Module):
         self.reduction_if = config.site("merge")
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, L, C] -> [B, L/4, 2C]; the four as (even row, even column), (odd, even), (even, odd), (odd, odd)."""
+        """[B, L, C] -> [B, L/4, 2C], in the order (even row, even column), (odd, even), (even, odd), (odd, odd)."""
         height, width = self.resolution
         x = x.view(-1, height // 2, 2, width // 2, 2, x.shape[-1])
         x = x.permute(0, 1, 3, 4, 2, 5).reshape(x.shape[0], height * width // 4, 4 * x.shape[-1])
@@ -342,7 +219,7 @@ class PatchMerging(nn.Module):
 
 
 class Stage(nn.Module):
-    """The blocks of one resolution, every second one shifted, and the merging after them (but for the last)."""
+    """The blocks of one resolution, every second one shifted, then merging (except in the last stage)."""
 
     def __init__(
         self,
@@ -408,8 +285,7 @@ class MaskedSpikingTransformer(nn.Module):
         self.norm = nn.LayerNorm(self.num_features)
         self.head = nn.Linear(self.num_features, config.num_classes) if config.num_classes else nn.Identity()
         self.init_weights()
-        name_sites(self)
-        if config.mask_sites:  # also without masks: a selection that means nothing is refused at once
+        if config.mask_sites:  # also for ratio 0, so that a selection that matches nothing is refused at once
             mask_spikes(self, config.masking_ratio, config.mask_sites, config.mask_rule)
 
     @property
@@ -418,7 +294,7 @@ class MaskedSpikingTransformer(nn.Module):
         return MSTSpec(self.config)
 
     def init_weights(self) -> None:
-        """Draw the weights anew, as `config.weight_init` says; biases 0, position tables std 0.02."""
+        """Draw new weights according to `config.weight_init`; biases 0, position tables std 0.02."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 fan_in = module.weight[0].numel()
@@ -449,11 +325,11 @@ class MaskedSpikingTransformer(nn.Module):
         return self.forward_head(self.forward_features(x))
 
     def get_classifier(self) -> nn.Module:
-        """The last linear map."""
+        """The head, a linear map; the identity if num_classes is 0."""
         return self.head
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a new one for `num_classes` (0: none)."""
+        """Replace the head by a new one for `num_classes`; 0 removes it."""
         self.config = replace(self.config, num_classes=num_classes)
         self.num_classes = num_classes
         head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
@@ -463,13 +339,13 @@ class MaskedSpikingTransformer(nn.Module):
         self.head = head.to(self.norm.weight.device, self.norm.weight.dtype)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute blocks in the backward pass, or stop doing so."""
+        """Recompute blocks in the backward pass if `enable`, else keep their activations."""
         for stage in self.layers:
             assert isinstance(stage, Stage)
             stage.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters that weight decay must leave alone: thresholds and position tables."""
+        """Names of the parameters without weight decay: thresholds and position tables."""
         return {
             name
             for name, _ in self.named_parameters()

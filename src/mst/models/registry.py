@@ -7,7 +7,8 @@ from typing import Any
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
 from . import small_cnn  # noqa: F401 (registers its models)
-from .mst import MaskedSpikingTransformer, MSTConfig
+from .mst import MaskedSpikingTransformer
+from .mst_config import MSTConfig
 
 # --------------------------------------------------------------------------------------------- variants
 

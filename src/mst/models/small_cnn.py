@@ -1,6 +1,6 @@
-"""The two CNNs that the paper masks besides its own network, made for small images: ResNet-18 and VGG-16.
+"""ResNet-18 and VGG-16 for small images: the two CNNs that the paper masks besides its own network.
 
-Both are ordinary ReLU networks out of timm's parts, registered with timm, to be quantised like any other.
+Both are ordinary ReLU networks made of timm's parts and registered with timm; they are quantised like any other.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vgg import VGG
 from torch import Tensor, nn
 
+from mst.errors import InputError
+
 _CFG = {"input_size": (3, 32, 32), "num_classes": 10, "mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
 default_cfgs = generate_default_cfgs(
     {
@@ -21,22 +23,28 @@ default_cfgs = generate_default_cfgs(
     }
 )
 SMALL_CNN_NAMES: tuple[str, ...] = tuple(default_cfgs)
+"""Names of the registered networks."""
 
 
 class SmallResNet(ResNet):  # type: ignore[misc]
     """ResNet-18 whose stem is one 3x3 convolution without pooling.
 
     Args:
-        width: channels of the first stage; each later stage has twice its predecessor's. 64 is the full network.
-        in_chans, num_classes: as everywhere.
+        width: channels of the first stage, even, at least 2; each later stage has twice its predecessor's. 64 is the
+            full network.
+        in_chans: channels of the image.
+        num_classes: length of the output.
         options: further options of timm's ResNet.
+
+    Raises:
+        InputError: width odd or below 2.
 
     Source: He et al., "Deep Residual Learning", CVPR 2016, for the blocks; its CIFAR networks for the stem.
     """
 
     def __init__(self, width: int = 64, in_chans: int = 3, num_classes: int = 10, **options: Any) -> None:
         if width < 2 or width % 2:
-            raise ValueError(f"width must be even and at least 2, got {width}")
+            raise InputError(f"width must be even and at least 2, got {width}")
         super().__init__(
             BasicBlock, (2, 2, 2, 2), in_chans=in_chans, num_classes=num_classes,
             channels=tuple(width << stage for stage in range(4)), stem_type="deep", stem_width=width // 2, **options,
@@ -49,12 +57,16 @@ class SmallResNet(ResNet):  # type: ignore[misc]
 class SmallVGG(VGG):  # type: ignore[misc]
     """VGG-16 with BatchNorm whose head is a mean over places and one linear map.
 
-    It has thirteen convolutions and a pool after every group of them, but none that would leave less than one pixel.
+    It has thirteen convolutions in five groups, and a pool after each group as long as at least one pixel remains.
 
     Args:
-        width: channels of the first two convolutions; 64 is the full network.
-        in_chans, num_classes: as everywhere.
-        img_size: pixels, one number or (height, width); the shorter side counts.
+        width: channels of the first two convolutions, at least 1; 64 is the full network.
+        in_chans: channels of the image.
+        num_classes: length of the output.
+        img_size: pixels, one number or (height, width); the shorter side decides how many pools there are.
+
+    Raises:
+        InputError: width below 1.
 
     Source: Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015, configuration D.
     """
@@ -63,7 +75,7 @@ class SmallVGG(VGG):  # type: ignore[misc]
         self, width: int = 64, in_chans: int = 3, num_classes: int = 10, img_size: int | tuple[int, int] = 32
     ) -> None:
         if width < 1:
-            raise ValueError(f"width must be at least 1, got {width}")
+            raise InputError(f"width must be at least 1, got {width}")
         layers: list[int | str] = []
         side = img_size if isinstance(img_size, int) else min(img_size)
         for factor, convolutions in ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3)):
@@ -85,7 +97,7 @@ class SmallVGG(VGG):  # type: ignore[misc]
 
 def _create(kind: type[nn.Module], variant: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:
     if pretrained:
-        raise ValueError(f"no weights are published for {variant}")
+        raise InputError(f"no weights are published for {variant}", remedy="leave pretrained out, and train it")
     model: nn.Module = build_model_with_cfg(kind, variant, False, **options)
     return model
 
