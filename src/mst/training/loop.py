@@ -46,9 +46,6 @@ BEST_CHECKPOINT = "best.safetensors"
 FREE_ON_RESUME = ("num_workers", "eval_batch_size", "device", "trackers", "checkpoint_minutes")
 """Settings that do not change a run's numbers."""
 
-ADDED_LATER = {"model.config.mask_rule": "random"}
-"""Settings that training states of older versions lack -> what they were then."""
-
 STEPS_PER_CHECK = 10
 """Training steps between two looks at the loss on an accelerator, each of which waits for it; on a CPU it is 1."""
 
@@ -228,8 +225,7 @@ class _Trainer:
     def _restore(self) -> None:
         state, damaged = load_training_state(self.output)
         then, now = _flatten(state["config"]), _flatten(self._settings())
-        # Options that came later, and are off or as they were then.
-        later = {key for key in now.keys() - then.keys() if not now[key] or ADDED_LATER.get(key) == now[key]}
+        later = {key for key in now.keys() - then.keys() if not now[key]}  # options that came later, and are off
         changed = [
             f"{key}: {then.get(key)} -> {now.get(key)}"
             for key in {**then, **now}
