@@ -46,7 +46,7 @@ from mst.experiments import (
     run_sweep,
     run_training,
 )
-from mst.measure import EnergyConstants, EnergyEstimate, estimate_energy
+from mst.measure import COST_MODELS, CostModel, EnergyEstimate, estimate_energy, register_cost_model
 from mst.models import (
     ActivationProduct,
     AddConstant,
@@ -63,6 +63,7 @@ from mst.training import TrainConfig, evaluate, train
 __version__ = "0.1.0"
 
 __all__ = [
+    "COST_MODELS",
     "QCFS",
     "ActivationProduct",
     "AddConstant",
@@ -74,9 +75,9 @@ __all__ = [
     "ComparisonOptions",
     "ComparisonRun",
     "ConversionError",
+    "CostModel",
     "DataOptions",
     "EarlyExit",
-    "EnergyConstants",
     "EnergyEstimate",
     "EnergyOptions",
     "EvaluationOptions",
@@ -123,6 +124,7 @@ __all__ = [
     "quantize",
     "read_checkpoint_info",
     "read_events",
+    "register_cost_model",
     "run_comparison",
     "run_evaluation",
     "run_import",

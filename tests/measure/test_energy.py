@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 import torch
 
 import mst
 from conftest import randomise, tiny_config
-from mst.measure import HOROWITZ_45NM_FP32, EnergyConstants
 from mst.models import MaskedSpikingTransformer
 from mst.simulation import SimulationResult
 
@@ -89,20 +89,14 @@ def test_energy_of_the_papers_network_is_4_5_gmac() -> None:
     assert total / matrix < 1.01
 
 
-def test_energy_constants_are_alive(result: SimulationResult) -> None:
-    free = mst.estimate_energy(result, EnergyConstants(1e-12, 1.0, "test"))
-    assert free.snn.energy_pj == pytest.approx(free.snn.num_acs)
-    assert (HOROWITZ_45NM_FP32.mac_pj, HOROWITZ_45NM_FP32.ac_pj) == (4.6, 0.9)
-
-
-@pytest.mark.parametrize("pj", [0.0, -1.0, float("nan"), float("inf")])
-def test_energy_constant_that_is_no_positive_number_is_refused(pj: float) -> None:
-    with pytest.raises(ValueError, match="energies must be above 0 pJ"):
-        EnergyConstants(4.6, pj, "test")
-
-
 def test_energy_without_recorded_operations_is_refused() -> None:
     model = MaskedSpikingTransformer(tiny_config())
     bare = mst.simulate(mst.convert(model), torch.rand(1, 1, 8, 8), 2, record_operations=False)
     with pytest.raises(ValueError, match="record_operations=True"):
         mst.estimate_energy(bare)
+
+
+def test_energy_estimate_prints_in_one_short_line(result: SimulationResult) -> None:
+    estimate = mst.estimate_energy(result)
+    assert re.fullmatch(r"EnergyEstimate\([\d.]+ [nµ]J = [\d.]+x its ANN, T=12, 45nm-fp32\)", repr(estimate))
+    assert re.fullmatch(r"Cost\([\d.]+ [nµ]J: [\d,]+ MACs, [\d,]+ ACs\)", repr(estimate.snn))

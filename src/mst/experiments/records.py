@@ -6,7 +6,6 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -143,13 +142,13 @@ def measurement_record(estimate: EnergyEstimate, result: SimulationResult) -> di
             name: {"firing_rate": rates.get(name), "snn": _cost(cost.snn), "ann": _cost(cost.ann)}
             for name, cost in estimate.sites.items()
         },
-        "constants": asdict(estimate.constants),
+        "constants": estimate.cost_model.to_dict(),
         "assumptions": estimate.assumptions,
     }
 
 
 def _cost(cost: Cost) -> dict[str, float]:
-    return asdict(cost)
+    return {"num_macs": cost.num_macs, "num_acs": cost.num_acs, "energy_pj": cost.energy_pj}
 
 
 def _version(package: str) -> str:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Subset
 from mst.conversion import SpikingNetwork, convert
 from mst.distributed import share_of
 from mst.errors import InputError
-from mst.measure import HOROWITZ_45NM_FP32, EnergyConstants, EnergyEstimate, check_can_be_priced, estimate_energy
+from mst.measure import AC, MAC, CostModel, EnergyEstimate, check_can_be_priced, cost_model_named, estimate_energy
 from mst.neurons import DEFAULT_SCHEDULE
 from mst.progress import ProgressCallback, Stage
 from mst.simulation import EarlyExit, ExitCalibration, SimulationResult, calibrate_early_exit, simulate_dataset
@@ -190,17 +190,14 @@ def run_measurement(
     return MeasurementRun(simulation, estimate_energy(simulation.result, model))
 
 
-def cost_model_of(options: EnergyOptions) -> EnergyConstants:
+def cost_model_of(options: EnergyOptions) -> CostModel:
     """The cost model asked for, with the constants that were given in place of its own.
 
     Raises:
         InputError: an unknown model, or an energy that is not above 0.
     """
-    base = HOROWITZ_45NM_FP32
-    given = {name: value for name in ("mac_pj", "ac_pj") if (value := getattr(options, name)) is not None}
-    if all(getattr(base, name) == value for name, value in given.items()):
-        return base
-    return replace(base, **given, source="as given")
+    given = {MAC: options.mac_pj, AC: options.ac_pj}
+    return cost_model_named(options.cost_model).with_constants({k: pj for k, pj in given.items() if pj is not None})
 
 
 def open_run(checkpoint: CheckpointOptions | OpenedRun | str | Path) -> OpenedRun:

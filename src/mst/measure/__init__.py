@@ -1,27 +1,51 @@
 """A simulation's record comes in; operations and energy per image, with their assumptions, go out."""
 
+from .cost_models import (
+    AC,
+    COST_MODELS,
+    HOROWITZ_45NM_FP16,
+    HOROWITZ_45NM_FP32,
+    HOROWITZ_45NM_INT8,
+    MAC,
+    Cost,
+    CostModel,
+    Operations,
+    cost_model_named,
+    energy_unit,
+    readable_energy,
+    register_cost_model,
+)
 from .energy import (
     ANALOG,
-    HOROWITZ_45NM_FP32,
-    Cost,
-    EnergyConstants,
     EnergyEstimate,
     OperationCost,
     SiteCost,
     check_can_be_priced,
     estimate_energy,
 )
-from .throughput import measure_throughput
+from .throughput import (
+    measure_throughput,
+)
 
 __all__ = [
+    "AC",
     "ANALOG",
+    "COST_MODELS",
+    "HOROWITZ_45NM_FP16",
     "HOROWITZ_45NM_FP32",
+    "HOROWITZ_45NM_INT8",
+    "MAC",
     "Cost",
-    "EnergyConstants",
+    "CostModel",
     "EnergyEstimate",
     "OperationCost",
+    "Operations",
     "SiteCost",
     "check_can_be_priced",
+    "cost_model_named",
+    "energy_unit",
     "estimate_energy",
     "measure_throughput",
+    "readable_energy",
+    "register_cost_model",
 ]

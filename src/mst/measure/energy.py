@@ -2,75 +2,43 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from mst.conversion import SpikingNetwork
+from mst.errors import InputError
 from mst.operations import ChangeCounter, OperationCount, SpikeCounter, trace_operations
 from mst.simulation import SimulationResult
 
-
-@dataclass(frozen=True)
-class EnergyConstants:
-    """Energy of one operation, in pJ.
-
-    mac_pj: multiply-accumulate.  ac_pj: accumulate.  source: where the figures come from.
-
-    Raises:
-        ValueError: an energy that is not above 0.
-    """
-
-    mac_pj: float
-    ac_pj: float
-    source: str
-
-    def __post_init__(self) -> None:
-        if not all(math.isfinite(pj) and pj > 0 for pj in (self.mac_pj, self.ac_pj)):
-            raise ValueError(f"energies must be above 0 pJ, got MAC {self.mac_pj} and AC {self.ac_pj}")
-
-
-HOROWITZ_45NM_FP32 = EnergyConstants(4.6, 0.9, "45 nm CMOS, 32-bit floating point (Horowitz, ISSCC 2014)")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Operations and energy of one image."""
-
-    num_macs: float
-    num_acs: float
-    energy_pj: float
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.num_macs + other.num_macs, self.num_acs + other.num_acs, self.energy_pj + other.energy_pj)
-
-    def scaled(self, factor: float) -> Cost:
-        """This cost times `factor`."""
-        return Cost(self.num_macs * factor, self.num_acs * factor, self.energy_pj * factor)
-
-    @property
-    def energy_mj(self) -> float:
-        """Energy in mJ."""
-        return self.energy_pj * 1e-9
+from .cost_models import AC, HOROWITZ_45NM_FP32, MAC, Cost, CostModel, Operations, readable_energy
 
 
 @dataclass(frozen=True)
 class OperationCost:
-    """One row: an operation, what drives it, and what it costs an image in the SNN and in the ANN.
-
-    by_events: it reads slices of recordings over time, and its MACs are those of the values that are not 0.
-    by_changes: it works on what has changed, as all operations do under lossless coding.
-    """
+    """One row: an operation, what drives it, and its cost per image in the SNN and in the ANN."""
 
     name: str
+    """Of the operation, see `Operation`."""
+
     kind: str
+    """Of the operation, see `Operation`."""
+
     sources: tuple[str, ...]
+    """Sites whose spikes drive it; empty if its input is analog."""
+
     snn: Cost
+    """In the SNN, over all steps that an image took."""
+
     ann: Cost
+    """In the ANN: its dense MACs."""
+
     by_events: bool = False
+    """True if it reads slices of recordings over time, and its MACs are those of the values that are not 0."""
+
     by_changes: bool = False
+    """True if it works on what has changed, as all operations do under lossless coding."""
 
     @property
     def driven_by(self) -> str:
@@ -84,83 +52,104 @@ class OperationCost:
 
 @dataclass(frozen=True)
 class SiteCost:
-    """What the operations cost that one site drives: by its spikes in the SNN, by its activations in the ANN."""
+    """Cost of the operations that one site drives."""
 
     snn: Cost
+    """Driven by its spikes."""
+
     ann: Cost
+    """Driven by its activations."""
 
 
 ANALOG = "(analog)"
 """Stands in for a site where an operation is driven by analog values."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EnergyEstimate:
-    """Cost per image. The rows of `operations` sum to the totals, and so do those of `sites`.
-
-    operations: one row per operation.  sites: by what drives the operations; `ANALOG` for those that no site does.
-    snn_energy_pj_per_step: cumulative, entry t-1 is the energy of a run stopped after t steps.
-    num_steps: T.  mean_steps: that an image took; fewer than T where it had settled or left early.
-    """
+    """Cost per image. The rows of `operations` sum to the totals, and so do those of `sites`."""
 
     num_steps: int
+    """T."""
+
     mean_steps: float
+    """Steps that an image took on average: fewer than T where images had settled or left early."""
+
     operations: tuple[OperationCost, ...]
+    """One row per operation, in the order of the network."""
+
     sites: Mapping[str, SiteCost]
+    """Site -> cost of what it drives; `ANALOG` for operations that no site drives."""
+
     snn: Cost
+    """Of the spiking network."""
+
     ann: Cost
+    """Of the ANN that it was converted from."""
+
     snn_energy_pj_per_step: tuple[float, ...]
-    constants: EnergyConstants
+    """Cumulative: entry t-1 is the energy in pJ of a run stopped after t steps."""
+
+    cost_model: CostModel
+    """What one operation costs."""
+
     assumptions: tuple[str, ...] = ()
+    """What the counts rest on."""
 
     @property
     def ratio(self) -> float:
         """Energy of the SNN as a multiple of its ANN's."""
         return self.snn.energy_pj / self.ann.energy_pj
 
+    def __repr__(self) -> str:
+        relative = f" = {self.ratio:.2f}x its ANN" if self.ann.energy_pj else ""
+        steps = f"T={self.num_steps}" if self.mean_steps == self.num_steps else f"{self.mean_steps:.1f} steps"
+        return f"EnergyEstimate({readable_energy(self.snn.energy_pj)}{relative}, {steps}, {self.cost_model.name})"
 
-def estimate_energy(result: SimulationResult, constants: EnergyConstants = HOROWITZ_45NM_FP32) -> EnergyEstimate:
+
+def estimate_energy(result: SimulationResult, cost_model: CostModel = HOROWITZ_45NM_FP32) -> EnergyEstimate:
     """Price the operations that a simulation recorded, per image.
 
-    SNN, rate coding: spikes x fan-out x ac_pj, plus dense MACs of analog operations x steps x mac_pj, for the steps
-    that each image took. Lossless coding: spikes x fan-out x ac_pj, plus changes of analog values x fan-out x mac_pj.
-    ANN: dense MACs x mac_pj.
+    SNN, rate coding: spikes x fan-out accumulates, and the dense MACs of analog operations at each of the steps that an
+    image took. Lossless coding: spikes x fan-out accumulates, and changes of analog values x fan-out MACs. ANN: dense
+    MACs.
 
     Args:
         result: of `mst.simulate` with record_operations on.
-        constants: energy per operation.
+        cost_model: energy per operation, see `COST_MODELS`.
 
     Raises:
-        ValueError: the simulation recorded no operations, or there are some whose cost is not known.
-
-    Source: Horowitz, "Computing's energy problem", ISSCC 2014, for the constants.
+        InputError: the simulation recorded no operations, some have an unknown cost, or a kind of operation for which
+            the cost model has no constant.
     """
     _refuse_uncounted(result.uncounted)
     if not result.operations:
-        raise ValueError("the simulation recorded no operations; run mst.simulate with record_operations=True")
-    rows = tuple(_row(count, result, constants) for count in result.operations)
-    nothing = Cost(0.0, 0.0, 0.0)
+        raise InputError("the simulation recorded no operations", remedy="run mst.simulate with record_operations=True")
+    counter = ChangeCounter if result.coding == "lossless" else SpikeCounter
+    rows = tuple(_row(count, result, cost_model, counter.counts_changes) for count in result.operations)
     return EnergyEstimate(
         num_steps=result.num_steps,
         mean_steps=result.mean_steps,
         operations=rows,
-        sites=_by_site(rows, result, constants.mac_pj),
-        snn=sum((row.snn for row in rows), nothing),
-        ann=sum((row.ann for row in rows), nothing),
-        snn_energy_pj_per_step=_by_step(result, constants),
-        constants=constants,
-        assumptions=(ChangeCounter if result.coding == "lossless" else SpikeCounter).assumptions,
+        sites=_by_site(rows, result, cost_model),
+        snn=sum((row.snn for row in rows), _NOTHING),
+        ann=sum((row.ann for row in rows), _NOTHING),
+        snn_energy_pj_per_step=_by_step(result, cost_model),
+        cost_model=cost_model,
+        assumptions=counter.assumptions,
     )
 
 
 def check_can_be_priced(snn: SpikingNetwork, image: Tensor) -> None:
-    """See before a long simulation whether `estimate_energy` will know the cost of every operation.
+    """Check before a long simulation that `estimate_energy` will know the cost of every operation.
 
     Args:
+        snn: the converted network.
         image: [1, ...].
 
     Raises:
-        ValueError: it will not, or the network cannot carry the image.
+        InputError: it will not.
+        ConversionError: the network cannot carry the image.
     """
     like = next((t for t in [*snn.parameters(), *snn.buffers()] if t.is_floating_point()), image)
     trace = trace_operations(snn.network, image.to(like.device, like.dtype), any_function=snn.is_lossless)
@@ -169,33 +158,17 @@ def check_can_be_priced(snn: SpikingNetwork, image: Tensor) -> None:
 
 def _refuse_uncounted(uncounted: tuple[str, ...]) -> None:
     if uncounted:
-        raise ValueError(
-            f"the cost of these is not known: {', '.join(uncounted)}; make each an nn.Linear, nn.Conv2d, "
-            "nn.Softmax or mst.ActivationProduct, so that its operations are counted"
+        raise InputError(
+            f"the cost of these is not known: {', '.join(uncounted)}",
+            remedy="make each an nn.Linear, nn.Conv2d, nn.Softmax or mst.ActivationProduct, so that its operations are "
+            "counted",
         )
 
 
-def _by_site(rows: tuple[OperationCost, ...], result: SimulationResult, mac_pj: float) -> dict[str, SiteCost]:
-    """The rows added up by the site that drives them; where several do, in proportion to their spikes. MACs of a row
-    that spikes drive are those of its other operand, which is analog (softmax·v under lossless coding)."""
-    nothing = Cost(0.0, 0.0, 0.0)
-    sites = dict.fromkeys([*result.sites, ANALOG], SiteCost(nothing, nothing))
-    spikes = result.spike_counts
-    for row in rows:
-        drivers, snn = row.sources or (ANALOG,), row.snn
-        if row.sources and snn.num_macs:
-            macs = Cost(snn.num_macs, 0.0, snn.num_macs * mac_pj)
-            sites[ANALOG] = SiteCost(sites[ANALOG].snn + macs, sites[ANALOG].ann)
-            snn = Cost(0.0, snn.num_acs, snn.energy_pj - macs.energy_pj)
-        total = sum(spikes.get(name, 0) for name in drivers)
-        for name in drivers:
-            share = spikes.get(name, 0) / total if total else 1.0 / len(drivers)
-            before = sites[name]
-            sites[name] = SiteCost(before.snn + snn.scaled(share), before.ann + row.ann.scaled(share))
-    return sites
+_NOTHING = Cost(Operations(), 0.0)
 
 
-def _row(count: OperationCount, result: SimulationResult, constants: EnergyConstants) -> OperationCost:
+def _row(count: OperationCount, result: SimulationResult, cost_model: CostModel, by_changes: bool) -> OperationCost:
     operation = count.operation
     acs = int(count.acs_per_step.sum()) / result.num_images
     macs = 0.0 if operation.is_spike_driven else operation.dense_macs * result.mean_steps
@@ -205,14 +178,32 @@ def _row(count: OperationCount, result: SimulationResult, constants: EnergyConst
         name=operation.name,
         kind=operation.kind,
         sources=operation.sources,
-        snn=Cost(macs, acs, macs * constants.mac_pj + acs * constants.ac_pj),
-        ann=Cost(float(operation.dense_macs), 0.0, operation.dense_macs * constants.mac_pj),
-        by_events=count.macs_per_step is not None and result.coding == "rate",
-        by_changes=result.coding == "lossless",
+        snn=cost_model.price(Operations({MAC: macs, AC: acs})),
+        ann=cost_model.price(Operations({MAC: float(operation.dense_macs)})),
+        by_events=count.macs_per_step is not None and not by_changes,
+        by_changes=by_changes,
     )
 
 
-def _by_step(result: SimulationResult, constants: EnergyConstants) -> tuple[float, ...]:
+def _by_site(rows: tuple[OperationCost, ...], result: SimulationResult, cost_model: CostModel) -> dict[str, SiteCost]:
+    """The rows added up by the site that drives them; where several do, in proportion to their spikes. MACs of a row
+    that spikes drive are those of its other operand, which is analog (softmax·v under lossless coding)."""
+    sites = dict.fromkeys([*result.sites, ANALOG], SiteCost(_NOTHING, _NOTHING))
+    spikes = result.spike_counts
+    for row in rows:
+        drivers, snn = row.sources or (ANALOG,), row.snn
+        if row.sources and snn.num_macs:
+            macs, snn = (cost_model.price(Operations({k: snn.operations.counts[k]})) for k in (MAC, AC))
+            sites[ANALOG] = SiteCost(sites[ANALOG].snn + macs, sites[ANALOG].ann)
+        total = sum(spikes.get(name, 0) for name in drivers)
+        for name in drivers:
+            share = spikes.get(name, 0) / total if total else 1.0 / len(drivers)
+            before = sites[name]
+            sites[name] = SiteCost(before.snn + snn.scaled(share), before.ann + row.ann.scaled(share))
+    return sites
+
+
+def _by_step(result: SimulationResult, cost_model: CostModel) -> tuple[float, ...]:
     counted = [c.macs_per_step for c in result.operations if c.macs_per_step is not None]
     analog = sum(
         c.operation.dense_macs for c in result.operations if not c.operation.is_spike_driven and c.macs_per_step is None
@@ -224,6 +215,6 @@ def _by_step(result: SimulationResult, constants: EnergyConstants) -> tuple[floa
         macs = (
             analog * images[t] / result.num_images + sum(int(per_step[t]) for per_step in counted) / result.num_images
         )
-        total += macs * constants.mac_pj + acs * constants.ac_pj
+        total += cost_model.price(Operations({MAC: macs, AC: acs})).energy_pj
         energies.append(total)
     return tuple(energies)

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from mst.files import write_atomically
-from mst.measure import Cost, EnergyEstimate
+from mst.measure import AC, MAC, Cost, EnergyEstimate, energy_unit
 
 ANN_COLOUR, SNN_COLOUR, AC_COLOUR = "#444444", "#c1440e", "#2a6f97"
 CURVE_COLOURS = ("#c1440e", "#2a6f97", "#2d7d46", "#7b4fa3", "#b8860b")
@@ -88,7 +88,7 @@ def firing_rates(rates: Mapping[str, float], mean: float, path: Path, title: str
 
 
 def energy_bars(estimates: Mapping[str, EnergyEstimate], path: Path, title: str = "") -> Path:
-    """Energy per image of SNN and ANN, split into MACs and ACs."""
+    """Energy per image of SNN and ANN, split by kind of operation."""
     with mpl.rc_context(FIGURE_STYLE):
         figure = Figure(figsize=(6.4, 1.8 + 0.75 * len(estimates)), layout="constrained")
         axes = figure.subplots()
@@ -97,30 +97,26 @@ def energy_bars(estimates: Mapping[str, EnergyEstimate], path: Path, title: str 
             rows.append((f"SNN, {label}" if label else "SNN", e.snn, e))
             if not rows[:-1] or e.ann != rows[-2][2].ann:
                 rows.append((f"ANN, {label}" if label else "ANN", e.ann, e))
-        unit, factor = _energy_unit(max(cost.energy_pj for _, cost, _ in rows))
+        unit, factor = energy_unit(max(cost.energy_pj for _, cost, _ in rows))
         for y, (_, cost, estimate) in enumerate(rows):
-            macs = cost.num_macs * estimate.constants.mac_pj * factor
-            acs = cost.num_acs * estimate.constants.ac_pj * factor
-            axes.barh(y, macs, color=ANN_COLOUR, height=0.6, label="MAC" if y == 0 else None)
-            axes.barh(y, acs, left=macs, color=AC_COLOUR, height=0.6, label="AC (spikes)" if y == 0 else None)
-            axes.text(macs + acs, y, f"  {macs + acs:.3g} {unit}", va="center")
+            left = 0.0
+            components = estimate.cost_model.components(cost.operations)
+            for number, kind in enumerate(dict.fromkeys([MAC, AC, *components])):
+                width = components.get(kind, 0.0) * factor
+                colour = (ANN_COLOUR, AC_COLOUR, *CURVE_COLOURS)[number % (2 + len(CURVE_COLOURS))]
+                label = "AC (spikes)" if kind == AC else kind.upper()
+                axes.barh(y, width, left=left, color=colour, height=0.6, label=label if y == 0 else None)
+                left += width
+            axes.text(left, y, f"  {left:.3g} {unit}", va="center")
         axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
         axes.invert_yaxis()
         axes.margins(x=0.16)
-        source = next(iter(estimates.values())).constants.source
-        axes.set_xlabel(f"energy per image ({unit}), operations only\n{source}")
+        origin = next(iter(estimates.values())).cost_model.origin
+        axes.set_xlabel(f"energy per image ({unit}), operations only\n{origin}")
         axes.grid(visible=False, axis="y")
         axes.set_title(title or "Energy per image")
         figure.legend(loc="outside lower center", ncols=2)
         return save_figure(figure, path)
-
-
-def _energy_unit(energy_pj: float) -> tuple[str, float]:
-    """The unit in which this energy reads well, and the factor from pJ to it."""
-    for unit, factor in (("mJ", 1e-9), ("µJ", 1e-6), ("nJ", 1e-3)):
-        if energy_pj * factor >= 1:
-            return unit, factor
-    return "pJ", 1.0
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

@@ -41,10 +41,10 @@ def simulation_summary(run: SimulationRun) -> list[str]:
 
 def energy_summary(run: MeasurementRun) -> list[str]:
     """The lines of the simulation, the constants, and every assumption."""
-    estimate, constants = run.estimate, run.estimate.constants
+    estimate = run.estimate
     return [
         *simulation_summary(run.simulation),
-        f"Constants: MAC {constants.mac_pj} pJ, AC {constants.ac_pj} pJ; {constants.source}. Assumptions:",
+        f"Constants: {estimate.cost_model}. Assumptions:",
         *(f"  - {assumption}" for assumption in estimate.assumptions),
     ]
 
