@@ -14,7 +14,7 @@ from mst.checkpoints import CheckpointInfo
 from mst.data import Preprocessing
 from mst.files import write_atomically
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import MASK_RULES, ChannelMask, SpikeMask, TokenMask, begin_run, make_mask, name_sites, running
+from mst.neurons import MASK_RULES, ChannelMask, SpikeMask, TokenMask, begin_run, find_sites, make_mask, running
 from mst.quantization import quantization_of, set_thresholds
 
 INFO = CheckpointInfo("digits", ("a", "b", "c"), Preprocessing(8, 1, (0.3,), (0.2,)), {"epochs": 3})
@@ -23,17 +23,17 @@ INFO = CheckpointInfo("digits", ("a", "b", "c"), Preprocessing(8, 1, (0.3,), (0.
 def test_checkpoint_round_trip_keeps_weights_configuration_masking_and_description(
     tiny_model: MaskedSpikingTransformer, tmp_path: Path
 ) -> None:
-    name_sites(tiny_model)["layers.0.blocks.0.attn.q_if"].mask = make_mask(0.25)
+    find_sites(tiny_model)["layers.0.blocks.0.attn.q_if"].mask = make_mask(0.25)
     path = tmp_path / "folder" / "x.safetensors"
     mst.save_checkpoint(tiny_model, path, INFO)
     loaded = mst.load_checkpoint(path)
     x = torch.rand(2, 1, 8, 8, dtype=torch.float64)
-    name_sites(loaded)["layers.0.blocks.0.attn.q_if"].mask = None
-    name_sites(tiny_model)["layers.0.blocks.0.attn.q_if"].mask = None
+    find_sites(loaded)["layers.0.blocks.0.attn.q_if"].mask = None
+    find_sites(tiny_model)["layers.0.blocks.0.attn.q_if"].mask = None
     assert torch.equal(loaded(x), tiny_model(x))
     assert loaded.config == tiny_model.config
     assert not loaded.training
-    assert name_sites(mst.load_checkpoint(path))["layers.0.blocks.0.attn.q_if"].masking_ratio == 0.25
+    assert find_sites(mst.load_checkpoint(path))["layers.0.blocks.0.attn.q_if"].masking_ratio == 0.25
     assert mst.read_checkpoint_info(path) == INFO
 
 
@@ -50,12 +50,12 @@ def test_checkpoint_stores_the_mask_rule_of_every_site(
     tiny_model: MaskedSpikingTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(MASK_RULES, "every_other", EveryOther)
-    masks = dict(zip(name_sites(tiny_model), (TokenMask(0.5), ChannelMask(0.25), EveryOther(0.75)), strict=False))
+    masks = dict(zip(find_sites(tiny_model), (TokenMask(0.5), ChannelMask(0.25), EveryOther(0.75)), strict=False))
     for name, mask in masks.items():
-        name_sites(tiny_model)[name].mask = mask
+        find_sites(tiny_model)[name].mask = mask
     mst.save_checkpoint(tiny_model, tmp_path / "x.safetensors")
     loaded = mst.load_checkpoint(tmp_path / "x.safetensors")
-    assert {name: site.mask for name, site in name_sites(loaded).items() if site.mask is not None} == masks
+    assert {name: site.mask for name, site in find_sites(loaded).items() if site.mask is not None} == masks
 
 
 def test_checkpoint_header_can_be_read_without_us(tiny_model: MaskedSpikingTransformer, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_checkpoint_of_a_named_network_round_trips(library: str, tmp_path: Path)
     noted = quantization_of(model)
     assert noted is not None
     set_thresholds(model, [images], noted.caps, per_channel=True)
-    mst.mask_spikes(model, {"all": 0.25, next(iter(name_sites(model))): 0.5})
+    mst.mask_spikes(model, {"all": 0.25, next(iter(find_sites(model))): 0.5})
     mst.save_checkpoint(model.double(), tmp_path / "x.safetensors")
     loaded = mst.load_checkpoint(tmp_path / "x.safetensors")
     assert quantization_of(loaded) == noted
@@ -193,7 +193,7 @@ def test_checkpoint_of_a_named_network_round_trips(library: str, tmp_path: Path)
         logits = loaded(images.double())
     with running(begin_run(model, batch_size=16)):
         assert torch.equal(logits, model.eval()(images.double()))
-    ratios = [{n: site.masking_ratio for n, site in name_sites(each).items()} for each in (loaded, model)]
+    ratios = [{n: site.masking_ratio for n, site in find_sites(each).items()} for each in (loaded, model)]
     assert ratios[0] == ratios[1]
 
 

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from timm.models.swin_transformer import SwinTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from conftest import randomise, tiny_config
 from mst.checkpoints import import_swin, load_initial_weights, map_swin, read_swin, save_checkpoint
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import QCFS, name_sites, qcfs
+from mst.neurons import find_sites, qcfs
 from mst.quantization import calibrate, fit_threshold
 
 SIZES = {
@@ -192,13 +193,13 @@ def test_calibration_sets_statistics_and_thresholds_from_the_images() -> None:
     calibrate(model, [images])
     seen: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def look(module: QCFS, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        seen[module.site] = inputs[0], output
+    def look(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen[name] = inputs[0], output
 
-    for site in name_sites(model).values():
-        site.register_forward_hook(look)  # type: ignore[arg-type]
+    for name, site in find_sites(model).items():
+        site.register_forward_hook(partial(look, name))
     model(images)
-    assert len(seen) == len(name_sites(model))
+    assert len(seen) == len(find_sites(model))
     for name, (x, y) in seen.items():
         relu = x.clamp_min(0)
         best = qcfs(x, fit_threshold(x.flatten(), 4).to(x.dtype), 4)

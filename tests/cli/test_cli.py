@@ -334,7 +334,7 @@ def test_import_of_a_swin_is_calibrated_and_can_be_trained(tmp_path: Path, capfd
     model, info = mst.load_checkpoint(start), mst.read_checkpoint_info(start)
     assert (model.num_classes, model.config.num_levels, model.config.masking_ratio) == (10, 8, 0.5)
     assert info.preprocessing is not None
-    assert len({round(s.threshold.item(), 4) for s in mst.neurons.name_sites(model).values()}) > 5
+    assert len({round(s.threshold.item(), 4) for s in mst.neurons.find_sites(model).values()}) > 5
     sizes = [
         "--model-kwargs.embed-dim",
         "8",

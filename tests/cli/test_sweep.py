@@ -17,7 +17,7 @@ from mst.cli.main import main
 from mst.experiments import COLUMNS
 from mst.models import build
 from mst.models.foreign import architecture
-from mst.neurons import name_sites
+from mst.neurons import find_sites
 from mst.quantization import note_quantization, quantization_of
 
 TRAIN = [
@@ -116,7 +116,7 @@ def test_sweep_fine_tunes_and_evaluates_a_checkpoint(tmp_path: Path, capfd: pyte
     tune = [*common, *TRAIN, "--method", "fine-tune", "--checkpoint", checkpoint, "--output", str(tmp_path / "f")]
     assert main(tune) == 0
     tuned = mst.load_checkpoint(tmp_path / "f" / "L16_p0.5_all" / "last.safetensors")
-    assert {site.masking_ratio for site in name_sites(tuned).values()} == {0.5}
+    assert {site.masking_ratio for site in find_sites(tuned).values()} == {0.5}
     info = mst.read_checkpoint_info(tmp_path / "f" / "L16_p0.5_all" / "last.safetensors")
     assert info.provenance["init_from"] == checkpoint
 
@@ -193,7 +193,7 @@ def test_sweep_notices_other_data_under_the_same_name(tmp_path: Path, capfd: pyt
 
 def test_sweep_of_a_network_that_sends_nothing_still_reports(tmp_path: Path) -> None:
     model = mst.create_model("resnet18_small", width=4, num_classes=10, in_chans=1)
-    for site in name_sites(model).values():
+    for site in find_sites(model).values():
         site.threshold.data.fill_(1e6)
     note_quantization(model, image_shape=(1, 8, 8))
     info = mst.CheckpointInfo("digits", preprocessing=mst.Preprocessing(8, 1, (0.3,), (0.3,)))
@@ -245,8 +245,8 @@ def test_a_network_of_timm_goes_through_all_verbs(tmp_path: Path, capfd: pytest.
     assert noted.architecture is not None
     assert (noted.architecture.name, noted.architecture.small_stem) == ("regnetx_002.pycls_in1k", True)
     assert (noted.image_shape, noted.num_classes, noted.num_levels) == ((1, 8, 8), 10, 4)
-    assert {name for name, site in name_sites(model).items() if site.masking_ratio} == {
-        name for name in name_sites(model) if name.startswith("s1.")
+    assert {name for name, site in find_sites(model).items() if site.masking_ratio} == {
+        name for name in find_sites(model) if name.startswith("s1.")
     }
     for verb in ("evaluate", "simulate", "measure"):
         steps = [] if verb == "evaluate" else ["--time-steps", "2"]

@@ -12,7 +12,7 @@ from torch import nn
 import mst
 from mst.models import build
 from mst.models.foreign import architecture
-from mst.neurons import name_sites
+from mst.neurons import find_sites
 from mst.quantization import num_classes_of, quantization_of
 
 
@@ -25,7 +25,7 @@ def test_create_model_quantises_and_masks_any_name() -> None:
         num_classes=4,
         in_chans=1,
     )
-    sites = name_sites(model)
+    sites = find_sites(model)
     assert {site.num_levels for site in sites.values()} == {8}
     masked = [name for name, site in sites.items() if site.masking_ratio == 0.5]
     assert masked
@@ -41,7 +41,7 @@ def test_create_model_replaces_other_activations_by_name() -> None:
     with pytest.raises(ValueError, match="no ReLU-like activation to replace"):
         mst.create_model("resnext26ts", num_classes=2)
     model = mst.create_model("resnext26ts", also=("SiLU",), num_classes=2)
-    assert len(name_sites(model)) > 10
+    assert len(find_sites(model)) > 10
     with pytest.raises(ValueError, match="'SiLu' is no activation of torch.nn; did you mean SiLU"):
         mst.create_model("resnext26ts", also=("SiLu",), num_classes=2)
 

@@ -11,7 +11,7 @@ from torch import nn
 import mst
 from conftest import tiny_config
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import name_sites, select_sites
+from mst.neurons import find_sites, select_sites
 
 
 def model() -> MaskedSpikingTransformer:
@@ -19,7 +19,7 @@ def model() -> MaskedSpikingTransformer:
 
 
 def ratios(network: nn.Module) -> dict[str, float]:
-    return {name: site.masking_ratio for name, site in name_sites(network).items() if site.masking_ratio}
+    return {name: site.masking_ratio for name, site in find_sites(network).items() if site.masking_ratio}
 
 
 def test_mask_spikes_by_group_is_where_the_paper_masks() -> None:
@@ -29,7 +29,7 @@ def test_mask_spikes_by_group_is_where_the_paper_masks() -> None:
     assert kinds == {"q_if", "k_if", "attn_if"}
     assert len(ratios(network)) == 9
     assert {n.rpartition(".")[2] for n in select_sites(network, "mlp")} == {"shortcut2_if"}
-    assert len(select_sites(network, "all")) == len(name_sites(network))
+    assert len(select_sites(network, "all")) == len(find_sites(network))
 
 
 def test_mask_spikes_by_role_glob_and_several() -> None:

@@ -28,10 +28,10 @@ from mst.neurons import (
     TokenMask,
     begin_run,
     channel_axes,
+    find_sites,
     keep_mask,
     make_mask,
     mask_from_dict,
-    name_sites,
     running,
 )
 
@@ -247,7 +247,7 @@ def test_sites_of_an_mst_know_their_layout_and_windows() -> None:
     def look(name: str) -> Any:
         return lambda module, inputs, output: seen.__setitem__(name, output)
 
-    sites = name_sites(model)
+    sites = find_sites(model)
     for name, site in sites.items():
         site.register_forward_hook(look(name))
     model(torch.rand(num_images, 1, 8, 8, dtype=torch.float64))
@@ -284,7 +284,7 @@ def test_mask_rule_from_outside_works_everywhere(head_rule: str) -> None:
     model = MaskedSpikingTransformer(tiny_config(masking_ratio=0.5, mask_sites=("query",), mask_rule=head_rule)).eval()
     randomise(model)
     images = torch.rand(6, 1, 8, 8, dtype=torch.float64)
-    site = name_sites(model.double())["layers.0.blocks.0.attn.q_if"]
+    site = find_sites(model.double())["layers.0.blocks.0.attn.q_if"]
     seen: list[Tensor] = []
     handle = site.register_forward_hook(lambda module, inputs, output: seen.append(output.unflatten(0, (6, -1))))
     with torch.no_grad():
@@ -341,5 +341,5 @@ def test_mask_is_conveyed_by_conversion_with_its_layout() -> None:
     model = masked_mst("token")
     snn = mst.convert(model, "rate")
     neurons = {m.site: m for m in snn.modules() if isinstance(m, IFNeuron)}
-    for name, site in name_sites(model).items():
+    for name, site in find_sites(model).items():
         assert (neurons[name].mask, neurons[name].layout) == (site.mask, site.layout)

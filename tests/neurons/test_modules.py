@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mst.errors import InputError
-from mst.neurons import QCFS, IFNeuron, NotRunningError, RunState, begin_run, make_mask, name_sites, running
+from mst.neurons import QCFS, IFNeuron, NotRunningError, RunState, begin_run, find_sites, make_mask, running
 
 
 def neuron(masking_ratio: float = 0.0) -> IFNeuron:
@@ -67,10 +67,9 @@ def test_qcfs_module_masked_elements_get_no_gradient() -> None:
     assert torch.equal(x.grad != 0, y != 0)
 
 
-def test_name_sites_gives_each_site_its_module_path() -> None:
+def test_find_sites_gives_each_site_by_its_module_path() -> None:
     model = nn.Sequential(nn.Linear(2, 2), QCFS(), nn.Sequential(QCFS()))
-    assert list(name_sites(model)) == ["1", "2.0"]
-    assert model[2][0].site == "2.0"
+    assert find_sites(model) == {"1": model[1], "2.0": model[2][0]}
 
 
 def test_if_neuron_outside_a_run_says_how_to_run_it() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 import mst
-from mst.neurons import QCFS, name_sites
+from mst.neurons import QCFS, find_sites
 from mst.quantization import quantization_of, set_thresholds
 
 
@@ -52,10 +52,10 @@ def fine(model: nn.Module, x: Tensor) -> nn.Module:
 def test_quantize_gives_every_use_of_a_relu_a_site_of_its_own() -> None:
     model = Functional()
     quantized = mst.quantize(model, 8)
-    assert list(name_sites(quantized)) == ["act", "relu", "act_2", "relu_2", "relu_3", "relu_4", "relu_5"]
+    assert list(find_sites(quantized)) == ["act", "relu", "act_2", "relu_2", "relu_3", "relu_4", "relu_5"]
     assert isinstance(quantized, Functional)
-    assert not name_sites(model)
-    assert all(site.num_levels == 8 for site in name_sites(quantized).values())
+    assert not find_sites(model)
+    assert all(site.num_levels == 8 for site in find_sites(quantized).values())
     assert not any(isinstance(module, nn.ReLU) for module in quantized.modules())
 
 
@@ -75,7 +75,7 @@ def test_quantize_with_many_levels_changes_nothing_but_the_activations(name: str
     x = images(8, 3 if name == "densenet" else 1, 32 if name != "functional" else 6).double()
     quantized = fine(model, x)
     torch.testing.assert_close(quantized(x), model(x), rtol=2e-2, atol=2e-3)
-    thresholds = {f"{site}.threshold" for site in name_sites(quantized)}
+    thresholds = {f"{site}.threshold" for site in find_sites(quantized)}
     assert set(quantized.state_dict()) == set(model.state_dict()) | thresholds
     copied = copy.deepcopy(quantized)
     assert torch.equal(copied(x), quantized(x))
@@ -120,9 +120,9 @@ def test_quantize_replaces_a_custom_activation_by_name_or_by_what_it_does() -> N
             return x.clamp(0, 2.0)
 
     model = nn.Sequential(nn.Linear(4, 4), Leaky(), nn.Linear(4, 4), Clamped(), nn.GELU())
-    assert list(name_sites(mst.quantize(model))) == ["3.relu"]
+    assert list(find_sites(mst.quantize(model))) == ["3.relu"]
     quantized = mst.quantize(model, also=(Leaky, nn.GELU))
-    assert list(name_sites(quantized)) == ["1", "3.relu", "4"]
+    assert list(find_sites(quantized)) == ["1", "3.relu", "4"]
     noted = quantization_of(quantized)
     assert noted is not None
     assert noted.also == ("GELU", "Leaky")
@@ -211,7 +211,7 @@ def test_quantize_leaves_alone_what_cannot_be_followed_and_conversion_names_it()
             return F.relu(x) if x.sum() > -1e9 else x
 
     quantized = mst.quantize(nn.Sequential(Wild(), nn.Linear(4, 2)), 8, [torch.randn(4, 4)])
-    assert list(name_sites(quantized)) == ["0.second"]
+    assert list(find_sites(quantized)) == ["0.second"]
     with pytest.raises(
         mst.ConversionError, match="0: relu in the forward of Wild has no spiking counterpart"
     ) as refused:
@@ -244,7 +244,7 @@ def test_quantize_follows_arguments_that_may_be_missing() -> None:
 
     model, x = Outer().double(), torch.randn(32, 4).double()
     quantized = fine(model, x)
-    assert list(name_sites(quantized)) == ["a.relu", "a.relu_2", "b.relu", "b.relu_2"]
+    assert list(find_sites(quantized)) == ["a.relu", "a.relu_2", "b.relu", "b.relu_2"]
     torch.testing.assert_close(quantized(x), model(x), rtol=1e-2, atol=1e-3)
 
 
@@ -269,7 +269,7 @@ def test_quantize_keeps_buffers_alive_and_does_not_freeze_chance(caplog: pytest.
     assert torch.equal(quantized(x), quantized.map.bias.expand(16, 3))
     quantized.double()(x.double())
     model = nn.Sequential(Noisy(), nn.ReLU())
-    assert list(name_sites(mst.quantize(model))) == ["1"]
+    assert list(find_sites(mst.quantize(model))) == ["1"]
     assert "0: activations that are functions in its forward stay" in caplog.text
     assert not hasattr(model[0], "calls")
 
@@ -300,7 +300,7 @@ def test_quantize_refuses_a_network_that_would_compute_something_else() -> None:
 
 def test_quantize_shared_containers_nested_activations_and_parameters() -> None:
     block = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
-    assert list(name_sites(mst.quantize(nn.Sequential(block, block, nn.Linear(4, 2))))) == ["0.1"]
+    assert list(find_sites(mst.quantize(nn.Sequential(block, block, nn.Linear(4, 2))))) == ["0.1"]
 
     class Gate(nn.Module):
         def __init__(self) -> None:
@@ -310,8 +310,8 @@ def test_quantize_shared_containers_nested_activations_and_parameters() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.inner(x) * F.relu(self.weight)
 
-    assert list(name_sites(mst.quantize(nn.Sequential(Gate()), also=[Gate]))) == ["0"]
-    assert list(name_sites(mst.quantize(nn.Sequential(Gate())))) == ["0.inner"]
+    assert list(find_sites(mst.quantize(nn.Sequential(Gate()), also=[Gate]))) == ["0"]
+    assert list(find_sites(mst.quantize(nn.Sequential(Gate())))) == ["0.inner"]
 
 
 def test_quantize_a_pruned_network_says_what_to_do() -> None:
@@ -320,7 +320,7 @@ def test_quantize_a_pruned_network_says_what_to_do() -> None:
     with pytest.raises(ValueError, match="make pruning or weight normalisation permanent first"):
         mst.quantize(model)
     prune.remove(model[0], "weight")
-    assert len(name_sites(mst.quantize(model))) == 1
+    assert len(find_sites(mst.quantize(model))) == 1
 
 
 def test_quantize_leaves_every_modules_mode_alone() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import mst
 from conftest import randomise, tiny_config
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import QCFS, FiringSchedule, SignedIFNeuron, begin_run, halving_weights, name_sites, running
+from mst.neurons import QCFS, FiringSchedule, SignedIFNeuron, begin_run, find_sites, halving_weights, running
 from mst.simulation import SimulationResult
 from reference import LosslessReference
 from released_networks import OTHERS, released_network
@@ -246,9 +246,10 @@ def test_spikes_are_never_fewer_than_the_quanta_of_the_ann() -> None:
 
     def tally(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(module, QCFS)
-        quanta[module.site] = int((output / module.threshold * module.num_levels).round().sum())
+        quanta[names[module]] = int((output / module.threshold * module.num_levels).round().sum())
 
-    handles = [site.register_forward_hook(tally) for site in name_sites(model).values()]
+    names = {site: name for name, site in find_sites(model).items()}
+    handles = [site.register_forward_hook(tally) for site in names]
     model(images)
     for handle in handles:
         handle.remove()

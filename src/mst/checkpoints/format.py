@@ -17,7 +17,7 @@ from mst.data import Preprocessing
 from mst.errors import InputError, MissingFileError
 from mst.files import write_atomically
 from mst.models import ARCHITECTURES, CannotBuildError, spec_of
-from mst.neurons import SpikeMask, make_mask, mask_from_dict, name_sites
+from mst.neurons import SpikeMask, find_sites, make_mask, mask_from_dict
 from mst.quantization import shape_thresholds
 from mst.text import one_line
 
@@ -68,7 +68,7 @@ def save_checkpoint(model: nn.Module, path: str | Path, info: CheckpointInfo | N
     header = {
         "format_version": FORMAT_VERSION,
         **describe_model(model),
-        "masks": {name: site.mask and site.mask.to_dict() for name, site in name_sites(model).items()},
+        "masks": {name: site.mask and site.mask.to_dict() for name, site in find_sites(model).items()},
         **asdict(info or CheckpointInfo()),
     }
     tensors: dict[str, torch.Tensor] = {}
@@ -119,7 +119,7 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
         else:
             spec.adopt(model)
         shape_thresholds(model, state)
-        sites, masks = name_sites(model.eval()), _masks(header)
+        sites, masks = find_sites(model.eval()), _masks(header)
         if set(masks) != set(sites):
             raise InputError(f"masks of {len(masks)} sites, where the network has {len(sites)}")
         for name, mask in masks.items():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mst.neurons import QCFS, SignedIFNeuron, begin_run, name_sites, running
+from mst.neurons import QCFS, SignedIFNeuron, begin_run, find_sites, running
 from mst.neurons.functional import to_levels
 
 
@@ -29,7 +29,7 @@ def resting_counts(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Ten
         ValueError: no images.
     """
     like = next(model.parameters())
-    tallies = {name: _Tally(site) for name, site in name_sites(model).items() if site.masking_ratio == 0.0}
+    tallies = {name: _Tally(site) for name, site in find_sites(model).items() if site.masking_ratio == 0.0}
     handles = [model.get_submodule(name).register_forward_pre_hook(tally) for name, tally in tallies.items()]
     was_training, num_images = model.training, 0
     model.eval()

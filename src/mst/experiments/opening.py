@@ -16,7 +16,7 @@ from mst.data import DataSplits, load_dataset
 from mst.distributed import join_processes, one_process_first
 from mst.errors import InputError
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import ALL_SITES, mask_spikes, name_sites
+from mst.neurons import ALL_SITES, find_sites, mask_spikes
 from mst.quantization import calibrate, image_shape_of, num_classes_of, quantization_of, set_thresholds
 from mst.text import note
 
@@ -171,7 +171,7 @@ def set_masking(
     Raises:
         InputError: a ratio outside [0, 1), an unknown rule, or no site to mask.
     """
-    before = {name: site.mask for name, site in name_sites(model).items()}
+    before = {name: site.mask for name, site in find_sites(model).items()}
     masked = {name: mask for name, mask in before.items() if mask is not None}
     if mask_sites is not None:
         rule = mask_rule or next(iter(masked.values()), "random")
@@ -189,7 +189,7 @@ def set_masking(
                 remedy="add --mask-sites",
             )
         mask_spikes(model, masking_ratio, named, mask_rule or "random")
-    after = {name: site.mask for name, site in name_sites(model).items()}
+    after = {name: site.mask for name, site in find_sites(model).items()}
     if after != before:
         stored = ", ".join(f"{ratio:g}" for ratio in sorted({mask.masking_ratio for mask in masked.values()})) or "0"
         now = [mask for mask in after.values() if mask is not None]
@@ -202,7 +202,7 @@ def set_masking(
 
 def masking_ratio_of(model: nn.Module) -> float:
     """The largest masking ratio of any site."""
-    return max(site.masking_ratio for site in name_sites(model).values())
+    return max(site.masking_ratio for site in find_sites(model).values())
 
 
 def calibrate_on(model: nn.Module, data: DataSplits, num_images: int, **how: Any) -> int:

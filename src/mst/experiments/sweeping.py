@@ -18,7 +18,7 @@ from mst.errors import FileConflictError, InputError
 from mst.files import plain, prepare_folder, write_json
 from mst.measure import estimate_energy
 from mst.models import MODEL_NAMES, MaskedSpikingTransformer
-from mst.neurons import ALL_SITES, mask_spikes, name_sites
+from mst.neurons import ALL_SITES, find_sites, mask_spikes
 from mst.options import flatten
 from mst.progress import ProgressCallback
 from mst.training import FREE_ON_RESUME, LAST_CHECKPOINT, EpochRecord, TrainConfig, has_training_state
@@ -235,7 +235,7 @@ def _try_cell(cell: SweepCell, splits: DataSplits, options: SweepOptions) -> Non
 
 def _trained_with(checkpoint: Path) -> tuple[int, float, str | None]:
     """Levels, spike penalty and data set of a checkpoint."""
-    levels = {site.num_levels for site in name_sites(load_checkpoint(checkpoint)).values()}
+    levels = {site.num_levels for site in find_sites(load_checkpoint(checkpoint)).values()}
     info = read_checkpoint_info(checkpoint)
     train = info.provenance.get("train")
     penalty = train.get("spike_penalty") if isinstance(train, dict) else None

@@ -1,6 +1,6 @@
 """Pre-activations or input currents come in; quantised activations or spikes go out."""
 
-from .activation import QCFS, name_sites
+from .activation import QCFS
 from .functional import (
     MIN_THRESHOLD,
     check_masking_ratio,
@@ -40,7 +40,7 @@ from .schedule import (
     named_schedule,
 )
 from .signed_integrate_and_fire import SignedIFNeuron
-from .sites import ALL_SITES, SITE_GROUPS, find_sites, mask_spikes, select_sites
+from .sites import ALL_SITES, SITE_GROUPS, find_sites, mask_spikes, name_sites, select_sites
 from .spiking import SpikingNeuron
 
 __all__ = [

@@ -60,7 +60,6 @@ class QCFS(nn.Module):
         self.role = role
         self.layout = layout
         self.rows_per_image = rows_per_image
-        self.site = ""
         initial = threshold.detach().clone() if isinstance(threshold, Tensor) else torch.full((1,), float(threshold))
         self.threshold = nn.Parameter(initial)
 
@@ -88,11 +87,3 @@ class QCFS(nn.Module):
     def extra_repr(self) -> str:
         role, mask = (f", role={self.role!r}" if self.role else ""), (f", mask={self.mask}" if self.mask else "")
         return f"num_levels={self.num_levels}{role}{mask}"
-
-
-def name_sites(model: nn.Module) -> dict[str, QCFS]:
-    """Give every QCFS of `model` its module path, which names its site; return them by name."""
-    sites = {name: module for name, module in model.named_modules() if isinstance(module, QCFS)}
-    for name, module in sites.items():
-        module.site = name
-    return sites

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from mst.models import TokenBatchNorm, spec_of
-from mst.neurons import MIN_THRESHOLD, QCFS, name_sites, qcfs
+from mst.neurons import MIN_THRESHOLD, QCFS, find_sites, qcfs
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ def set_thresholds(
     if caps is None:
         spec = spec_of(model)
         caps = {} if spec is None else spec.caps
-    sites = name_sites(model)
+    sites = find_sites(model)
     samples = {name: _Sample(per_channel, seed) for seed, name in enumerate(sites)}
     seen: set[str] = set()
     last_map: nn.Module | None = None
@@ -216,16 +217,15 @@ def acting_as_relu(
 ) -> Iterator[None]:
     """Within the block every site of `model` is the ReLU it stands for; `observe` is told (site, what it gives out)."""
 
-    def act(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        assert isinstance(module, QCFS)
-        values = inputs[0].clamp(0.0, caps.get(module.site))
+    def act(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        values = inputs[0].clamp(0.0, caps.get(name))
         if observe is not None:
-            observe(module.site, values)
+            observe(name, values)
         return values
 
     with ExitStack() as hooks:
-        for site in name_sites(model).values():
-            hooks.callback(site.register_forward_hook(act).remove)
+        for name, site in find_sites(model).items():
+            hooks.callback(site.register_forward_hook(partial(act, name)).remove)
         yield
 
 
@@ -258,19 +258,19 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     Raises:
         ValueError: no batches, or a site that the model has but does not use.
     """
-    sites = name_sites(model)
+    sites = find_sites(model)
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     like = next(model.parameters())
     was_training = model.training
     seen: set[str] = set()
 
-    def fit(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def fit(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(module, QCFS)
-        seen.add(module.site)
+        seen.add(name)
         threshold = fit_threshold(inputs[0].flatten(), module.num_levels)
         if bool(threshold.isnan()):
-            logger.warning("%s receives nothing above 0 in the calibration images; its threshold stays", module.site)
+            logger.warning("%s receives nothing above 0 in the calibration images; its threshold stays", name)
         else:
             module.threshold.fill_(float(threshold))
 
@@ -282,8 +282,8 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
                     norm.train()
                     norm.momentum = 1.0 / number
                 with ExitStack() as hooks:
-                    for site in sites.values() if number == 1 else ():
-                        hooks.callback(site.register_forward_pre_hook(fit).remove)
+                    for name, site in sites.items() if number == 1 else ():
+                        hooks.callback(site.register_forward_pre_hook(partial(fit, name)).remove)
                     model(images.to(like.device, like.dtype))
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):

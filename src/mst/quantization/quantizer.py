@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mst.models import Architecture, set_submodule
-from mst.neurons import QCFS, name_sites
+from mst.neurons import QCFS, find_sites
 
 from .calibration import ThresholdFrom, acting_as_relu, image_batches, in_evaluation, set_thresholds
 from .rewriting import replace_activations
@@ -80,7 +80,7 @@ def quantize(
             f"{type(model).__name__} cannot be copied ({error}); make pruning or weight normalisation permanent first "
             "(torch.nn.utils.prune.remove)"
         ) from error
-    if name_sites(quantized):
+    if find_sites(quantized):
         raise ValueError(f"{type(model).__name__} has QCFS sites already; there is nothing to quantise")
     root_is_activation = not list(quantized.children()) and isinstance(quantized, nn.ReLU)
     found = replace_activations(quantized, lambda: QCFS(num_levels), classes)
@@ -99,7 +99,7 @@ def quantize(
     pools = _replace_max_pools(quantized) if max_pool == "average" else []
     if max_pool == "average" and not pools:
         raise ValueError(f"max_pool='average' has no effect: {type(model).__name__} has no nn.MaxPool2d")
-    sites = name_sites(quantized)
+    sites = find_sites(quantized)
     shapes = None
     if calibration is not None:
         shapes = set_thresholds(quantized, batches, caps, threshold_from, percentile, per_channel)
@@ -170,7 +170,7 @@ def _replace_max_pools(model: nn.Module) -> list[str]:
 
 def shape_thresholds(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Give every site a threshold of the shape that `state` holds for it, ready to be loaded."""
-    for name, site in name_sites(model).items():
+    for name, site in find_sites(model).items():
         stored = state.get(f"{name}.threshold")
         if stored is not None and stored.shape != site.threshold.shape:
             site.threshold = nn.Parameter(torch.full_like(stored, 2.0))
