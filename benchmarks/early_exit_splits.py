@@ -54,9 +54,7 @@ def main() -> None:
     )
     print(f"{'coding':<32}{'rule':<11}{'allowed':>8}{'lost, mean':>12}{'most':>7}{'exceeded':>10}{'mean T':>8}")
     for name, snn in kinds.items():
-        result = mst.simulate_dataset(
-            snn, opened.images, options.time_steps, 32, keep_step_logits=True, record_operations=False
-        )
+        result = mst.simulate(snn, opened.images, options.time_steps, keep_step_logits=True, record_operations=False)
         generator = torch.Generator().manual_seed(0)
         parts = [torch.randperm(opened.num_images, generator=generator).split(half) for _ in range(options.splits)]
         for rule in EXIT_RULES:

@@ -51,7 +51,7 @@ def main() -> None:
         describe(f"{kind}: ANN, 500 images at once and 32", ann_logits(opened, count, 500, dtype), expected)
         snn = mst.convert(opened.model.to(dtype), "lossless", opened.images[0][0][None], burst=4)
         images = Subset(opened.images, range(count))
-        result = mst.simulate_dataset(snn, images, 100, 32, record_operations=False)
+        result = mst.simulate(snn, images, 100, record_operations=False)
         describe(f"{kind}: settled SNN ({result.num_settled:,} images) and ANN", result.logits, expected)
 
 

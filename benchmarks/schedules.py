@@ -108,7 +108,7 @@ def main() -> None:
     resting = list(torch.split(training_images(opened.data, options.resting_images), 50))
     for name in SCHEDULES:
         for burst in (1, 4):
-            snn = mst.convert(opened.model, "lossless", example, schedule=name, burst=burst, resting_images=resting)
+            snn = mst.convert(opened.model, "lossless", example, schedule=name, burst=burst, initial_images=resting)
             show(f"from rest, {name}, burst {burst}", snn)
 
 

@@ -38,7 +38,7 @@ def test_checkpoint_of_before_evaluates_and_simulates_to_the_same_figures(name: 
     for coding in ("rate", "lossless"):
         known = expected[coding]
         snn = mst.convert(model, coding, **known["options"])
-        result = mst.simulate_dataset(snn, Subset(data.test, range(20)), num_steps=known["num_steps"], seed=0)
+        result = mst.simulate(snn, Subset(data.test, range(20)), num_steps=known["num_steps"], seed=0)
         torch.testing.assert_close(result.logits, logits[coding], rtol=1e-5, atol=1e-5)
         assert result.accuracy is not None
         assert result.accuracy.tolist() == known["accuracy"]

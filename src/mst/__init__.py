@@ -4,7 +4,16 @@ Importing this package registers its models with timm.
 """
 
 from mst.checkpoints import CheckpointInfo, import_released, load_checkpoint, read_checkpoint_info, save_checkpoint
-from mst.conversion import ConversionError, SiteConversion, SpikingNetwork, convert
+from mst.conversion import (
+    CODINGS,
+    Coding,
+    ConversionError,
+    Obstacle,
+    SiteConversion,
+    SpikingNetwork,
+    convert,
+    register_coding,
+)
 from mst.data import (
     AugmentConfig,
     DataOptions,
@@ -56,13 +65,25 @@ from mst.models import (
     TokenBatchNorm,
 )
 from mst.neurons import QCFS, FiringSchedule, IFNeuron, SignedIFNeuron, mask_spikes
+from mst.operations import Operation, OperationCount
 from mst.quantization import Quantization, create_model, quantize
-from mst.simulation import EarlyExit, SimulationResult, calibrate_early_exit, simulate, simulate_dataset
+from mst.simulation import (
+    EarlyExit,
+    ExitCalibration,
+    ExitPoint,
+    SimulationOptions,
+    SimulationResult,
+    SiteRecord,
+    calibrate_early_exit,
+    exit_point,
+    simulate,
+)
 from mst.training import TrainConfig, evaluate, train
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CODINGS",
     "COST_MODELS",
     "QCFS",
     "ActivationProduct",
@@ -71,6 +92,7 @@ __all__ = [
     "ChannelAlignment",
     "CheckpointInfo",
     "CheckpointOptions",
+    "Coding",
     "CodingOptions",
     "ComparisonOptions",
     "ComparisonRun",
@@ -84,7 +106,9 @@ __all__ = [
     "EvaluationRun",
     "EventAugmentConfig",
     "EventRepresentation",
+    "ExitCalibration",
     "ExitOptions",
+    "ExitPoint",
     "FiringSchedule",
     "IFNeuron",
     "ImportOptions",
@@ -93,14 +117,19 @@ __all__ = [
     "MaskedSpikingTransformer",
     "MeasurementRun",
     "NetworkOptions",
+    "Obstacle",
     "OpenedRun",
+    "Operation",
+    "OperationCount",
     "Preprocessing",
     "Quantization",
     "QuantizeOptions",
     "SignedIFNeuron",
+    "SimulationOptions",
     "SimulationResult",
     "SimulationRun",
     "SiteConversion",
+    "SiteRecord",
     "SpikingNetwork",
     "StepOptions",
     "SweepOptions",
@@ -115,6 +144,7 @@ __all__ = [
     "create_model",
     "estimate_energy",
     "evaluate",
+    "exit_point",
     "import_released",
     "load_checkpoint",
     "load_dataset",
@@ -124,6 +154,7 @@ __all__ = [
     "quantize",
     "read_checkpoint_info",
     "read_events",
+    "register_coding",
     "register_cost_model",
     "run_comparison",
     "run_evaluation",
@@ -134,7 +165,6 @@ __all__ = [
     "run_training",
     "save_checkpoint",
     "simulate",
-    "simulate_dataset",
     "train",
     "write_events",
 ]

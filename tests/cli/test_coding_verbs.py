@@ -214,11 +214,11 @@ def test_compare_puts_codings_into_one_table_and_two_figures(
         ),
         (
             ["simulate", "--early-exit", "margin", "--exit.value", "1", "--exit.first-step", "65"],
-            "can let nobody leave within 64 time steps",
+            "early exit can never trigger within 64 time steps",
         ),
         (
             ["simulate", "--early-exit", "stability", "--exit.value", "65"],
-            "can let nobody leave within 64 time steps",
+            "early exit can never trigger within 64 time steps",
         ),
         (["simulate", "--early-exit", "margin", "--exit.validation-images", "0"], "must be at least 1, got 0"),
         (["simulate", "--early-exit", "margin", "--exit.validation-images", "360"], "cannot be split into 360"),
@@ -243,7 +243,7 @@ def test_options_that_do_not_go_together_are_refused_in_one_line(
     def not_yet(*args: object, **kwargs: object) -> None:
         raise AssertionError("too late")
 
-    for function in ("evaluate", "simulate_dataset"):
+    for function in ("evaluate", "simulate"):
         monkeypatch.setattr(f"mst.experiments.spiking_run.{function}", not_yet)
     verb, *options = arguments
     assert message in fails([verb, checkpoint, "--output", str(tmp_path), "--max-images", "8", *options], capfd)

@@ -27,7 +27,7 @@ def test_own_network_of_the_documentation_works(
     simulated = scope["simulated"]
     assert simulated.accuracy[-1] > 0.9  # type: ignore[attr-defined]
     assert set(simulated.sites) == {"relu", "softly", "relu_2"}  # type: ignore[attr-defined]
-    assert {line.site: line.masking_ratio for line in scope["snn"].account}["relu"] == 0.25  # type: ignore[attr-defined]
+    assert {line.site: line.masking_ratio for line in scope["snn"].sites}["relu"] == 0.25  # type: ignore[attr-defined]
     assert scope["again"].relu.masking_ratio == 0.25  # type: ignore[attr-defined]
 
 

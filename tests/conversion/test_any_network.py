@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 import mst
-from mst.neurons import IFNeuron, name_sites
+from mst.neurons import IFNeuron, find_sites
 
 LEVELS, SIZE = 8, 32
 
@@ -82,7 +82,7 @@ def test_converted_first_site_is_exact_and_last_site_near(name: str) -> None:
     model, images = settled(CONVERTED[name])
     quantized = mst.quantize(model, LEVELS, [images]).eval()
     snn = mst.convert(quantized)
-    assert len(snn.account) == len(name_sites(quantized))
+    assert len(snn.sites) == len(find_sites(quantized))
     assert not any(isinstance(m, nn.ReLU | mst.QCFS) for m in snn.modules())
     ann = site_means(quantized, mst.QCFS, lambda: quantized(images), 1)
 
@@ -92,7 +92,7 @@ def test_converted_first_site_is_exact_and_last_site_near(name: str) -> None:
     at_levels, later = run(LEVELS), run(4 * LEVELS)
     first, last = next(iter(ann)), list(ann)[-1]
     torch.testing.assert_close(at_levels[first], ann[first], rtol=1e-9, atol=1e-9)
-    threshold = name_sites(quantized)[last].threshold.item()
+    threshold = find_sites(quantized)[last].threshold.item()
     errors = [(means[last] - ann[last]).abs().mean().item() / threshold for means in (at_levels, later)]
     assert errors[0] < 0.3
     assert errors[1] < min(0.27, errors[0] + 0.01)
@@ -182,8 +182,8 @@ def test_lossless_carries_networks_that_rate_coding_refuses(name: str) -> None:
     assert result.num_settled == len(images)
     with torch.no_grad():
         assert (result.logits - quantized(images)).abs().max().item() < 1e-9
-    assert snn.remarks
-    assert all("stays analog, and is exact" in line for line in snn.remarks)
+    assert snn.notes
+    assert all("stays analog, and is exact" in line for line in snn.notes)
 
 
 def test_tensors_that_come_and_go_do_not_count_as_readers() -> None:
@@ -321,13 +321,13 @@ def test_convert_makes_max_pools_exact_and_says_where_it_cannot() -> None:
     x = torch.rand(6, 1, 16, 16).double()
     quantized = mst.quantize(nn.Sequential(*layers, nn.Flatten()).double(), 4, [x]).eval()
     snn = mst.convert(quantized)
-    assert not snn.remarks
+    assert not snn.notes
     for chunk in (1, 3, 4):
         result = mst.simulate(snn, x, 4, steps_per_chunk=chunk)
         torch.testing.assert_close(result.logits, quantized(x), rtol=1e-12, atol=1e-12)
     by_name = {op.operation.name: op.operation.sources for op in result.operations}
     assert by_name == {"1": (), "4": ("2",)}  # spikes stay spikes through the pool
-    (remark,) = mst.convert(mst.quantize(Pooled(*layers).double(), 4, [x])).remarks
+    (remark,) = mst.convert(mst.quantize(Pooled(*layers).double(), 4, [x])).notes
     assert remark.startswith("(the network itself): a max-pool that is a function")
     with pytest.raises(ValueError, match="4: a max-pool that returns indices"):
         mst.convert(nn.Sequential(*layers[:2], mst.QCFS(), nn.Identity(), nn.MaxPool2d(2, return_indices=True)))
@@ -360,7 +360,7 @@ def test_attention_out_of_our_parts_converts_and_can_be_masked_by_group() -> Non
     model, x = Attention().double().eval(), torch.rand(5, 6, 3).double()
     mst.mask_spikes(model, 0.5, "attention")
     snn = mst.convert(model, example=x)
-    assert {line.site for line in snn.account if line.masking_ratio} == {"q_if", "k_if", "scores_if"}
+    assert {line.site for line in snn.sites if line.masking_ratio} == {"q_if", "k_if", "scores_if"}
     assert snn.folded == ("norm",)
     mst.mask_spikes(model, 0.0)
     result = mst.simulate(mst.convert(model, example=x), x, 512)
@@ -453,7 +453,7 @@ def test_spikes_through_a_max_pool_are_spikes_in_float32_too() -> None:
     out: list[Tensor] = []
     snn.network[2].register_forward_hook(lambda module, inputs, y: out.append(y))
     results = [mst.simulate(snn, x, 64, steps_per_chunk=chunk) for chunk in (1, 7, 64)]
-    threshold = snn.account[0].threshold
+    threshold = snn.sites[0].threshold
     assert threshold is not None
     sent = torch.cat(out)
     assert bool(((sent == 0) | ((sent / threshold - 1).abs() < 1e-4)).all())

@@ -9,15 +9,15 @@ from torch import nn
 import mst
 from conftest import randomise, tiny_config
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import QCFS, IFNeuron, name_sites
+from mst.neurons import QCFS, IFNeuron, find_sites
 
 
 def test_convert_accounts_for_every_site_and_leaves_the_ann_as_it_was(tiny_model: MaskedSpikingTransformer) -> None:
     before = copy.deepcopy(tiny_model.state_dict())
     snn = mst.convert(tiny_model)
-    sites = name_sites(tiny_model)
-    assert [line.site for line in snn.account] == list(sites)
-    for line in snn.account:
+    sites = find_sites(tiny_model)
+    assert [line.site for line in snn.sites] == list(sites)
+    for line in snn.sites:
         assert (line.was, line.became, line.num_levels) == ("QCFS", "IFNeuron", 4)
         assert line.threshold == sites[line.site].threshold.item()
     assert not any(isinstance(module, QCFS) for module in snn.modules())
@@ -44,14 +44,14 @@ def test_convert_leaves_no_activation_behind_in_any_form(options: dict[str, obje
     model = MaskedSpikingTransformer(tiny_config(**options))
     randomise(model)
     snn = mst.convert(model)
-    assert len(snn.account) == len(name_sites(model))
+    assert len(snn.sites) == len(find_sites(model))
     result = mst.simulate(snn, torch.rand(2, 1, 8, 8), 3)
-    assert set(result.spike_counts) == set(name_sites(model))
+    assert set(result.spike_counts) == set(find_sites(model))
 
 
 def test_convert_keeps_masking_by_site() -> None:
     model = MaskedSpikingTransformer(tiny_config(masking_ratio=0.5, mask_sites=("mlp",)))
-    ratios = {line.site: line.masking_ratio for line in mst.convert(model).account}
+    ratios = {line.site: line.masking_ratio for line in mst.convert(model).sites}
     assert {site for site, ratio in ratios.items() if ratio == 0.5} == {s for s in ratios if "shortcut2_if" in s}
 
 
@@ -69,7 +69,7 @@ def test_convert_lists_all_activations_that_are_no_qcfs() -> None:
 def test_convert_a_site_under_two_names_or_of_another_class_is_not_left_behind() -> None:
     shared = QCFS()
     model = nn.ModuleDict({"a": shared, "b": shared})
-    assert [line.site for line in mst.convert(model).account] == ["a", "b"]
+    assert [line.site for line in mst.convert(model).sites] == ["a", "b"]
 
     class Own(QCFS):
         pass
@@ -82,7 +82,7 @@ def test_convert_account_states_the_threshold_that_acts() -> None:
     site = QCFS()
     with torch.no_grad():
         site.threshold.fill_(-1.0)
-    assert mst.convert(nn.Sequential(site)).account[0].threshold == pytest.approx(1e-4)
+    assert mst.convert(nn.Sequential(site)).sites[0].threshold == pytest.approx(1e-4)
 
 
 def test_convert_unknown_coding_is_refused(tiny_model: MaskedSpikingTransformer) -> None:

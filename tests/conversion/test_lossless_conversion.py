@@ -11,7 +11,7 @@ from torch import nn
 import mst
 from conftest import randomise
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import QCFS, FiringSchedule, SignedIFNeuron, name_sites, named_schedule
+from mst.neurons import QCFS, FiringSchedule, SignedIFNeuron, find_sites, named_schedule
 
 
 def test_lossless_account_names_signed_neurons_with_their_thresholds_and_ratios(
@@ -19,14 +19,14 @@ def test_lossless_account_names_signed_neurons_with_their_thresholds_and_ratios(
 ) -> None:
     mst.mask_spikes(tiny_model, 0.5, "attention")
     snn = mst.convert(tiny_model, "lossless")
-    sites = name_sites(tiny_model)
-    assert [line.site for line in snn.account] == list(sites)
-    for line in snn.account:
+    sites = find_sites(tiny_model)
+    assert [line.site for line in snn.sites] == list(sites)
+    for line in snn.sites:
         site = sites[line.site]
         assert (line.was, line.became) == ("QCFS", "SignedIFNeuron")
         assert (line.threshold, line.num_levels, line.masking_ratio) == (site.threshold.item(), 4, site.masking_ratio)
     assert not any(isinstance(module, QCFS) for module in snn.modules())
-    assert (snn.coding, snn.is_lossless, snn.examined, snn.folded) == ("lossless", True, True, ())
+    assert (snn.coding, snn.examined, snn.folded) == (mst.CODINGS["lossless"], True, ())
 
 
 def test_lossless_leaves_weights_as_they_are(tiny_model: MaskedSpikingTransformer) -> None:
@@ -76,18 +76,18 @@ def test_longest_settling_grows_with_depth_and_falls_with_burst(tiny_model: Mask
     assert result.num_settled == 2
 
 
-def test_resting_counts_are_medians_and_are_left_out_where_masks_are(tiny_model: MaskedSpikingTransformer) -> None:
+def test_initial_levels_are_medians_and_are_left_out_where_masks_are(tiny_model: MaskedSpikingTransformer) -> None:
     mst.mask_spikes(tiny_model, 0.5, "attention")
     images = torch.rand(5, 1, 8, 8, dtype=torch.float64)
-    snn = mst.convert(tiny_model, "lossless", resting_images=images)
-    resting = {m.site: m.initial_levels for m in snn.modules() if isinstance(m, SignedIFNeuron)}
-    masked = {line.site for line in snn.account if line.masking_ratio > 0}
-    assert {site for site, counts in resting.items() if counts is None} == masked
+    snn = mst.convert(tiny_model, "lossless", initial_images=images)
+    levels_of = {m.site: m.initial_levels for m in snn.modules() if isinstance(m, SignedIFNeuron)}
+    masked = {line.site for line in snn.sites if line.masking_ratio > 0}
+    assert {site for site, counts in levels_of.items() if counts is None} == masked
     seen: dict[str, torch.Tensor] = {}
     tiny_model.patch_embed.proj_if.register_forward_hook(lambda m, i, o: seen.update(out=o))
     tiny_model(images)
     levels = (seen["out"] / tiny_model.patch_embed.proj_if.threshold * 4).round()
-    counts = resting["patch_embed.proj_if"]
+    counts = levels_of["patch_embed.proj_if"]
     assert counts is not None
     assert torch.equal(counts[0].double(), levels.median(dim=0).values)
 
@@ -95,14 +95,20 @@ def test_resting_counts_are_medians_and_are_left_out_where_masks_are(tiny_model:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"coding": "rate", "burst": 2}, "burst and schedule belong to lossless coding"),
-        ({"coding": "rate", "schedule": "weighted"}, "burst and schedule belong to lossless coding"),
-        ({"coding": "rate", "resting_images": torch.ones(1, 1, 1, 1)}, "resting_images belong to lossless coding"),
+        ({"coding": "rate", "burst": 2}, "burst has no effect under rate coding; it belongs to lossless coding"),
+        (
+            {"coding": "rate", "schedule": "weighted"},
+            "schedule has no effect under rate coding; it belongs to lossless coding",
+        ),
+        (
+            {"coding": "rate", "initial_images": torch.ones(1, 1, 1, 1)},
+            "initial_images has no effect under rate coding; it belongs to lossless coding",
+        ),
         ({"burst": 0}, "a whole number, at least 1, got 0"),
         ({"schedule": "fast"}, "unknown schedule 'fast'; choose from"),
         ({"schedule": FiringSchedule(2), "burst": 3}, "burst 3 contradicts the schedule's 2"),
-        ({"resting_images": []}, "resting counts need at least one image"),
-        ({"resting_images": torch.ones(0, 1, 8, 8)}, "resting counts need at least one image"),
+        ({"initial_images": []}, "initial_images: initial levels need at least one image"),
+        ({"initial_images": torch.ones(0, 1, 8, 8)}, "initial_images: initial levels need at least one image"),
     ],
     ids=str,
 )
@@ -115,7 +121,7 @@ def test_conversion_options_that_do_not_go_together_are_refused(
 
 def test_lossless_needs_to_see_an_image_where_the_shape_is_not_known() -> None:
     model = nn.Sequential(nn.Linear(4, 4), QCFS(4, 1.0), nn.Linear(4, 2))
-    with pytest.raises(ValueError, match=r"lossless coding looks at one image first; give an example"):
+    with pytest.raises(ValueError, match=r"lossless coding examines one image first, .*; give an example"):
         mst.convert(model, "lossless")
     assert mst.convert(model, "lossless", torch.rand(3, 4)).depth == 1
 
@@ -142,7 +148,7 @@ def test_lossless_with_an_activation_that_is_no_qcfs_says_that_it_stays_analog()
     with pytest.raises(mst.ConversionError, match="3: relu has no spiking counterpart"):
         mst.convert(model, "rate", torch.rand(1, 4, dtype=torch.float64))
     snn = mst.convert(model, "lossless", torch.rand(1, 4))
-    assert [line for line in snn.remarks if line.startswith("3: relu")]
+    assert [line for line in snn.notes if line.startswith("3: relu")]
     x = torch.rand(6, 4, dtype=torch.float64)
     result = mst.simulate(snn, x, 30)
     assert (result.logits - model(x)).abs().max().item() < 1e-12

@@ -144,7 +144,7 @@ def test_architecture_from_outside_is_saved_loaded_and_converted_after_one_regis
         loaded = mst.load_checkpoint(tmp_path / "x.safetensors")
         assert torch.equal(loaded(x), model(x))
         assert list(name_sites(loaded)) == ["site"]
-        assert [line.site for line in mst.convert(loaded, "lossless").account] == ["site"]
+        assert [line.site for line in mst.convert(loaded, "lossless").sites] == ["site"]
         with pytest.raises(InputError, match="'chain' is registered already, for ChainSpec"):
             register_architecture("chain", type(spec_of(own())))  # type: ignore[arg-type]
     finally:

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 import mst
 from mst.simulation import EarlyExit, SimulationResult, exit_point, readouts_of
-from mst.simulation.early_exit import ExitWatch, exit_steps
+from mst.simulation.early_exit import ExitTracker
+from mst.simulation.exit_calibration import exit_steps
+from mst.simulation.loop import run_batches
 
 
 def watched(early_exit: EarlyExit, readouts: list[list[list[float]]]) -> list[list[bool]]:
-    watch = ExitWatch(early_exit)
+    watch = ExitTracker(early_exit)
     return [watch.leaving(t + 1, torch.tensor(readout)).tolist() for t, readout in enumerate(readouts)]
 
 
@@ -35,7 +37,7 @@ def test_stability_rule_counts_steps_of_the_same_prediction() -> None:
 
 
 def test_stability_goes_on_counting_when_others_have_left() -> None:
-    watch = ExitWatch(EarlyExit("stability", 3))
+    watch = ExitTracker(EarlyExit("stability", 3))
     a, b = [1.0, 0.0], [0.0, 1.0]
     watch.leaving(1, torch.tensor([a, b, a]))
     watch.keep_images(torch.tensor([False, True, True]))
@@ -122,7 +124,9 @@ def test_energy_of_early_exit_is_that_of_the_steps_taken(whole: SimulationResult
     estimate = mst.estimate_energy(result)
     assert estimate.snn_energy_pj_per_step[-1] == pytest.approx(estimate.snn.energy_pj)
     images = [
-        mst.simulate(network(whole.coding), some_images()[i : i + 1], int(steps), first_image=i)
+        run_batches(
+            network(whole.coding), [(some_images()[i : i + 1], None)], mst.SimulationOptions(steps), first_image=i
+        )
         for i, steps in enumerate(result.steps_taken.tolist())
     ]
     alone = sum(mst.estimate_energy(each).snn.energy_pj for each in images) / 24

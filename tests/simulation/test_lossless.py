@@ -79,7 +79,7 @@ def test_settled_output_equals_the_ann(
     model = mst.mask_spikes(model, ratio, "all") if ratio else model
     images = images_of(seed)
     snn = mst.convert(
-        model, "lossless", images, schedule=schedule, resting_images=images_of(seed + 1, 5) if rests else None
+        model, "lossless", images, schedule=schedule, initial_images=images_of(seed + 1, 5) if rests else None
     )
     bound = schedule.longest(snn.depth, levels, input_steps)
     result = mst.simulate(
@@ -114,8 +114,8 @@ def test_lossless_carries_functions_that_rate_coding_refuses_and_says_where_they
     with pytest.raises(mst.ConversionError):
         mst.convert(model, "rate", images)
     snn = mst.convert(model, "lossless", images)
-    assert any("gate (squeeze-and-excitation)" in line or "two activations" in line for line in snn.remarks)
-    assert any("sigmoid" in line and "stays analog, and is exact" in line for line in snn.remarks)
+    assert any("gate (squeeze-and-excitation)" in line or "two activations" in line for line in snn.notes)
+    assert any("sigmoid" in line and "stays analog, and is exact" in line for line in snn.notes)
     result = mst.simulate(snn, images, 200, record_operations=False)
     assert result.num_settled == 2
     with torch.no_grad():
@@ -280,10 +280,10 @@ def test_slices_add_up_to_the_mean_of_all() -> None:
         assert (result.logits - model(slices.mean(1))).abs().max().item() < 1e-9
 
 
-def test_resting_images_save_spikes_for_images_like_them() -> None:
+def test_initial_images_save_spikes_for_images_like_them() -> None:
     model, images = random_mst(17), images_of(17, 4)
     results = [
-        mst.simulate(mst.convert(model, "lossless", resting_images=rest), images, 60)
+        mst.simulate(mst.convert(model, "lossless", initial_images=rest), images, 60)
         for rest in (None, images, list(images.split(1)))
     ]
     assert results[1].spikes_per_image < 0.7 * results[0].spikes_per_image
@@ -291,9 +291,9 @@ def test_resting_images_save_spikes_for_images_like_them() -> None:
     torch.testing.assert_close(results[1].logits, results[0].logits, rtol=0, atol=1e-12)
 
 
-def test_resting_at_the_very_image_needs_no_spike() -> None:
+def test_initial_levels_of_the_very_image_need_no_spike() -> None:
     model, image = random_mst(18), images_of(18, 1)
-    snn = mst.convert(model, "lossless", resting_images=image)
+    snn = mst.convert(model, "lossless", initial_images=image)
     result = mst.simulate(snn, image, 60)
     assert sum(result.spike_counts.values()) == 0
     assert result.steps_taken.tolist() == [1]
@@ -316,11 +316,11 @@ def test_lossless_options_that_cannot_be_are_refused(options: dict[str, Any], me
 
 @pytest.mark.parametrize("options", [{"input_steps": 2}, {"drop_settled": True}], ids=str)
 def test_options_of_lossless_coding_are_refused_under_rate_coding(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="belong to lossless coding; rate coding shows the image at each step"):
+    with pytest.raises(ValueError, match="has no effect under rate coding; it belongs to lossless coding"):
         mst.simulate(mst.convert(random_mst(1)), images_of(1), 10, **options)
 
 
-def test_resting_counts_of_another_image_size_are_refused() -> None:
+def test_initial_levels_of_another_image_size_are_refused() -> None:
     class AnySize(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -330,7 +330,7 @@ def test_resting_counts_of_another_image_size_are_refused() -> None:
             return self.site(self.conv(x)).mean((2, 3))
 
     images = torch.rand(2, 1, 8, 8)
-    snn = mst.convert(AnySize(), "lossless", images, resting_images=images)
+    snn = mst.convert(AnySize(), "lossless", images, initial_images=images)
     assert mst.simulate(snn, images, 20).num_settled == 2
     with pytest.raises(ValueError, match=r"initial levels are for one image of \(1, 2, 6, 6\).*of the same size"):
         mst.simulate(snn, torch.rand(2, 1, 9, 9), 20, record_operations=False)

@@ -12,7 +12,7 @@ from conftest import randomise, tiny_config
 from mst.measure import estimate_energy
 from mst.models import MaskedSpikingTransformer
 from mst.neurons import QCFS
-from mst.simulation import SimulationResult, simulate_dataset
+from mst.simulation import SimulationResult
 
 
 def model(ratio: float = 0.5) -> MaskedSpikingTransformer:
@@ -94,7 +94,7 @@ def test_batches_and_shares_change_nothing() -> None:
     split = mst.simulate(snn, [(images[:2], labels[:2]), (images[2:], labels[2:])], 6, in_slices=True)
     assert_same(whole, split)
     data = torch.utils.data.TensorDataset(images, labels)
-    assert_same(whole, simulate_dataset(snn, data, 6, 2, in_slices=True))  # type: ignore[arg-type]
+    assert_same(whole, mst.simulate(snn, data, 6, batch_size=2, in_slices=True))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("images", [torch.zeros(2, 9, 2, 8, 8), torch.zeros(2, 8), torch.zeros(2, 2, 8, 8)])
@@ -185,7 +185,7 @@ def test_max_pool_function_of_spikes_passes_as_with_still_images() -> None:
             return y
 
     snn = mst.convert(Pooled().double().eval(), example=slices(1, 1)[:, 0])
-    assert len(snn.remarks) == 1
+    assert len(snn.notes) == 1
     assert mst.simulate(snn, slices(2, 4), 4, in_slices=True).logits.shape == (2, 12)
 
 

@@ -102,19 +102,19 @@ def main(output: Path, batch_size: int) -> None:
     images, labels = data().tensors
     seven = TensorDataset(images[:7], labels[:7])
     results["evaluation"] = mst.evaluate(model, seven, batch_size=2, seed=3)  # type: ignore[arg-type]
-    results["simulation"] = mst.simulate_dataset(mst.convert(model), seven, 6, 2, seed=3)  # type: ignore[arg-type]
+    results["simulation"] = mst.simulate(mst.convert(model), seven, 6, batch_size=2, seed=3)  # type: ignore[arg-type]
     lossless = mst.convert(model, "lossless", burst=2)
-    results["lossless"] = mst.simulate_dataset(lossless, seven, 60, 2, seed=3, keep_step_logits=True)  # type: ignore[arg-type]
-    results["early exit"] = mst.simulate_dataset(
+    results["lossless"] = mst.simulate(lossless, seven, 60, batch_size=2, seed=3, keep_step_logits=True)  # type: ignore[arg-type]
+    results["early exit"] = mst.simulate(
         mst.convert(model),
         seven,  # type: ignore[arg-type]
         20,
-        2,
+        batch_size=2,
         seed=3,
         early_exit=mst.EarlyExit("stability", 4),
     )
     one = TensorDataset(images[:1], labels[:1])
-    results["one image"] = mst.simulate_dataset(mst.convert(model), one, 3)  # type: ignore[arg-type]
+    results["one image"] = mst.simulate(mst.convert(model), one, 3)  # type: ignore[arg-type]
 
     if is_main_process():
         torch.save(results, output / "results.pt")

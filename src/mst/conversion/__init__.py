@@ -1,15 +1,22 @@
-"""An ANN with quantised activations comes in; a spiking network and a report of its conversion go out."""
+"""An ANN with quantised activations comes in; a spiking network and an account of its conversion go out."""
 
 from mst.dataflow import ConversionError, Obstacle
 
-from .conversion import CODINGS, Coding, SiteConversion, SpikingNetwork, convert
+from .codings import CODINGS, LOSSLESS, RATE, Coding, NeuronFactory, coding_of, register_coding
+from .conversion import convert
+from .spiking_network import SiteConversion, SpikingNetwork
 
 __all__ = [
     "CODINGS",
+    "LOSSLESS",
+    "RATE",
     "Coding",
     "ConversionError",
+    "NeuronFactory",
     "Obstacle",
     "SiteConversion",
     "SpikingNetwork",
+    "coding_of",
     "convert",
+    "register_coding",
 ]

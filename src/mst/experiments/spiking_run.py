@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from mst.conversion import SpikingNetwork, convert
+from mst.conversion import CODINGS, SpikingNetwork, convert
 from mst.distributed import share_of
 from mst.errors import InputError
 from mst.measure import AC, MAC, CostModel, EnergyEstimate, check_can_be_priced, cost_model_named, estimate_energy
 from mst.neurons import DEFAULT_SCHEDULE
 from mst.progress import ProgressCallback, Stage
-from mst.simulation import EarlyExit, ExitCalibration, SimulationResult, calibrate_early_exit, simulate_dataset
+from mst.simulation import EarlyExit, ExitCalibration, SimulationResult, calibrate_early_exit, simulate
 from mst.text import note
 from mst.training import Evaluation, evaluate
 
@@ -105,13 +105,13 @@ class MeasurementRun:
 
 def coding_label(options: CodingOptions) -> str:
     """Name of a coding for tables and figures: "rate", "lossless, weighted, burst 4"."""
-    return coding_family(options) + ("" if options.coding == "rate" else f", burst {options.burst}")
+    return coding_family(options) + (f", burst {options.burst}" if CODINGS[options.coding].has_schedule else "")
 
 
 def coding_family(options: CodingOptions) -> str:
     """The label without the burst."""
     words: list[str] = [options.coding]
-    if options.coding != "rate":
+    if CODINGS[options.coding].has_schedule:
         words.append(options.schedule or DEFAULT_SCHEDULE)
     words += ["from rest"] if options.resting_images else []
     words += [f"input over {options.input_steps} steps"] if options.input_steps > 1 else []
@@ -164,7 +164,7 @@ def run_simulation(
             f"{opened.num_images - result.num_images} of {opened.num_images} test images could not be read and are not "
             "counted"
         )
-    settling = snn.longest_settling if snn.is_lossless else None
+    settling = snn.longest_settling
     return SimulationRun(opened, steps, coding, result, evaluation, calibration, settling)
 
 
@@ -219,10 +219,10 @@ def converted(opened: OpenedRun, options: CodingOptions) -> SpikingNetwork:
         initial = torch.split(training_images(opened.data, options.resting_images), opened.batch_size)
     snn = convert(
         opened.model, options.coding, opened.images[0][0][None], burst=options.burst, schedule=options.schedule,
-        resting_images=initial,
+        initial_images=initial,
     )  # fmt: skip
-    for remark in snn.remarks:
-        note(remark)
+    for text in snn.notes:
+        note(text)
     return snn
 
 
@@ -240,8 +240,8 @@ def simulate_images(
     total = len(share_of(len(images))) * steps.time_steps  # type: ignore[arg-type]
     done = Stage(progress, stage, total, "image-steps")
     how = {"record_operations": False} | how
-    return simulate_dataset(
-        snn, images, steps.time_steps, opened.batch_size, num_workers=opened.num_workers,
+    return simulate(
+        snn, images, steps.time_steps, batch_size=opened.batch_size, num_workers=opened.num_workers,
         steps_per_chunk=steps.steps_per_chunk, seed=steps.seed, progress=done.advance, input_steps=coding.input_steps,
         **how,
     )  # fmt: skip

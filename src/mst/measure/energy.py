@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mst.conversion import SpikingNetwork
+from mst.conversion import CODINGS, SpikingNetwork
 from mst.errors import InputError
-from mst.operations import ChangeCounter, OperationCount, SpikeCounter, trace_operations
-from mst.simulation import SimulationResult
+from mst.operations import OperationCount
+from mst.simulation import SimulationResult, trace_for
 
 from .cost_models import AC, HOROWITZ_45NM_FP32, MAC, Cost, CostModel, Operations, readable_energy
 
@@ -125,7 +125,7 @@ def estimate_energy(result: SimulationResult, cost_model: CostModel = HOROWITZ_4
     _refuse_uncounted(result.uncounted)
     if not result.operations:
         raise InputError("the simulation recorded no operations", remedy="run mst.simulate with record_operations=True")
-    counter = ChangeCounter if result.coding == "lossless" else SpikeCounter
+    counter = CODINGS[result.coding].counter
     rows = tuple(_row(count, result, cost_model, counter.counts_changes) for count in result.operations)
     return EnergyEstimate(
         num_steps=result.num_steps,
@@ -152,8 +152,7 @@ def check_can_be_priced(snn: SpikingNetwork, image: Tensor) -> None:
         ConversionError: the network cannot carry the image.
     """
     like = next((t for t in [*snn.parameters(), *snn.buffers()] if t.is_floating_point()), image)
-    trace = trace_operations(snn.network, image.to(like.device, like.dtype), any_function=snn.is_lossless)
-    _refuse_uncounted(trace.uncounted)
+    _refuse_uncounted(trace_for(snn, image.to(like.device, like.dtype)).uncounted)
 
 
 def _refuse_uncounted(uncounted: tuple[str, ...]) -> None:

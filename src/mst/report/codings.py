@@ -12,12 +12,13 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mst.conversion import CODINGS
 from mst.experiments.comparison_results import EXIT_LOSSES, LOSSES, AnnRun, CodingRun
 from mst.simulation import EXIT_RULES
 
 from .figures import ANN_COLOUR, FIGURE_STYLE, label_time_axis, save_figure
 
-_RATE_COLOUR = "0.35"
+_VALUES_COLOUR = "0.35"
 _COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9")
 _STYLES = ("-", "--", "-.", ":")
 
@@ -119,13 +120,14 @@ def early_exit_curves(ann: AnnRun, runs: Sequence[CodingRun], path: Path, title:
 
 
 def _looks(runs: Sequence[CodingRun]) -> list[dict[str, Any]]:
-    """One colour for each family, rate coding grey; within a family a line style for each run."""
-    families = list(dict.fromkeys(run.family for run in runs if run.result.coding != "rate"))
+    """One colour for each family, the first of values grey; within a family a line style for each run."""
+    of_values = [run.family for run in runs if not CODINGS[run.result.coding].sends_changes]
+    families = [family for family in dict.fromkeys(run.family for run in runs) if family not in of_values[:1]]
     seen: Counter[str] = Counter()
     looks = []
     for run in runs:
-        style, is_rate = _STYLES[seen[run.family] % len(_STYLES)], run.result.coding == "rate"
-        colour = _RATE_COLOUR if is_rate else _COLOURS[families.index(run.family) % len(_COLOURS)]
+        style = _STYLES[seen[run.family] % len(_STYLES)]
+        colour = _VALUES_COLOUR if run.family in of_values[:1] else _COLOURS[families.index(run.family) % len(_COLOURS)]
         looks.append({"color": colour, "linestyle": style, "linewidth": 1.8, "label": run.label})
         seen[run.family] += 1
     return looks

@@ -1,19 +1,14 @@
 """A spiking network and images come in; accuracy at every step, spikes and operations go out."""
 
-from .early_exit import (
-    EXIT_RULES,
-    EarlyExit,
-    ExitCalibration,
-    ExitPoint,
-    ExitRule,
-    calibrate_early_exit,
-    calibrate_early_exits,
-    exit_point,
-    readouts_of,
-)
-from .loop import simulate
+from .batches import SimulationData
+from .early_exit import EXIT_RULES, EarlyExit, ExitRule
+from .examination import trace_for
+from .exit_calibration import ExitCalibration, ExitPoint, calibrate_early_exit, calibrate_early_exits, exit_point
+from .options import SimulationOptions
+from .readout import readouts_of
 from .result import SimulationResult, SiteRecord
-from .sharded import merge_results, simulate_dataset
+from .sharded import merge_results
+from .simulation import simulate
 
 __all__ = [
     "EXIT_RULES",
@@ -21,6 +16,8 @@ __all__ = [
     "ExitCalibration",
     "ExitPoint",
     "ExitRule",
+    "SimulationData",
+    "SimulationOptions",
     "SimulationResult",
     "SiteRecord",
     "calibrate_early_exit",
@@ -29,5 +26,5 @@ __all__ = [
     "merge_results",
     "readouts_of",
     "simulate",
-    "simulate_dataset",
+    "trace_for",
 ]

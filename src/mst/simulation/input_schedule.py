@@ -1,4 +1,7 @@
-"""What the network is shown at each step: one image, a part of it, or a slice of a recording."""
+"""Input of the network at each step: an image, a part of it, or a slice of a recording.
+
+Letters: B images, K slices, T steps.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,19 @@ import torch
 from torch import Tensor
 
 
-class Presentation:
+class InputSchedule:
     """The images of one batch over time.
 
-    Rate coding shows the whole image at every step, or slice t·K // T of a recording at step t. Lossless coding works
-    on running sums: the whole image from step 0 on; or spread over k steps, the share (t + 1)/k at step t < k; or of a
-    recording the mean's part that its slices so far make up, so that it ends at the mean of all.
+    Where values are sent, the whole image is shown at every step, or slice t·K // T of a recording at step t. Where
+    changes are sent, the network works on running sums: the whole image from step 0 on; or spread over k steps, the
+    share (t + 1)/k at step t < k; or the share of a recording's mean that its slices up to step t make up, so that it
+    ends at the mean of all.
 
     Args:
         images: [B, ...]; with slices [B, K, ...].
         num_steps: T.
-        in_slices: whether axis 1 is time.
-        accumulates: whether the network works on running sums.
+        in_slices: True if axis 1 is time.
+        accumulates: True if the network works on running sums.
         input_steps: k, steps over which an image is spread.
     """
 
@@ -27,11 +31,11 @@ class Presentation:
         self._in_slices = in_slices
         self._input_steps = input_steps
         slices = images.shape[1] if in_slices else 1
-        #: first step at which the network sees all that it will see
         self.complete_at = max(input_steps - 1, -(-(slices - 1) * num_steps // slices))
+        """First step at which the network sees all that it will see."""
 
     def at(self, start: int, steps: int) -> Tensor:
-        """[steps·B, ...]: what these steps show, time outermost."""
+        """[steps·B, ...]: the input of these steps, time outermost."""
         if self._in_slices:
             at = torch.arange(start, start + steps, device=self._images.device)
             index = at * self._images.shape[1] // self._num_steps
@@ -43,10 +47,10 @@ class Presentation:
         shares = shares.to(whole.dtype) / self._input_steps
         return whole * shares.repeat_interleave(len(self._images)).view(-1, *[1] * (whole.dim() - 1))
 
-    def nothing(self) -> Tensor:
-        """[B, ...]: what is seen before the first step."""
+    def before_first_step(self) -> Tensor:
+        """[B, ...]: the input before the first step, which is nothing."""
         return torch.zeros_like(self._images[:, 0] if self._in_slices else self._images)
 
     def keep_images(self, kept: Tensor) -> None:
-        """The others have left."""
+        """Forget the images that have left; kept: bool [B]."""
         self._images = self._images[kept]

@@ -1,4 +1,7 @@
-"""What a simulation found: predictions, spikes and operations, step by step."""
+"""Result of a simulation: predictions, spikes and operations, step by step.
+
+Letters: T steps, N images.
+"""
 
 from __future__ import annotations
 
@@ -12,57 +15,97 @@ from mst.operations import OperationCount
 from .early_exit import EarlyExit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SiteRecord:
-    """The spikes of one site.
-
-    num_neurons: per image.  threshold: λ in activation units, None if it differs by channel.
-    sent_per_step: int64 [T], spikes that left the site, summed over images; of either sign, where neurons are signed.
-    dropped_per_step: int64 [T], spikes that random masking took.
-    """
+    """The spikes of one site."""
 
     num_neurons: int
+    """Neurons per image."""
+
     threshold: float | None
+    """λ in activation units; None if each channel has its own."""
+
     sent_per_step: Tensor
+    """int64 [T], spikes that left the site, summed over images; of either sign, where neurons are signed."""
+
     dropped_per_step: Tensor
+    """int64 [T], spikes that masking dropped, summed over images."""
+
+    def __repr__(self) -> str:
+        sent, dropped = int(self.sent_per_step.sum()), int(self.dropped_per_step.sum())
+        return f"SiteRecord({self.num_neurons:,} neurons, {sent:,} spikes sent, {dropped:,} dropped)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SimulationResult:
-    """What a simulation saw. Counts are exact integers; accuracies are fractions.
-
-    All tensors lie on the CPU.
-
-    logits: [N, classes], the read-out at each image's last step (rate coding: mean over its steps; lossless: as it is).
-    step_logits: [T, N, classes], logits of each step, if they were kept.
-    labels: int64 [N], where all images had one.
-    accuracy, top5_accuracy: float64 [T]; entry t-1 is the accuracy of a run stopped after t steps. None without
-        labels. An image that has left or settled keeps its prediction.
-    sites: by name, in the order in which they fire.  operations: in the order in which they run.
-    uncounted: operations whose cost is not known, see `Trace`.
-    steps_taken: int64 [N], steps that each image needed: until it left by `early_exit` or had settled, else T.
-    settled_at: int64 [N], lossless coding: steps after which no neuron of the image could fire any more, -1 where T
-        steps were not enough. Its logits then are the ANN's. None under rate coding.
-    input_steps: steps over which the images were spread.
-    """
+    """Result of `mst.simulate`. Counts are exact integers; accuracies are fractions. All tensors are on the CPU."""
 
     coding: str
+    """Name of the coding; `CODINGS` has it."""
+
     num_steps: int
+    """T."""
+
     num_images: int
+    """N."""
+
     seed: int
+    """Seed of the spike masks."""
+
     logits: Tensor
+    """[N, classes], the read-out at each image's last step: the mean over its steps, or as it is."""
+
     step_logits: Tensor | None
+    """[T, N, classes], logits of each step, if they were kept."""
+
     accuracy: Tensor | None
+    """float64 [T]; entry t-1 is the accuracy of a run stopped after t steps. An image that has left or settled keeps
+    its prediction. None without labels."""
+
     top5_accuracy: Tensor | None
+    """Likewise, for the label among the five largest logits."""
+
     sites: dict[str, SiteRecord]
+    """Spikes by site, in the order in which the sites fire."""
+
     operations: tuple[OperationCount, ...]
+    """Counts of the operations, in the order in which they run; empty if they were not recorded."""
+
     seconds: float
+    """Duration of the run."""
+
     uncounted: tuple[str, ...]
+    """Operations whose cost is not known, see `mst.operations.Trace`."""
+
     steps_taken: Tensor
+    """int64 [N], steps that each image needed: until it left by `early_exit` or had settled, else T."""
+
     settled_at: Tensor | None = None
+    """int64 [N], steps after which no neuron of the image could fire any more; -1 where T steps were not enough. Its
+    logits then are the ANN's. None if the coding does not settle."""
+
     labels: Tensor | None = None
+    """int64 [N], if all images had one."""
+
     input_steps: int = 1
+    """Steps over which the images were spread."""
+
     early_exit: EarlyExit | None = None
+    """Rule by which images left early."""
+
+    def __repr__(self) -> str:
+        """One line, without tensors: SimulationResult(rate, T=64, 360 images, 98.89 %, 1.2 M spikes per image)."""
+        parts = [self.coding, f"T={self.num_steps}"]
+        if self.num_images and self.mean_steps < self.num_steps:
+            parts.append(f"{self.mean_steps:.4g} steps per image")
+        parts.append("1 image" if self.num_images == 1 else f"{self.num_images} images")
+        if self.settled_at is not None:
+            parts.append(f"{self.num_settled} settled")
+        if self.accuracy is not None:
+            parts.append(f"{100 * float(self.accuracy[-1]):.2f} %")
+        if self.num_images:
+            parts.append(f"{_rounded(self.spikes_per_image)} spikes per image")
+        return f"SimulationResult({', '.join(parts)})"
 
     @property
     def mean_steps(self) -> float:
@@ -77,7 +120,7 @@ class SimulationResult:
 
     @property
     def num_settled(self) -> int:
-        """Images whose logits are the ANN's; 0 under rate coding."""
+        """Images whose logits are the ANN's; 0 if the coding does not settle."""
         return 0 if self.settled_at is None else int((self.settled_at > 0).sum())
 
     @property
@@ -87,7 +130,7 @@ class SimulationResult:
 
     @property
     def dropped_counts(self) -> dict[str, int]:
-        """Site -> spikes that random masking took, summed over steps and images."""
+        """Site -> spikes that masking dropped, summed over steps and images."""
         return {name: int(site.dropped_per_step.sum()) for name, site in self.sites.items()}
 
     @property
@@ -116,3 +159,11 @@ class SimulationResult:
     def spikes_per_image_after_step(self) -> Tensor:
         """float64 [T]: spikes of all sites up to each step, mean over images."""
         return self.sent_per_step.cumsum(0).double() / self.num_images
+
+
+def _rounded(count: float) -> str:
+    """Two significant digits and a unit: 950, 1.2 k, 1.2 M."""
+    for unit, size in ((" G", 1e9), (" M", 1e6), (" k", 1e3)):
+        if count >= size:
+            return f"{count / size:.{1 if count < 10 * size else 0}f}{unit}"
+    return f"{count:.0f}"

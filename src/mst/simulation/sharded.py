@@ -11,64 +11,40 @@ from torch.utils.data import Dataset
 from mst.conversion import SpikingNetwork
 from mst.data import in_order
 from mst.distributed import gather_values, share_of
+from mst.errors import InputError
 from mst.operations import OperationCount
 
-from .early_exit import EarlyExit
-from .loop import Progress, simulate
+from .loop import ImageStepsCallback, run_batches
+from .options import SimulationOptions
 from .result import SimulationResult, SiteRecord
 
+DEFAULT_BATCH_SIZE = 32
+"""Images of a data set at once, where the options leave it open."""
 
-def simulate_dataset(
+
+def run_share(
     snn: SpikingNetwork,
     dataset: Dataset[tuple[Tensor, int]],
-    num_steps: int,
-    batch_size: int = 32,
-    *,
-    num_workers: int = 0,
-    steps_per_chunk: int | None = None,
-    record_operations: bool = True,
-    seed: int = 0,
-    progress: Progress | None = None,
-    in_slices: bool = False,
-    keep_step_logits: bool = False,
-    input_steps: int = 1,
-    early_exit: EarlyExit | None = None,
-    drop_settled: bool = False,
+    options: SimulationOptions,
+    progress: ImageStepsCallback | None = None,
 ) -> SimulationResult:
-    """`simulate` over a data set. In processes that torchrun or accelerate launch started, each takes an unbroken
-    share of the images, none twice; every process gets the result of all, equal to that of one process.
+    """Simulate this process's share of a data set; every process gets the result of all.
 
     Args:
-        snn, num_steps, steps_per_chunk, record_operations, seed, in_slices, keep_step_logits, input_steps, early_exit,
-            drop_settled: as for `simulate`.
+        snn: the network.
         dataset: (image, label) pairs.
-        batch_size: images at once, for each process.
-        num_workers: processes that prepare images, for each process.
+        options: see `mst.simulate`.
         progress: called with the number of image-steps that this process has done since its last call.
 
     Raises:
-        ValueError: as `simulate`.
+        InputError: no images.
     """
     share = share_of(len(dataset))  # type: ignore[arg-type]
-    result = simulate(
-        snn,
-        in_order(dataset, share, batch_size, num_workers),
-        num_steps,
-        steps_per_chunk=steps_per_chunk,
-        record_operations=record_operations,
-        seed=seed,
-        first_image=share.start,
-        progress=progress,
-        allow_empty=True,
-        in_slices=in_slices,
-        keep_step_logits=keep_step_logits,
-        input_steps=input_steps,
-        early_exit=early_exit,
-        drop_settled=drop_settled,
-    )
+    batches = in_order(dataset, share, options.batch_size or DEFAULT_BATCH_SIZE, options.num_workers)
+    result = run_batches(snn, batches, options, first_image=share.start, progress=progress)
     parts = [part for part in gather_values(result) if part.num_images > 0]
     if not parts:
-        raise ValueError("there are no images to simulate")
+        raise InputError("there are no images to simulate")
     return merge_results(parts)
 
 
@@ -77,14 +53,14 @@ def merge_results(parts: list[SimulationResult]) -> SimulationResult:
     seconds stand for all.
 
     Raises:
-        ValueError: nothing to merge, or runs of different networks, codings, lengths or seeds.
+        InputError: nothing to merge, or runs of different networks, codings, lengths or seeds.
     """
     if not parts:
-        raise ValueError("there are no results to merge")
+        raise InputError("there are no results to merge")
     first = parts[0]
     for other in parts[1:]:
         if _kind(first) != _kind(other):
-            raise ValueError("results of different runs cannot be merged: network, coding, steps, seed or exit differ")
+            raise InputError("results of different runs cannot be merged: network, coding, steps, seed or exit differ")
     return replace(
         first,
         num_images=sum(part.num_images for part in parts),

@@ -1,22 +1,23 @@
-"""Where signed neurons start from: the levels that they usually have, so that spikes tell only what differs."""
+"""Levels that signed neurons start from: those that they usually have, so that spikes carry only what differs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mst.errors import InputError
 from mst.neurons import QCFS, SignedIFNeuron, begin_run, find_sites, running
 from mst.neurons.functional import to_levels
 
 
-def resting_counts(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
+def median_levels(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
     """The median level of every neuron over images.
 
-    Of all constants the median costs the fewest spikes: it minimises Σ|level - constant|. Sites that mask have none,
-    since a dropped synapse is another one for each image, and what is behind it could not start from constants.
+    Of all constants the median costs the fewest spikes: it minimises Σ|level - constant|. Sites that mask are left out,
+    since a different synapse is dropped for each image, and what is behind it could not start from constants.
 
     Args:
         model: the ANN.
@@ -26,7 +27,7 @@ def resting_counts(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Ten
         Site -> whole numbers [k, ...], for the k rows that one image has at that site.
 
     Raises:
-        ValueError: no images.
+        InputError: no images.
     """
     like = next(model.parameters())
     tallies = {name: _Tally(site) for name, site in find_sites(model).items() if site.masking_ratio == 0.0}
@@ -48,12 +49,12 @@ def resting_counts(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Ten
         for handle in handles:
             handle.remove()
     if num_images == 0:
-        raise ValueError("resting counts need at least one image")
+        raise InputError("initial levels need at least one image", where="initial_images")
     return {name: tally.median(num_images) for name, tally in tallies.items() if tally.at_most is not None}
 
 
 class _Tally:
-    """For one site, how many images have each neuron at a level of at most 0, 1, ..., L - 1."""
+    """For one site, the number of images that have each neuron at a level of at most 0, 1, ..., L - 1."""
 
     def __init__(self, site: QCFS) -> None:
         self._site = site
@@ -72,9 +73,9 @@ class _Tally:
         return (2 * self.at_most < num_images).sum(dim=0).float()
 
 
-def set_resting_counts(network: nn.Module, counts: Callable[[str], Tensor | None]) -> None:
-    """Let the signed neurons of a converted network start from these counts, by site."""
+def set_initial_levels(network: nn.Module, levels: Mapping[str, Tensor]) -> None:
+    """Let the signed neurons of a converted network start from these levels, by site; the others from 0."""
     for module in network.modules():
         if isinstance(module, SignedIFNeuron):
-            given = counts(module.site)
+            given = levels.get(module.site)
             module.initial_levels = None if given is None else given.to(module.threshold.device)

@@ -1,0 +1,105 @@
+"""Totals over the batches of one simulation.
+
+Letters: T steps, B images of a batch, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mst.accuracy import check_labels, count_hits
+from mst.conversion import Coding
+from mst.neurons import RunState
+from mst.operations import OperationCounter
+
+from .options import SimulationOptions
+from .outcome import BatchOutcome
+from .result import SimulationResult, SiteRecord
+
+
+class Totals:
+    """Adds up hits, spikes and outcomes.
+
+    Args:
+        coding: of the network.
+        options: of the simulation.
+        device: where the network is; hits are added there, so that counting never waits for it.
+    """
+
+    def __init__(self, coding: Coding, options: SimulationOptions, device: torch.device) -> None:
+        self._coding, self._options = coding, options
+        self.num_images = 0
+        self._logits: list[Tensor] = []
+        self._step_logits: list[Tensor] = []
+        self._labels: list[Tensor] = []
+        self._steps_taken: list[Tensor] = []
+        self._settled_at: list[Tensor] = []
+        self._sites: dict[str, SiteRecord] = {}
+        self._hits = {k: torch.zeros(options.num_steps, dtype=torch.int64, device=device) for k in (1, 5)}
+
+    def count_hits(self, start: int, steps: int, readout_TBK: Tensor, labels: Tensor) -> None:
+        """Add the hits of `steps` steps; one read-out [1, B, K] may stand for all of them.
+
+        Raises:
+            InputError: labels that do not fit the images or the classes.
+        """
+        if start == 0:
+            check_labels(labels, *readout_TBK.shape[1:])
+        top1, top5 = count_hits(readout_TBK, labels)
+        self._hits[1][start : start + steps] += top1
+        self._hits[5][start : start + steps] += top5
+
+    def add_outcome(self, batch: BatchOutcome) -> None:
+        """Add the outcome of a batch that is done."""
+        assert batch.logits is not None
+        self.num_images += len(batch.steps_taken)
+        self._logits.append(batch.logits.cpu())
+        self._steps_taken.append(batch.steps_taken.cpu())
+        self._settled_at.append(batch.settled_at.cpu())
+        if batch.labels is not None:
+            self._labels.append(batch.labels.cpu())
+        if batch.step_logits is not None:
+            self._step_logits.append(batch.step_logits.cpu())
+
+    def add_spikes(self, run: RunState) -> None:
+        """Add the spikes of a run that is done."""
+        for name, counts in run.counts.items():
+            sent, dropped = (self._padded(torch.cat(each).cpu()) for each in (counts.sent, counts.dropped))
+            before = self._sites.get(name)
+            if before is not None:
+                sent, dropped = sent + before.sent_per_step, dropped + before.dropped_per_step
+            self._sites[name] = SiteRecord(counts.num_neurons, counts.threshold, sent, dropped)
+
+    def _padded(self, per_step: Tensor) -> Tensor:
+        """Nothing is sent in the steps after the last image has left."""
+        padded = torch.zeros(self._options.num_steps, dtype=per_step.dtype)
+        padded[: len(per_step)] = per_step
+        return padded
+
+    def result(self, counter: OperationCounter | None, uncounted: tuple[str, ...], seconds: float) -> SimulationResult:
+        """The result of all batches; there may have been none."""
+        is_labelled = sum(map(len, self._labels)) == self.num_images > 0
+        return SimulationResult(
+            coding=self._coding.name,
+            num_steps=self._options.num_steps,
+            num_images=self.num_images,
+            seed=self._options.seed,
+            logits=_cat(self._logits),
+            step_logits=torch.cat(self._step_logits, dim=1) if self._step_logits else None,
+            accuracy=self._hits[1].cpu().double() / self.num_images if is_labelled else None,
+            top5_accuracy=self._hits[5].cpu().double() / self.num_images if is_labelled else None,
+            sites=self._sites,
+            operations=counter.counts() if counter is not None else (),
+            seconds=seconds,
+            uncounted=uncounted,
+            steps_taken=_cat(self._steps_taken),
+            settled_at=_cat(self._settled_at) if self._coding.settles else None,
+            labels=torch.cat(self._labels) if is_labelled else None,
+            input_steps=self._options.input_steps,
+            early_exit=self._options.early_exit,
+        )
+
+
+def _cat(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts) if parts else torch.empty(0)
