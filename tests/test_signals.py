@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -98,3 +101,19 @@ def test_stop_request_second_interrupt_ends_at_once() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_program_that_fails_with_workers_running_ends(tmp_path: Path) -> None:
+    """Its traceback keeps the iterator, and so the workers, alive until the interpreter ends."""
+    script = tmp_path / "fails.py"
+    script.write_text(
+        "import torch\n"
+        "from mst.signals import SteadyLoader\n"
+        "loader = SteadyLoader(torch.arange(8), batch_size=2, num_workers=2, persistent_workers=True)\n"
+        "batches = iter(loader)\n"
+        "next(batches)\n"
+        "raise ValueError('on purpose')\n"
+    )
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 1
+    assert "on purpose" in ended.stderr

@@ -6,8 +6,10 @@ takes the main process down, which still needs it to finish its step and to writ
 
 from __future__ import annotations
 
+import atexit
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,6 +19,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 Batch = TypeVar("Batch")
+
+_workers: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Worker processes that may be alive."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask a program to end."""
@@ -89,4 +94,18 @@ class SteadyLoader(DataLoader[Batch]):
 
     def __iter__(self) -> _BaseDataLoaderIter:
         with stop_signals_held():
-            return super().__iter__()
+            iterator = super().__iter__()
+        _workers.update(getattr(iterator, "_workers", ()))
+        return iterator
+
+
+@atexit.register
+def _end_workers() -> None:
+    """At the end of the program, end the workers that an unfinished iterator has left.
+
+    Python's multiprocessing would send them SIGTERM, which they ignore, and wait for them without limit. This function
+    runs before that, because it is registered later.
+    """
+    for worker in list(_workers):
+        if worker.is_alive():
+            worker.kill()

@@ -1,0 +1,64 @@
+"""The Python code that README and docs/extending.md show runs as it stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mst.conversion import CODINGS
+from mst.data import DATASETS
+from mst.measure import COST_MODELS
+from mst.neurons import MASK_RULES
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(document: str, scope: dict[str, Any]) -> dict[str, Any]:
+    """Run the code blocks of a document one after another."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, document, "exec"), scope)
+    return scope
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """Take out again what a document registers."""
+    tables: tuple[dict[str, Any], ...] = (CODINGS, MASK_RULES, DATASETS, COST_MODELS)
+    before = [dict(table) for table in tables]
+    yield
+    for table, old in zip(tables, before, strict=True):
+        for name in table.keys() - old.keys():
+            del table[name]
+
+
+def test_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    scope = run("README.md", {"__name__": "readme"})
+    assert scope["energy"].simulation.result.num_settled == 360
+    assert (tmp_path / "runs" / "own.safetensors").is_file()
+    assert len(capsys.readouterr().out) < 2000  # results print in a few words
+
+
+def test_extending_runs(
+    registries: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scope = run("docs/extending.md", {"__name__": "extending"})
+    assert "leaky" in capsys.readouterr().out
+    assert scope["result"].coding == "leaky"
+    masked = {site.mask.name for site in scope["again"].modules() if getattr(site, "mask", None) is not None}
+    assert masked == {"image"}
+    assert len(scope["splits"].train) == 80
+    assert scope["estimate"].snn.energy_pj > 0
+
+
+def test_examples_of_extending_are_short() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 4
+    assert max(len([line for line in block.splitlines() if line.strip()]) for block in blocks) <= 24
