@@ -11,7 +11,7 @@ from mst.neurons import QCFS, Layout, make_mask
 from .geometry import StageGeometry, stage_geometries
 
 RELEASED_MASK_SITES = ("attention",)
-"""Where the released code masks: the queries, the keys and the attention scores."""
+"""Sites that the released code masks: the queries, the keys and the attention scores."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class MSTConfig:
     """p at the mask sites, in [0, 1)."""
 
     mask_sites: tuple[str, ...] = RELEASED_MASK_SITES
-    """Where spikes are masked: groups, roles or globs of site names, see `select_sites`."""
+    """Masked sites: groups, roles or globs of site names, see `select_sites`."""
 
     mask_rule: str = "random"
     """Which spikes are dropped together: a name in `MASK_RULES` ("random", "channel", "token")."""

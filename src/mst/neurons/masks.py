@@ -69,7 +69,7 @@ class SpikeMask(ABC):
     """p, fraction dropped, in [0, 1)."""
 
     layout: Layout | None = None
-    """Where the channels are; None: where the site says, see `channel_axes`."""
+    """Order of the axes; None: that of the site, see `channel_axes`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "masking_ratio", check_masking_ratio(self.masking_ratio))
@@ -145,7 +145,7 @@ def _as_rows(keep: Tensor, like: Tensor) -> Tensor:
 
 
 class RandomMask(SpikeMask):
-    """Each spike is dropped by itself with probability p.
+    """Drops each spike by itself with probability p.
 
     Source: Masked Spiking Transformer (ICCV 2023), Random Spike Masking; released code (no rescaling).
     """
@@ -157,7 +157,7 @@ class RandomMask(SpikeMask):
 
 
 class ChannelMask(SpikeMask):
-    """Whole channels are dropped: one draw per channel of an image, for all its places, tokens and windows.
+    """Drops whole channels: one draw per channel of an image, for all its places, tokens and windows.
 
     Limits: in training, `QCFS.rows_per_image` tells how many rows of the batch axis are one image. Networks other than
     the MST that fold windows into the batch must set it; otherwise each window counts as an image there.
@@ -170,7 +170,7 @@ class ChannelMask(SpikeMask):
 
 
 class TokenMask(SpikeMask):
-    """Whole tokens or places are dropped: one draw per token of an image, for all its channels and heads.
+    """Drops whole tokens or places: one draw per token of an image, for all its channels and heads.
 
     Limits: a site without places, [B, C], has one token per image; the mask then drops all of it or nothing.
     """

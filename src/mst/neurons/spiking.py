@@ -70,14 +70,14 @@ class SpikingNeuron(nn.Module):
         return 0.0 if self.mask is None else self.mask.masking_ratio
 
     def initial_state(self, x: Tensor, run: RunState) -> dict[str, Tensor]:
-        """What each of `slots` holds before the first step, whose input is x [B*k, ...]."""
+        """Content of each of the `slots` before the first step, whose input is x [B*k, ...]."""
         return {}
 
     def _run(self) -> RunState:
         return require_run(self.site, "spiking neurons have state")
 
     def _state(self, run: RunState, x: Tensor) -> list[Tensor]:
-        """What the slots hold now, in their order; x is the input of one step, [B*k, ...]."""
+        """Content of the slots now, in their order; x is the input of one step, [B*k, ...]."""
         return run.tensors_of(self.site, self.slots, lambda: self.initial_state(x, run))
 
     def _record(self, run: RunState, num_neurons: int, sent: Tensor, dropped: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 import mst
 from conftest import tiny_config
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import find_sites, select_sites
+from mst.neurons import QCFS, find_sites, select_sites
 
 
 def model() -> MaskedSpikingTransformer:
@@ -88,3 +88,8 @@ def test_mask_spikes_without_sites_is_refused() -> None:
         mst.mask_spikes(nn.Linear(1, 1), 0.5)
     with pytest.raises(ValueError, match="no site matches 'attention'.*has all, or globs over its sites: 0"):
         mst.mask_spikes(mst.quantize(nn.Sequential(nn.ReLU())), 0.5, "attention")
+
+
+def test_find_sites_gives_each_site_by_its_module_path() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), QCFS(), nn.Sequential(QCFS()))
+    assert find_sites(model) == {"1": model[1], "2.0": model[2][0]}

@@ -1,10 +1,9 @@
-"""Signed neurons and their schedules, against traces by hand, exact rationals and what must hold of every run."""
+"""Signed neurons against traces by hand, exact rationals and what must hold of every run."""
 
 from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Any
 
 import pytest
 import torch
@@ -13,14 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mst.neurons import (
-    SCHEDULES,
     FiringSchedule,
     RandomMask,
     RunState,
     SignedIFNeuron,
     count_signed_spikes,
-    halving_weights,
-    named_schedule,
     qcfs,
     running,
     signed_if_step,
@@ -129,56 +125,6 @@ def test_count_signed_spikes_adds_magnitudes() -> None:
     assert count_signed_spikes(spikes).tolist() == [6, 1]
     assert count_signed_spikes(-spikes.to(torch.bfloat16)).tolist() == [6, 1]
     assert count_signed_spikes(torch.full((1, 1, 2**24 + 1), -1.0)).tolist() == [2**24 + 1]
-
-
-# ------------------------------------------------------------------------------------------ schedules
-
-
-def test_schedule_weights_follow_the_clock_of_each_site() -> None:
-    schedule = FiringSchedule(2, (4, 2, 1), stagger=0.5)
-    assert [schedule.start(depth) for depth in range(5)] == [0, 0, 1, 1, 2]
-    assert [schedule.weight(step, 0) for step in range(-1, 5)] == [0, 4, 2, 1, 4, 2]
-    assert [schedule.weight(step, 4) for step in range(6)] == [0, 0, 4, 2, 1, 4]
-    assert [FiringSchedule().weight(step, 9) for step in (-1, 0, 7)] == [0, 1, 1]
-
-
-@pytest.mark.parametrize(
-    ("levels", "weights"),
-    [(1, (1,)), (2, (1, 1)), (3, (2, 1, 1)), (4, (2, 1, 1)), (8, (4, 2, 1, 1)), (16, (8, 4, 2, 1, 1))],
-)
-def test_halving_weights_reach_every_level_in_one_round(levels: int, weights: tuple[int, ...]) -> None:
-    assert halving_weights(levels) == weights
-    for level in range(levels + 1):
-        assert trace([level / levels] * len(weights), levels, weights=weights)[1][-1] == level
-
-
-def test_schedules_with_a_name() -> None:
-    assert named_schedule("plain", 16, 2) == FiringSchedule(2)
-    assert named_schedule("staggered", 16) == FiringSchedule(1, stagger=0.25)
-    assert named_schedule("staggered", 16, 2) == FiringSchedule(2, stagger=0.125)
-    assert named_schedule("weighted", 16) == FiringSchedule(1, (8, 4, 2, 1, 1), 0.5)
-    assert [named_schedule(name, 4).burst for name in SCHEDULES] == [1, 1, 1]
-    with pytest.raises(ValueError, match="unknown schedule 'fast'; choose from"):
-        named_schedule("fast", 16)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"burst": 0}, "a whole number, at least 1, got 0"),
-        ({"burst": 1.5}, "a whole number, at least 1, got 1.5"),
-        ({"burst": True}, "a whole number, at least 1, got True"),
-        ({"weights": (2, 0)}, "whole quanta, at least 1"),
-        ({"weights": (1.5, 1)}, "whole quanta, at least 1"),
-        ({"weights": (4, 2)}, "without a spike of one quantum a neuron cannot reach every level"),
-        ({"stagger": -1.0}, "a number of steps, at least 0"),
-        ({"stagger": math.nan}, "a number of steps, at least 0"),
-        ({"stagger": math.inf}, "a number of steps, at least 0"),
-    ],
-)
-def test_schedule_value_out_of_range_is_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        FiringSchedule(**options)
 
 
 # -------------------------------------------------------------------------------------------- module
