@@ -18,6 +18,8 @@ def test_qcfs_module_has_the_released_defaults() -> None:
         ({"threshold": 0.0}, "threshold must be above 0"),
         ({"masking_ratio": 1.0}, "masking_ratio is the fraction dropped"),
         ({"masking_ratio": 75.0}, "for 75 % write 0.75"),
+        ({"layout": "NCHW"}, "unknown layout 'NCHW'; choose from channels_first, channels_last, heads, or None"),
+        ({"rows_per_image": 0}, "rows_per_image must be at least 1, got 0"),
     ],
 )
 def test_qcfs_module_value_out_of_range_is_refused(options: dict[str, float], message: str) -> None:

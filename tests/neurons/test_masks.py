@@ -238,6 +238,21 @@ def test_masked_mst_settles_to_its_ann(rule: str) -> None:
     assert (free(images) - expected).abs().max() > 1e-3  # the mask does something
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_gradients_under_masks_are_the_same_with_gradient_checkpointing(rule: str) -> None:
+    images, gradients = torch.rand(3, 1, 8, 8, dtype=torch.float64), []
+    for checkpointing in (False, True):
+        model = masked_mst(rule).train()
+        model.set_grad_checkpointing(checkpointing)
+        torch.manual_seed(4)
+        model(images).square().sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    plain, recomputed = gradients
+    for name, gradient in plain.items():
+        assert gradient is not None, name
+        assert torch.equal(gradient, recomputed[name]), name
+
+
 def test_sites_of_an_mst_know_their_layout_and_windows() -> None:
     """Against the tensors that pass: a channel mask outside a run is the same in all windows of an image."""
     model, num_images = masked_mst("channel"), 3

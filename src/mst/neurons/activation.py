@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mst.errors import InputError
 
 from .functional import drop_spikes, qcfs
-from .masks import Layout, SpikeMask, make_mask
+from .masks import Layout, SpikeMask, check_layout, make_mask
 from .run_state import current_run
 
 
@@ -34,7 +34,7 @@ class QCFS(nn.Module):
         mask: drops spikes; None keeps all.
 
     Raises:
-        InputError: L below 1, λ not above 0, or p outside [0, 1).
+        InputError: L or rows_per_image below 1, λ not above 0, p outside [0, 1), or an unknown layout.
 
     Source: Masked Spiking Transformer (ICCV 2023).
     """
@@ -55,10 +55,12 @@ class QCFS(nn.Module):
         is_positive = bool((threshold > 0).all()) if isinstance(threshold, Tensor) else threshold > 0
         if not is_positive:
             raise InputError(f"threshold must be above 0, got {threshold}")
+        if rows_per_image < 1:
+            raise InputError(f"rows_per_image must be at least 1, got {rows_per_image}")
         self.num_levels = num_levels
         self.mask: SpikeMask | None = make_mask(masking_ratio)
         self.role = role
-        self.layout = layout
+        self.layout = check_layout(layout)
         self.rows_per_image = rows_per_image
         initial = threshold.detach().clone() if isinstance(threshold, Tensor) else torch.full((1,), float(threshold))
         self.threshold = nn.Parameter(initial)

@@ -23,6 +23,17 @@ Layout = Literal["channels_first", "channels_last", "heads"]
 """Order of the axes of a site: [B*k, C, ...] (convolutions), [B*k, ..., C] (tokens), or [B*k, H, N, D] (attention)."""
 
 
+def check_layout(layout: Layout | None) -> Layout | None:
+    """`layout` itself.
+
+    Raises:
+        InputError: it is neither None nor a layout.
+    """
+    if layout is not None and layout not in get_args(Layout):
+        raise InputError(f"unknown layout {layout!r}", remedy=f"choose from {', '.join(get_args(Layout))}, or None")
+    return layout
+
+
 def channel_axes(num_axes: int, layout: Layout | None = None) -> tuple[int, ...]:
     """The axes of a tensor [B*k, ...] that together tell its channels apart; the others are places or tokens.
 
@@ -73,10 +84,7 @@ class SpikeMask(ABC):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "masking_ratio", check_masking_ratio(self.masking_ratio))
-        if self.layout is not None and self.layout not in get_args(Layout):
-            raise InputError(
-                f"unknown layout {self.layout!r}", remedy=f"choose from {', '.join(get_args(Layout))}, or None"
-            )
+        check_layout(self.layout)
 
     @abstractmethod
     def shared_axes(self, num_axes: int, channels: tuple[int, ...]) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from mst.errors import InputError
 
 from .activation import QCFS
 from .functional import MIN_THRESHOLD
-from .masks import Layout, SpikeMask
+from .masks import Layout, SpikeMask, check_layout
 from .run_state import RunState, SiteCounts, require_run
 
 
@@ -51,7 +51,7 @@ class SpikingNeuron(nn.Module):
         self.site = site
         self.role = role
         self.mask = mask
-        self.layout = layout
+        self.layout = check_layout(layout)
 
     @classmethod
     def from_qcfs(cls, qcfs: QCFS, site: str) -> Self:
