@@ -27,7 +27,7 @@ def batches_of(data: SimulationData, options: SimulationOptions) -> Iterator[Bat
         InputError: a batch of another form, or options for data of another kind.
     """
     if options.num_workers:
-        raise InputError("num_workers has no effect on images that are there already", remedy="give a data set")
+        raise InputError("num_workers has no effect on images that are in memory already", remedy="give a data set")
     whole = _as_batch(data) if isinstance(data, Tensor | tuple | list) else None
     if whole is not None:
         return _split(*whole, options.batch_size)

@@ -1,4 +1,4 @@
-"""The code that docs/networks.md, docs/events.md and docs/codings.md show does what it says."""
+"""The code and the options that docs/networks.md, docs/events.md and docs/codings.md show work."""
 
 from __future__ import annotations
 
