@@ -22,6 +22,11 @@ class ExplainedError(Exception):
         self.remedy = remedy
         super().__init__((f"{where}: " if where else "") + what + (f"; {remedy}" if remedy else ""))
 
+    @property
+    def problem(self) -> str:
+        """The text without the remedy, for a list of several problems."""
+        return (f"{self.where}: " if self.where else "") + self.what
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (type(self), self.what, self.where, self.remedy)
 

@@ -14,11 +14,18 @@ from safetensors import SafetensorError
 
 
 def write_atomically(
-    path: Path, write: Callable[[str], object], before_replacing: Callable[[], object] | None = None
+    path: Path,
+    write: Callable[[str], object],
+    before_replacing: Callable[[], object] | None = None,
+    durable: bool = True,
 ) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to disk, then put it in place of `path`.
 
-    `before_replacing` is called once the new file is complete.
+    Args:
+        path: the file; missing folders are made.
+        write: called with the path of the temporary file.
+        before_replacing: called once the new file is complete.
+        durable: flush to disk, so that the file survives a power cut. Off for many files that can be made again.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; an older file at `path` stays.
@@ -34,13 +41,15 @@ def write_atomically(
             write(temporary)
         except (SafetensorError, RuntimeError) as error:
             raise OSError(f"{path} could not be written (is the disk full?): {error}") from error
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
         os.chmod(temporary, permissions)
         if before_replacing is not None:
             before_replacing()
         os.replace(temporary, path)
-        _flush_folder(path.parent)
+        if durable:
+            _flush_folder(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from mst.data import AugmentConfig, DataOptions, Preprocessing, dataset_info, find_fashion_mnist, load_dataset
-from mst.data.images import fashion_mnist as module
 from mst.data.images.idx import read_idx
 from mst.errors import InputError
 
@@ -68,7 +67,7 @@ def test_fashion_mnist_missing_files_say_where_to_get_them(tmp_path: Path, monke
     def offline(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no network")
 
-    monkeypatch.setattr(module, "FashionMNIST", offline)
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST", offline)
     write_fashion_mnist(tmp_path)
     (tmp_path / f"{NAMES[1]}.gz").unlink()
     assert find_fashion_mnist(tmp_path) is None
@@ -79,10 +78,10 @@ def test_fashion_mnist_missing_files_say_where_to_get_them(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda b: b[: len(b) // 2], "no gzip file, or a truncated one"),
-        (lambda b: b"not gzip", "no gzip file, or a truncated one"),
+        (lambda b: b[: len(b) // 2], "not a gzip file, or a truncated one"),
+        (lambda b: b"not gzip", "not a gzip file, or a truncated one"),
         (lambda b: gzip.compress(b"\x00\x00\x08\x01\x00\x00\x00\x05abc"), "should hold 13 bytes .* it holds 11"),
-        (lambda b: gzip.compress(b"\x00\x00\x0d\x01"), "no idx file of unsigned bytes: it begins with 00000d01"),
+        (lambda b: gzip.compress(b"\x00\x00\x0d\x01"), "not an idx file of unsigned bytes: it begins with 00000d01"),
         (lambda b: gzip.compress(b""), "begins with nothing"),
         (lambda b: gzip.compress(b"\x00\x00\x08\x03\x00"), "truncated inside its header of 16 bytes"),
     ],

@@ -188,6 +188,6 @@ def _decode(splits: DataSplits) -> list[str]:
                     if isinstance(sample, StoredRecording):
                         sample.events()
                 except UnreadableSampleError as error:
-                    damaged.append(str(error).partition("; replace")[0])
+                    damaged.append(error.problem)
                 advance(1)
     return damaged

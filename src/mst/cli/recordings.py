@@ -137,7 +137,7 @@ def make_events(folder: Path, output: Path, sensor: tuple[int, int], file_format
                 except UnreadableSampleError as error:
                     if on_bad_image == "fail":
                         raise
-                    remark(f"skipped: {str(error).partition(';')[0]}")
+                    remark(f"skipped: {error.problem}")
                     skipped += 1
                     continue
                 pixels = _fitting(picture, config)

@@ -1,21 +1,24 @@
-"""Names and paths come in; images, or frames of events, with labels, split and preprocessed, go out."""
+"""Data sets by name or path: images or recordings with labels, split, preprocessed and in batches."""
 
 from .batches import LabelledBatches, LabelledImages, is_dataset, labelled_batches
-from .entry import DatasetEntry, DatasetInfo
+from .entry import DEFAULT_DATA_PATH, DatasetEntry, DatasetInfo, OpenedDataset
 from .events.augment import EventAugmentConfig
 from .events.cache import cache_folder, cache_size
 from .events.camera import CameraConfig, SimulatedCamera
-from .events.formats import EVENT_FORMATS, read_events, write_events
+from .events.formats import EVENT_FORMATS, read_events, writable_formats, write_events
+from .events.own import EVENTS
 from .events.representation import EventRepresentation, per_step_frames, represent
 from .events.sources import StoredRecording, read_sound_events
-from .events.stream import EVENT, Events, Sensor, UnreadableEventsError, UnreadableSampleError, make_events
-from .images.fashion_mnist import DEFAULT_DATA_PATH, find_fashion_mnist
+from .events.stream import EVENT, Events, Sensor, make_events
+from .images.fashion_mnist import find_fashion_mnist
 from .images.files import find_image_splits, open_image_files
 from .images.preprocessing import AugmentConfig, Interpolation, Preprocessing
+from .loader import BatchLoader, first_readable, in_order
 from .loading import DataSplits, load_dataset
 from .options import DataOptions
-from .registry import DATASETS, EVENTS, dataset_info
-from .splits import BadImages, ImageDataset, UnreadableImageError, collate, in_order
+from .registry import DATASETS, OWN_DATASETS_INFO, dataset_info, register_dataset
+from .splits import BadImages, ImageDataset, StoredImages
+from .unreadable import UnreadableEventsError, UnreadableImageError, UnreadableSampleError
 
 __all__ = [
     "DATASETS",
@@ -23,8 +26,10 @@ __all__ = [
     "EVENT",
     "EVENTS",
     "EVENT_FORMATS",
+    "OWN_DATASETS_INFO",
     "AugmentConfig",
     "BadImages",
+    "BatchLoader",
     "CameraConfig",
     "DataOptions",
     "DataSplits",
@@ -37,19 +42,21 @@ __all__ = [
     "Interpolation",
     "LabelledBatches",
     "LabelledImages",
+    "OpenedDataset",
     "Preprocessing",
     "Sensor",
     "SimulatedCamera",
+    "StoredImages",
     "StoredRecording",
     "UnreadableEventsError",
     "UnreadableImageError",
     "UnreadableSampleError",
     "cache_folder",
     "cache_size",
-    "collate",
     "dataset_info",
     "find_fashion_mnist",
     "find_image_splits",
+    "first_readable",
     "in_order",
     "is_dataset",
     "labelled_batches",
@@ -59,6 +66,8 @@ __all__ = [
     "per_step_frames",
     "read_events",
     "read_sound_events",
+    "register_dataset",
     "represent",
+    "writable_formats",
     "write_events",
 ]

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, IterableDataset
 from mst.distributed import share_of
 from mst.errors import InputError
 
-from .splits import in_order
+from .loader import in_order
 
 LabelledImages = tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]] | Dataset[tuple[Tensor, int]]
 """(images, labels); or batches of them, for example a DataLoader; or a data set whose items are (image, label)."""

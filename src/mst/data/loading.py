@@ -13,12 +13,12 @@ from torch import Tensor
 from mst.errors import InputError
 from mst.options import with_changes
 
-from .entry import DatasetInfo, Opened
+from .entry import DatasetInfo, OpenedDataset
 from .events.augment import EventAugmentConfig
 from .events.cache import FrameCache, cache_folder
 from .events.representation import EventRepresentation
 from .events.transform import EventTransform
-from .images.preprocessing import AugmentConfig, ImageTransform, Preprocessing
+from .images.preprocessing import AugmentConfig, Preprocessing
 from .options import DataOptions
 from .registry import entry_of
 from .splits import ImageDataset, PartOfSplit, StoredImages, fingerprint
@@ -109,8 +109,10 @@ def load_dataset(
 
 
 def _load_images(
-    opened: Opened, preprocessing: Preprocessing | None, given: DataOptions, events: EventRepresentation | None
+    opened: OpenedDataset, preprocessing: Preprocessing | None, given: DataOptions, events: EventRepresentation | None
 ) -> DataSplits:
+    from .images.transform import ImageTransform  # its torchvision.transforms.v2 is needed here only
+
     name = given.dataset
     _no_effect(name, "images", {
         "events": events is not None, "event_augment": given.event_augment != EventAugmentConfig(),
@@ -133,7 +135,7 @@ def _load_images(
     )
 
 
-def _image_preprocessing(opened: Opened, given: DataOptions) -> Preprocessing:
+def _image_preprocessing(opened: OpenedDataset, given: DataOptions) -> Preprocessing:
     """As the options ask for it; mean and standard deviation of the data set, or measured."""
     info, train = opened.info, opened.train
     size = info.native_size if given.img_size is None else given.img_size
@@ -150,7 +152,7 @@ def _image_preprocessing(opened: Opened, given: DataOptions) -> Preprocessing:
 
 
 def _load_events(
-    opened: Opened, preprocessing: Preprocessing | None, given: DataOptions, events: EventRepresentation | None
+    opened: OpenedDataset, preprocessing: Preprocessing | None, given: DataOptions, events: EventRepresentation | None
 ) -> DataSplits:
     _no_effect(given.dataset, "recordings of an event camera", {
         "augment (use event_augment)": given.augment != AugmentConfig(), "crop_ratio": given.crop_ratio is not None,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mst.conversion import ConversionError, SpikingNetwork
-from mst.data import in_order
+from mst.data import first_readable, in_order
 from mst.errors import InputError
 from mst.measure import check_can_be_priced, estimate_energy
 from mst.progress import ProgressCallback
@@ -136,7 +136,7 @@ def _convertible(opened: OpenedRun, variants: list[CodingOptions]) -> Iterator[t
                 note(f"{coding_label(options)}: left out. {error}")
             refused = error
             continue
-        check_can_be_priced(snn, opened.images[0][0][None])
+        check_can_be_priced(snn, first_readable(opened.images)[0][None])
         yield options, snn
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from mst.conversion import CODINGS, SpikingNetwork, convert
+from mst.data import first_readable
 from mst.distributed import share_of
 from mst.errors import InputError
 from mst.measure import AC, MAC, CostModel, EnergyEstimate, check_can_be_priced, cost_model_named, estimate_energy
@@ -146,7 +147,7 @@ def run_simulation(
     opened = open_run(checkpoint)
     snn = converted(opened, coding)
     if must_be_priced:
-        check_can_be_priced(snn, opened.images[0][0][None])
+        check_can_be_priced(snn, first_readable(opened.images)[0][None])
     calibration = None
     if steps.early_exit is not None and rule is None:
         opened, calibration = _choose_rule(opened, snn, steps, coding, progress)
@@ -218,8 +219,8 @@ def converted(opened: OpenedRun, options: CodingOptions) -> SpikingNetwork:
     if options.resting_images:
         initial = torch.split(training_images(opened.data, options.resting_images), opened.batch_size)
     snn = convert(
-        opened.model, options.coding, opened.images[0][0][None], burst=options.burst, schedule=options.schedule,
-        initial_images=initial,
+        opened.model, options.coding, first_readable(opened.images)[0][None], burst=options.burst,
+        schedule=options.schedule, initial_images=initial,
     )  # fmt: skip
     for text in snn.notes:
         note(text)

@@ -12,7 +12,7 @@ from typing import Any
 
 from mst.checkpoints import load_checkpoint, read_checkpoint_info
 from mst.conversion import convert
-from mst.data import DataSplits, EventRepresentation, load_dataset
+from mst.data import DataSplits, EventRepresentation, first_readable, load_dataset
 from mst.distributed import gather_values, is_main_process
 from mst.errors import FileConflictError, InputError
 from mst.files import plain, prepare_folder, write_json
@@ -230,7 +230,7 @@ def _try_cell(cell: SweepCell, splits: DataSplits, options: SweepOptions) -> Non
         mask_spikes(network, cell.masking_ratio, _selections(cell) or ALL_SITES, options.mask_rule)
     else:
         network = build_network(_network_options(options, cell), splits, download=False)
-    convert(network, example=splits.test[0][0][None])
+    convert(network, example=first_readable(splits.test)[0][None])
 
 
 def _trained_with(checkpoint: Path) -> tuple[int, float, str | None]:

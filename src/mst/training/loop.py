@@ -22,14 +22,15 @@ from timm.optim import create_optimizer_v2, param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
 from timm.utils import distribute_bn
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from mst.checkpoints import CheckpointInfo, describe_model, save_checkpoint
+from mst.data import BatchLoader
 from mst.distributed import gather_values, join_processes, largest_of, runs_on_cpu
 from mst.models import synchronise_batch_norm
 from mst.neurons import name_sites
 from mst.quantization import note_quantization, num_classes_of, quantization_of, shape_thresholds
-from mst.signals import SteadyLoader, StopRequest
+from mst.signals import StopRequest
 
 from .config import EpochRecord, TrainConfig, TrainingDivergedError, TrainingResult, TrainingStoppedError
 from .evaluation import evaluate
@@ -134,7 +135,7 @@ class _Trainer:
                 f"{config.batch_size})"
             )
         self.train_data = SeededImages(train_data, config.seed)
-        self.loader: DataLoader[tuple[Tensor, Tensor]] = SteadyLoader(
+        self.loader = BatchLoader(
             self.train_data,
             batch_sampler=self.batches,
             num_workers=config.num_workers,

@@ -89,7 +89,8 @@ def test_picture_of_another_size_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"height": 0}, "1 to 65,536"), ({"margin": 8}, "leaves nothing"), ({"saccade": 0.0}, "saccade must be above 0"),
+    ({"height": 0}, "1 to 65,536"), ({"margin": 8}, "does not leave a pixel"),
+    ({"saccade": 0.0}, "saccade must be above 0"),
     ({"threshold": -1.0}, "threshold must be above 0"), ({"noise_hz": -1.0}, "must not be negative"),
     ({"positions": 0}, "positions must be above 0"), ({"dark": 0.0}, "dark must be above 0"),
 ])  # fmt: skip

@@ -186,7 +186,7 @@ def test_events_come_back_bit_for_bit(name: str, data: st.DataObject, tmp_path_f
         ("mat", make_events([2**53], [0], [0], [0]), "times must be within"),
         ("npz", make_events([2**53], [0], [0], [0]), "times must be within"),
         ("aedat3", make_events([2**62], [0], [0], [0]), "times from 0 to"),
-        (DAVIS, make_events([0, 2**31], [0, 0], [0, 0], [0, 0]), "clock that ran over"),
+        (DAVIS, make_events([0, 2**31], [0, 0], [0, 0], [0, 0]), "overflow of the clock"),
         ("npy", make_events([1], [0], [0], [0]), "whole milliseconds"),
         ("aedat4", small_events(), "can be written as dat"),
     ],
@@ -242,14 +242,14 @@ def _wrong_type(path: Path) -> None:
 
 BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "empty dat": ("a.dat", lambda p: p.write_bytes(b""), "the file is empty"),
-    "dat without an event": ("a.dat", lambda p: p.write_bytes(dat_bytes([])), "byte 28: there are no events behind"),
+    "dat without an event": ("a.dat", lambda p: p.write_bytes(dat_bytes([])), "byte 28: there are no events after"),
     "dat cut in an event": (
         "a.dat", lambda p: p.write_bytes(dat_bytes(SMALL)[:-3]), r"byte 60 \(event 4\): .* 3 of whose 8 bytes",
     ),
-    "dat of another kind": ("a.dat", lambda p: p.write_bytes(b"RIFF1234"), "byte 0: this is no .dat file .* 52494646"),
+    "dat of another kind": ("a.dat", lambda p: p.write_bytes(b"RIFF1234"), "byte 0: not a .dat file .* 52494646"),
     "dat of version 1": ("a.dat", lambda p: p.write_bytes(dat_bytes(SMALL, "% Version 1\n")), "version 1;"),
     "dat with triggers": ("a.dat", lambda p: p.write_bytes(dat_bytes(SMALL, kind=14)), "events of type 14"),
-    "dat without an end": ("a.dat", lambda p: p.write_bytes(b"% Version 2"), "byte 0: the header has no end"),
+    "dat without an end": ("a.dat", lambda p: p.write_bytes(b"% Version 2"), "byte 0: the header does not end"),
     "dat with stray bits": (
         "a.dat", lambda p: p.write_bytes(dat_bytes([(0, 1, 1, 5)])), r"byte 28 \(event 0\): bits 29 to 31",
     ),
@@ -258,13 +258,13 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "a.bin", lambda p: p.write_bytes(bin_bytes(SMALL)[:-1]), r"byte 20 \(event 4\): .* 1 of whose 5",
     ),
     "empty aedat": ("a.aedat", lambda p: p.write_bytes(b""), "the file is empty"),
-    "aedat of another kind": ("a.aedat", lambda p: p.write_bytes(b"no camera"), "byte 0: this is no AEDAT file"),
-    "aedat of version 1": ("a.aedat", lambda p: p.write_bytes(b"#!AER-DAT1.0\r\n123456"), "says AEDAT 1.0"),
+    "aedat of another kind": ("a.aedat", lambda p: p.write_bytes(b"no camera"), "byte 0: not an AEDAT file"),
+    "aedat of version 1": ("a.aedat", lambda p: p.write_bytes(b"#!AER-DAT1.0\r\n123456"), "states AEDAT 1.0"),
     "aedat 2 cut in an event": (
         "a.aedat", lambda p: p.write_bytes(aedat2_bytes([(davis_address(1, 1, 1), 0)] * 2)[:-2]), "2 of whose 8 bytes",
     ),
     "aedat 2 with an address of no pixel": (
-        "a.aedat", lambda p: p.write_bytes(aedat2_bytes([(0, 0), (511 << 22, 1)])), r"\(event 1\): .* is no pixel of",
+        "a.aedat", lambda p: p.write_bytes(aedat2_bytes([(0, 0), (511 << 22, 1)])), r"\(event 1\): .* is not a pixel",
     ),
     "aedat 3 cut in a packet": (
         "a.aedat", lambda p: p.write_bytes(aedat3_bytes([(1, 0, SMALL)])[:-1]), "ends inside a packet of 5 events",
@@ -303,7 +303,7 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "a.dat", lambda p: p.write_bytes(dat_bytes(SMALL, "% Version 2\n% Height 0\n% Width 0\n")), "header is damaged",
     ),
     "aedat 3 with an overflow below 0": (
-        "a.aedat", lambda p: p.write_bytes(aedat3_bytes([(1, 2**32 - 5, SMALL)])), "makes no sense",
+        "a.aedat", lambda p: p.write_bytes(aedat3_bytes([(1, 2**32 - 5, SMALL)])), "is not valid",
     ),
     "aedat 4 whose description is no text": (
         "a.aedat4", lambda p: p.write_bytes(aedat4_bytes(SMALL, 9, 9).replace(b"outInfo", b"out\xefnfo", 1)),
@@ -364,12 +364,12 @@ def test_compressed_mat_is_read(tmp_path: Path) -> None:
 def test_few_sound_events_among_bad_ones_are_no_recording(tmp_path: Path) -> None:
     rows = [(0, 1, 1, 0), (99, 1, 1, 0), *[(t, 1, 1, 1) for t in range(1, 9)]]
     path = written(tmp_path / "a.dat", dat_bytes(rows))
-    with pytest.raises(UnreadableEventsError, match="only 2 of its 10 events make sense"):
+    with pytest.raises(UnreadableEventsError, match="only 2 of its 10 events are valid"):
         sound_events(read_events(path), SENSOR, path, drop_bad=True)
 
 
 def test_times_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    for times, message in (([-5, 0], r"its time is -5 µs, before 0"), ([0, 2**41], "it lasts 25 days")):
+    for times, message in (([-5, 0], r"its time is -5 µs, before 0"), ([0, 2**41], "it claims to last 25 days")):
         np.savez(tmp_path / "a.npz", t=times, x=[0, 0], y=[0, 0], p=[0, 0])
         with pytest.raises(UnreadableEventsError, match=message):
             sound_events(read_events(tmp_path / "a.npz"), SENSOR, tmp_path / "a.npz")

@@ -10,7 +10,6 @@ import torch
 
 from image_data import write_cifar10, write_cifar100
 from mst.data import AugmentConfig, load_dataset
-from mst.data.images import cifar as module
 
 
 @pytest.mark.parametrize("archive", [False, True])
@@ -40,10 +39,12 @@ def test_cifar_missing_files_say_where_to_put_them(tmp_path: Path, monkeypatch: 
     def offline(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no network")
 
-    monkeypatch.setitem(module.CIFAR10_FORMAT.__dict__, "downloader", offline)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", offline)
     write_cifar10(tmp_path / "half")
     (tmp_path / "half" / "cifar-10-batches-py" / "data_batch_3").unlink()
-    with pytest.raises(FileNotFoundError, match="cifar-10-batches-py lacks data_batch_3; unpack"):
+    with pytest.raises(
+        FileNotFoundError, match="cifar-10-batches-py: there is no data_batch_3; unpack cifar-10-python.tar.gz again"
+    ):
         load_dataset("cifar10", tmp_path / "half")
     with pytest.raises(
         FileNotFoundError, match=r"neither cifar-10-batches-py/ nor .* name the folder with --data-path"
@@ -59,10 +60,10 @@ class _Evil:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no CIFAR batch, or a damaged one"),
-        (pickle.dumps({"data": _Evil()}), "asks for (posix|nt).system, which no CIFAR file needs; nothing was run"),
-        (pickle.dumps([1, 2]), "holds no CIFAR images"),
-        (pickle.dumps({"data": np.zeros((4, 10), np.uint8), "labels": [0] * 4}), "holds no CIFAR images"),
+        (b"", "not a CIFAR batch, or a damaged one"),
+        (pickle.dumps({"data": _Evil()}), "asks for (posix|nt).system, which CIFAR files do not need; nothing was run"),
+        (pickle.dumps([1, 2]), "no CIFAR images in it"),
+        (pickle.dumps({"data": np.zeros((4, 10), np.uint8), "labels": [0] * 4}), "no CIFAR images in it"),
         (pickle.dumps({"data": np.zeros((4, 3072), np.uint8), "labels": [0]}), "not one for each of its 4 images"),
         (pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [10]}), "labels outside 0...9"),
     ],
@@ -81,5 +82,5 @@ def test_cifar_bad_batch_is_refused_and_named(
 def test_cifar_truncated_archive_is_named(tmp_path: Path) -> None:
     path = write_cifar10(tmp_path, archive=True) / "cifar-10-python.tar.gz"
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ValueError, match="cifar-10-python.tar.gz is truncated"):
+    with pytest.raises(ValueError, match="cifar-10-python.tar.gz: the archive of cifar-10-batches-py is truncated"):
         load_dataset("cifar10", tmp_path)

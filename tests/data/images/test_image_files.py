@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import time
@@ -12,11 +13,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from image_data import encoded, image_files, write_folder, write_tar, write_zip
-from mst.data import AugmentConfig, DataSplits, Preprocessing, collate, in_order, load_dataset
-from mst.data.images.preprocessing import ImageTransform
+from mst.data import (
+    AugmentConfig,
+    DataSplits,
+    Preprocessing,
+    UnreadableImageError,
+    first_readable,
+    in_order,
+    load_dataset,
+)
+from mst.data.images.transform import ImageTransform
 
 FILES = image_files(classes=3, train=4, test=2)
 CLASSES = ("n00001000", "n00001001", "n00001002")
@@ -63,7 +72,7 @@ def test_hugging_face_data_set_is_read(tmp_path: Path) -> None:
     assert (len(data.train), len(data.test), data.info.class_names) == (6, 4, ("cat", "dog"))
     assert data.train[1][1] == 1
     assert len(data.fingerprint) == 64
-    with pytest.raises(ValueError, match="hf:.*nowhere cannot be opened"):
+    with pytest.raises(ValueError, match="hf:.*nowhere: the data set cannot be opened"):
         load_dataset(f"hf:{tmp_path}/nowhere", img_size=16)
 
 
@@ -77,7 +86,7 @@ def test_own_folder_without_splits_is_split_once_and_for_all(tmp_path: Path) -> 
     assert one.fingerprint == two.fingerprint
     train = {np.asarray(one.train.raw.read(i)[0]).tobytes() for i in range(24)}
     assert not train & {image for image, _ in pixels(one)}
-    with pytest.raises(ValueError, match="leave --data-path out"):
+    with pytest.raises(ValueError, match="--data-path has no effect on folder:.*, which names its place"):
         load_dataset(f"folder:{tmp_path}", tmp_path)
 
 
@@ -93,15 +102,15 @@ def test_missing_or_misplaced_files_are_explained(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such folder of images"):
         load_dataset(f"folder:{tmp_path}/none", img_size=16)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="no images are found in .*one folder a class"):
+    with pytest.raises(FileNotFoundError, match="empty: no images are found .*; it needs one folder per class"):
         load_dataset(f"folder:{tmp_path}/empty", img_size=16)
     flat = {f"val/{Path(name).name}" if name.startswith("val") else name: c for name, c in FILES.items()}
     write_folder(tmp_path / "flat", flat)
-    with pytest.raises(ValueError, match="images that lie in no class folder. Both need one folder a class"):
+    with pytest.raises(ValueError, match="images that lie in no class folder; both splits need one folder per class"):
         load_dataset("imagenet", tmp_path / "flat", img_size=16)
     write_zip(tmp_path / "zip", FILES)
     (tmp_path / "zip" / "val_map.txt").write_text("n1/nothing.JPEG\t0\n")
-    with pytest.raises(ValueError, match=r"val_map.txt, line 1: .* names no member of val.zip"):
+    with pytest.raises(ValueError, match=r"val_map.txt, line 1: .* does not name a member of val.zip"):
         load_dataset("imagenet", tmp_path / "zip", img_size=16)
     with pytest.raises(ValueError, match="have no common size; choose the network's input size with img_size"):
         load_dataset("imagenet", write_folder(tmp_path / "x", FILES))
@@ -114,24 +123,44 @@ def test_corrupt_image_fails_by_name_or_is_skipped(
     names = [name for name in FILES if "_1_0" in name]  # one training and one test image
     write_folder(tmp_path, {**FILES, **dict.fromkeys(names, damage)})
     data = load_dataset("imagenet", tmp_path, img_size=16)
-    with pytest.raises(ValueError, match=r"train_1_0.JPEG cannot be read as an image .*--on-bad-image skip"):
+    with pytest.raises(ValueError, match=r"train_1_0.JPEG: the file cannot be read as an image .*--on-bad-image skip"):
         [data.train[i] for i in range(len(data.train))]
     data = load_dataset("imagenet", tmp_path, img_size=16, on_bad_image="skip")
     with caplog.at_level(logging.WARNING):
         train = [data.train[i] for i in range(len(data.train))]
-        batches = list(DataLoader(data.test, 2, collate_fn=collate))
+        batches = list(in_order(data.test, range(6), 2, 0))
     assert torch.equal(train[4][0], train[5][0])  # its neighbour stands in for it
     assert [len(labels) for _, labels in batches] == [2, 1, 2]
     assert "train_1_0.JPEG" in caplog.text
     assert "val_1_0.JPEG" in caplog.text
 
 
-def test_a_batch_without_a_readable_image_is_empty(tmp_path: Path) -> None:
-    write_folder(tmp_path, {name: b"x" if name.startswith("val") else content for name, content in FILES.items()})
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_in_order_leaves_out_a_batch_without_a_readable_image(tmp_path: Path, num_workers: int) -> None:
+    bad = [f"val/{name}/val_{label}_{i}.JPEG" for label, name in enumerate(CLASSES[:2]) for i in range(2)]
+    write_folder(tmp_path, {**FILES, **dict.fromkeys(bad, b"x")})
     data = load_dataset("imagenet", tmp_path, img_size=16, on_bad_image="skip")
-    images, labels = next(iter(DataLoader(data.test, 3, collate_fn=collate)))
-    assert images.shape == (0, 3, 16, 16)
-    assert labels.shape == (0,)
+    assert [labels.tolist() for _, labels in in_order(data.test, range(6), 2, num_workers)] == [[2, 2]]
+    assert first_readable(data.test)[1] == 2
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_in_order_raises_the_error_of_a_worker_with_its_fields(tmp_path: Path, num_workers: int) -> None:
+    bad = f"val/{CLASSES[1]}/val_1_0.JPEG"
+    write_folder(tmp_path, {**FILES, bad: b"x"})
+    data = load_dataset("imagenet", tmp_path, img_size=16)
+    batches = iter(in_order(data.test, range(6), 2, num_workers))
+    assert next(batches)[1].tolist() == [0, 0]
+    with pytest.raises(UnreadableImageError) as caught:
+        next(batches)
+    assert caught.value.where == str(tmp_path / bad)
+    assert caught.value.what.startswith("the file cannot be read as an image (cannot identify image file")
+    assert caught.value.remedy.endswith("--on-bad-image skip")
+
+
+def test_in_order_keeps_labels_below_zero() -> None:
+    data = TensorDataset(torch.zeros(3, 1), torch.tensor([-1, 0, -1]))
+    assert [labels.tolist() for _, labels in in_order(data, range(3), 2, 0)] == [[-1, 0], [-1]]  # type: ignore[arg-type]
 
 
 def test_evaluation_resizes_the_shorter_side_and_cuts_out_the_centre() -> None:
@@ -183,7 +212,7 @@ def test_augmentation_that_the_images_do_not_allow_is_refused() -> None:
     preprocessing = Preprocessing(16, 3, (0.5,) * 3, (0.5,) * 3)
     with pytest.raises(ValueError, match="for images of many sizes use random_resized_crop"):
         ImageTransform(None, preprocessing, AugmentConfig(crop_padding=4))
-    with pytest.raises(ValueError, match="no policy that timm understands"):
+    with pytest.raises(ValueError, match="not a policy that timm understands"):
         ImageTransform(None, preprocessing, AugmentConfig(auto_augment="rand-q9"))
 
 
@@ -197,7 +226,10 @@ def test_workers_leave_signals_to_the_main_process() -> None:
 
     batches = iter(in_order(Slow(), range(60), 1, num_workers=2))
     next(batches)
-    for worker in batches._workers:  # type: ignore[attr-defined]
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        assert worker.pid is not None
         os.kill(worker.pid, signal.SIGTERM)
         os.kill(worker.pid, signal.SIGINT)
     assert [int(labels) for _, labels in batches] == list(range(1, 60))

@@ -1,1 +1,1 @@
-"""Files of event cameras, or pictures, come in; count frames, voxel grids and slices over time go out."""
+"""Recordings of event cameras, real or simulated, and the frames that a network sees of them."""

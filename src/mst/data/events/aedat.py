@@ -23,22 +23,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .stream import Events, Recording, Sensor, UnreadableEventsError, make_events
+from mst.errors import InputError
+from mst.text import one_line
+
+from ..unreadable import UnreadableEventsError
+from .stream import Events, Recording, Sensor, make_events
 
 Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class AddressLayout:
-    """How a camera packs an event into the 32 bits of an AEDAT 2.0 address.
-
-    is_light: which addresses are events of light.  unpack: addresses -> x, y, p.  pack: x, y, p -> addresses.
-    """
+    """How a camera packs an event into the 32 bits of an AEDAT 2.0 address."""
 
     sensor: Sensor
+    """Pixels of the camera."""
+
     is_light: Callable[[Numbers], NDArray[np.bool_]]
+    """Addresses -> True for events of light, as opposed to triggers and frames."""
+
     unpack: Callable[[Numbers], tuple[Numbers, Numbers, Numbers]]
+    """Addresses -> x, y, p."""
+
     pack: Callable[[Numbers, Numbers, Numbers], Numbers]
+    """x, y, p -> addresses."""
 
 
 # CIFAR10-DVS was recorded with the camera turned: the column counts along the address's row field, both backwards.
@@ -69,8 +77,8 @@ def read_aedat2(path: Path, layout: AddressLayout) -> Recording:
     """Read an AEDAT 2.0 file.
 
     Raises:
-        UnreadableEventsError: it is empty, truncated, of another version, or no such file; an address of none of the
-            camera's pixels.
+        UnreadableEventsError: the file is empty, truncated, of another version or of another kind, or holds an address
+            outside the camera's pixels.
     """
     content = path.read_bytes()
     start = _skip_header(path, content, "2.0")
@@ -80,7 +88,7 @@ def read_aedat2(path: Path, layout: AddressLayout) -> Recording:
             path, f"the file ends inside an event, {8 - rest} of whose 8 bytes are missing", start + 8 * number, number
         )
     if number == 0:
-        raise UnreadableEventsError(path, "there are no events behind the header", start)
+        raise UnreadableEventsError(path, "there are no events after the header", start)
     raw = np.frombuffer(content, _AEDAT2_EVENT, offset=start)
     address = raw["address"].astype(np.int64)
     places = np.flatnonzero(layout.is_light(address))
@@ -89,7 +97,7 @@ def read_aedat2(path: Path, layout: AddressLayout) -> Recording:
     if outside.any():
         at = int(outside.argmax())
         raise UnreadableEventsError(
-            path, f"address {address[places[at]]:#010x} is no pixel of a sensor of {layout.sensor}",
+            path, f"address {address[places[at]]:#010x} is not a pixel of a sensor of {layout.sensor}",
             start + 8 * int(places[at]), int(places[at]),
         )  # fmt: skip
     events = make_events(_unwrap(raw["t"].astype(np.uint32))[places], x, y, p)
@@ -100,15 +108,15 @@ def write_aedat2(path: Path, events: Events, layout: AddressLayout) -> None:
     """Write an AEDAT 2.0 file.
 
     Raises:
-        ValueError: events outside the camera's sensor, or times that do not fit into 32 bits.
+        InputError: events outside the camera's sensor, or times that do not fit into 32 bits.
         OSError: it cannot be written.
     """
     if len(events) and (int(events["t"].min()) < 0 or int(events["t"].max()) >= 2**32):
-        raise ValueError("an AEDAT 2.0 file holds times from 0 to 4,294,967,295 µs")
+        raise InputError("an AEDAT 2.0 file holds times from 0 to 4,294,967,295 µs")
     if len(events) > 1 and int(np.abs(np.diff(events["t"])).max()) >= 2**31:
-        raise ValueError("in an AEDAT 2.0 file a gap of 2,147,483,648 µs would be taken for a clock that ran over")
+        raise InputError("in an AEDAT 2.0 file a gap of 2,147,483,648 µs would be read as an overflow of the clock")
     if len(events) and (events["x"].max() >= layout.sensor.width or events["y"].max() >= layout.sensor.height):
-        raise ValueError(f"there are events outside the sensor of {layout.sensor}")
+        raise InputError(f"there are events outside the sensor of {layout.sensor}")
     raw = np.empty(len(events), _AEDAT2_EVENT)
     raw["address"] = layout.pack(*(events[name].astype(np.int64) for name in ("x", "y", "p")))
     raw["t"] = events["t"]
@@ -116,10 +124,10 @@ def write_aedat2(path: Path, events: Events, layout: AddressLayout) -> None:
 
 
 def read_aedat3(path: Path) -> Recording:
-    """Read an AEDAT 3.1 file: its polarity events; other packets are stepped over.
+    """Read the polarity events of an AEDAT 3.1 file; other packets are skipped.
 
     Raises:
-        UnreadableEventsError: it is empty, truncated, of another version, or no such file.
+        UnreadableEventsError: the file is empty, truncated, of another version or of another kind.
     """
     content = path.read_bytes()
     at = _skip_header(path, content, "3.")
@@ -132,7 +140,7 @@ def read_aedat3(path: Path) -> Recording:
         kind, _, size, time_at, overflow, capacity, number, _ = _PACKET.unpack_from(content, at)
         body = at + _PACKET.size
         if kind < 0 or size < 1 or overflow < 0 or not 0 <= number <= capacity:
-            raise UnreadableEventsError(path, f"a packet of {number} events with {size} bytes makes no sense", at)
+            raise UnreadableEventsError(path, f"a packet of {number} events with {size} bytes is not valid", at)
         if body + capacity * size > len(content):
             raise UnreadableEventsError(path, f"the file ends inside a packet of {capacity:,} events", at)
         if kind == _POLARITY_EVENT:
@@ -158,13 +166,13 @@ def write_aedat3(path: Path, events: Events, events_per_packet: int = 4096) -> N
     """Write an AEDAT 3.1 file of polarity events.
 
     Raises:
-        ValueError: a coordinate or a time that does not fit.
+        InputError: a coordinate or a time that does not fit.
         OSError: it cannot be written.
     """
     if len(events) and (events["x"].max() > 0x7FFF or events["y"].max() > 0x7FFF):
-        raise ValueError("an AEDAT 3.1 file holds coordinates up to 32,767")
+        raise InputError("an AEDAT 3.1 file holds coordinates up to 32,767")
     if len(events) and (int(events["t"].min()) < 0 or int(events["t"].max()) >= 2**62):
-        raise ValueError("an AEDAT 3.1 file holds times from 0 to 2⁶² - 1 µs")
+        raise InputError("an AEDAT 3.1 file holds times from 0 to 2⁶² - 1 µs")
     parts = [b"#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n"]
     overflows = events["t"] >> 31
     for overflow in np.unique(overflows):
@@ -184,14 +192,15 @@ def read_aedat4(path: Path) -> Recording:
     """Read the events of an AEDAT 4 file, with the package aedat.
 
     Raises:
-        UnreadableEventsError: it cannot be decoded, or holds no stream of events.
-        ValueError: the package is not installed.
+        UnreadableEventsError: it cannot be decoded, or does not hold a stream of events.
+        InputError: the package is not installed.
     """
     try:
         import aedat
     except ImportError as error:
-        raise ValueError(
-            "AEDAT 4 files need the package aedat: pip install masked-spiking-transformer[events]"
+        raise InputError(
+            "AEDAT 4 files need the package aedat",
+            remedy="install it with pip install masked-spiking-transformer[events]",
         ) from error
     _check_aedat4(path)
     parts: list[Events] = []
@@ -209,17 +218,15 @@ def read_aedat4(path: Path) -> Recording:
                 parts.append(make_events(columns["t"], columns["x"], columns["y"], columns["on"]))
     except (UnreadableEventsError, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # the decoder raises bare exceptions, and its panics are no Exception
-        raise UnreadableEventsError(
-            path, f"it cannot be decoded as AEDAT 4 ({' '.join(str(error).split())})"
-        ) from error
+    except BaseException as error:  # the decoder raises bare exceptions, and its panics are not Exceptions
+        raise UnreadableEventsError(path, f"it cannot be decoded as AEDAT 4 ({one_line(error)})") from error
     if not parts:
         raise UnreadableEventsError(path, "there are no events in it")
     return Recording(np.concatenate(parts), sensor)
 
 
 def _check_aedat4(path: Path) -> None:
-    """See that the header is whole and its description is XML: the decoder ends the process where it is not."""
+    """Check that the header is complete and its description is XML; otherwise the decoder would end the process."""
     content = path.read_bytes()
     if not content:
         raise UnreadableEventsError(path, "the file is empty")
@@ -233,26 +240,27 @@ def _check_aedat4(path: Path) -> None:
         ElementTree.fromstring(header[first : last + 1].decode("utf-8"))
     except (ElementTree.ParseError, UnicodeDecodeError) as error:
         raise UnreadableEventsError(
-            path, f"it cannot be decoded as AEDAT 4 (its description: {error})", start
+            path, f"it cannot be decoded as AEDAT 4 (its description: {one_line(error)})", start
         ) from error
     at = start + 4 + size
     while at + 8 <= len(content):
         stream, length = struct.unpack_from("<ii", content, at)
         if not 0 <= stream < _MAX_STREAMS or length < 0:
-            break  # the table behind the packets
+            break  # the table after the packets
         if at + 8 + length > len(content):
             raise UnreadableEventsError(path, f"it cannot be decoded as AEDAT 4 (cut in a packet of {length:,})", at)
         at += 8 + length
 
 
 def read_any_aedat(path: Path, layout: AddressLayout) -> Recording:
-    """Read an AEDAT file of the version that it states.
+    """Read an AEDAT file; its header states the version.
 
     Args:
-        layout: of the camera, should it be version 2.0.
+        layout: of the camera, for version 2.0.
 
     Raises:
         UnreadableEventsError: as the reader of its version.
+        InputError: likewise.
     """
     with path.open("rb") as file:
         first = file.read(16)
@@ -262,15 +270,15 @@ def read_any_aedat(path: Path, layout: AddressLayout) -> Recording:
 
 
 def _skip_header(path: Path, content: bytes, version: str) -> int:
-    """Where the events begin."""
+    """Offset of the first event."""
     if not content:
         raise UnreadableEventsError(path, "the file is empty")
     stated = re.match(rb"#!AER-DAT([\d.]+)", content)
     if stated is None:
-        raise UnreadableEventsError(path, f"this is no AEDAT file: it begins with {content[:10]!r}", 0)
+        raise UnreadableEventsError(path, f"not an AEDAT file: it begins with {content[:10]!r}", 0)
     found = stated[1].decode()
     if not found.startswith(version):
-        raise UnreadableEventsError(path, f"the header says AEDAT {found}; expected is {version}", 0)
+        raise UnreadableEventsError(path, f"the header states AEDAT {found}; expected is {version}", 0)
     end_mark = re.search(rb"^#!END-HEADER\r?\n", content, re.MULTILINE)
     if end_mark:
         return end_mark.end()
@@ -280,13 +288,13 @@ def _skip_header(path: Path, content: bytes, version: str) -> int:
         if end < 0 or min(content[at:end]) < 9:
             break
         last, at = at, end + 1
-    # An address may begin with the byte of # and soon hold that of a line's end. Then whole events begin before it.
+    # An address may begin with the byte of # and soon contain that of a line's end. Then events begin before it.
     looks_like_an_event = at - last < 8 and (len(content) - at) % 8 and (len(content) - last) % 8 == 0
     return last if looks_like_an_event else at
 
 
 def _unwrap(t: NDArray[np.uint32]) -> Numbers:
-    """32-bit times -> 64 bits: a fall by more than 2³¹ is the clock that ran over, a smaller one a step back."""
+    """32-bit times -> 64 bits: a fall by more than 2³¹ is an overflow of the clock, a smaller one a step back."""
     if len(t) == 0:
         return t.astype(np.int64)
     steps = np.diff(t).astype(np.int32).astype(np.int64)  # modulo 2³², nearest to 0

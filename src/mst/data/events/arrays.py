@@ -1,7 +1,7 @@
 """Recordings in files of arrays: Matlab's .mat (ASL-DVS), and numpy's .npz and .npy.
 
 .mat: arrays ts (µs), x, y, pol of one length; ASL-DVS counts its rows from below.
-.npz: arrays t, x, y, p (or ts, pol), as many libraries cache events; sensor_size (height, width) where mst wrote it.
+.npz: arrays t, x, y, p (or ts, pol), as many libraries cache events; sensor_size (height, width) in files of mst.
 .npy: [N, 4] whole numbers x, y, p, t with t in milliseconds, as tonic serves DVS128 Gesture.
 """
 
@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 
+from mst.errors import InputError
+from mst.text import one_line
+
+from ..unreadable import UnreadableEventsError
 from .mat import MAX_BYTES, read_numeric_arrays
-from .stream import Events, Recording, Sensor, UnreadableEventsError, make_events
+from .stream import Events, Recording, Sensor, make_events
 
 ASL_DVS_SENSOR = Sensor(180, 240)
 
@@ -30,7 +33,7 @@ def read_mat(path: Path, rows_from_below: bool = False) -> Recording:
     """Read a .mat file with arrays ts (or t), x, y, pol (or p).
 
     Args:
-        rows_from_below: rows are counted as ASL-DVS does it, on its sensor of 180 rows.
+        rows_from_below: rows are counted from below, as in ASL-DVS, on its sensor of 180 rows.
 
     Raises:
         UnreadableEventsError: it is empty or damaged, an array is missing, or they do not fit each other.
@@ -40,7 +43,7 @@ def read_mat(path: Path, rows_from_below: bool = False) -> Recording:
     try:
         content = read_numeric_arrays(path)
     except ValueError as error:
-        raise UnreadableEventsError(path, f"it cannot be read as a .mat file ({error})") from error
+        raise UnreadableEventsError(path, f"it cannot be read as a .mat file ({one_line(error)})") from error
     recording = _from_columns(path, content)
     if not rows_from_below:
         return recording
@@ -57,24 +60,27 @@ def write_mat(path: Path, events: Events, sensor: Sensor, rows_from_below: bool 
     """Write a .mat file with arrays ts, x, y, pol.
 
     Args:
-        rows_from_below: count rows as ASL-DVS does it.
+        rows_from_below: count rows from below, as in ASL-DVS.
 
     Raises:
-        ValueError: times that are too large; rows from below of events outside ASL-DVS's sensor.
+        InputError: times that are too large; rows from below of events outside ASL-DVS's sensor.
         OSError: it cannot be written.
     """
     del sensor
-    _times_fit(events)
+    from scipy.io import savemat
+
+    _check_times(events)
     if (
         rows_from_below
         and len(events)
         and (events["y"].max() >= ASL_DVS_SENSOR.height or events["x"].max() >= ASL_DVS_SENSOR.width)
     ):
-        raise ValueError(f"there are events outside the sensor of {ASL_DVS_SENSOR}")
+        raise InputError(f"there are events outside the sensor of {ASL_DVS_SENSOR}")
     columns = {"ts": events["t"], "x": events["x"], "y": events["y"], "pol": events["p"]}
     if rows_from_below:
         columns["y"] = ASL_DVS_SENSOR.height - 1 - events["y"]
-    scipy.io.savemat(path, {name: column[:, None] for name, column in columns.items()})
+    with path.open("wb") as file:
+        savemat(file, {name: column[:, None] for name, column in columns.items()})
 
 
 def read_npz(path: Path) -> Recording:
@@ -96,7 +102,7 @@ def read_npz(path: Path) -> Recording:
             for name, info in wanted.items():
                 content[name] = np.lib.format.read_array(io.BytesIO(archive.read(info)), allow_pickle=False)
     except Exception as error:  # numpy raises what its parsers of archives and headers raise
-        raise UnreadableEventsError(path, f"it cannot be read as a .npz file ({_said(error)})") from error
+        raise UnreadableEventsError(path, f"it cannot be read as a .npz file ({one_line(error)})") from error
     return _from_columns(path, content)
 
 
@@ -104,12 +110,13 @@ def write_npz(path: Path, events: Events, sensor: Sensor) -> None:
     """Write a .npz file.
 
     Raises:
-        ValueError: times that whole numbers of other programs cannot hold.
+        InputError: times that whole numbers of other programs cannot hold.
         OSError: it cannot be written.
     """
-    _times_fit(events)
+    _check_times(events)
     columns: dict[str, Any] = {name: events[name] for name in ("t", "x", "y", "p")}
-    np.savez_compressed(path, sensor_size=np.array([sensor.height, sensor.width]), **columns)
+    with path.open("wb") as file:
+        np.savez_compressed(file, sensor_size=np.array([sensor.height, sensor.width]), **columns)
 
 
 def read_npy(path: Path) -> Recording:
@@ -126,7 +133,7 @@ def read_npy(path: Path) -> Recording:
         if table.ndim != 2 or table.shape[1] != 4 or table.dtype.kind not in "uibf":
             raise ValueError(f"expected are numbers [N, 4], it holds {table.dtype} {table.shape}")
     except Exception as error:  # likewise
-        raise UnreadableEventsError(path, f"it cannot be read as a .npy file ({_said(error)})") from error
+        raise UnreadableEventsError(path, f"it cannot be read as a .npy file ({one_line(error)})") from error
     x, y, p, t = (table[:, column] for column in range(4))
     recording = _from_columns(path, {"t": t, "x": x, "y": y, "p": p})
     recording.events["t"] *= 1000
@@ -137,19 +144,20 @@ def write_npy(path: Path, events: Events, sensor: Sensor) -> None:
     """Write a .npy file as tonic serves DVS128 Gesture; times must be whole milliseconds.
 
     Raises:
-        ValueError: other times.
+        InputError: other times.
         OSError: it cannot be written.
     """
     del sensor
     if (events["t"] % 1000).any():
-        raise ValueError("this format holds whole milliseconds")
+        raise InputError("this format holds whole milliseconds")
     columns = [events["x"], events["y"], events["p"], events["t"] // 1000]
-    np.save(path, np.stack([column.astype(np.int64) for column in columns], axis=1))
+    with path.open("wb") as file:
+        np.save(file, np.stack([column.astype(np.int64) for column in columns], axis=1))
 
 
-def _times_fit(events: Events) -> None:
+def _check_times(events: Events) -> None:
     if len(events) and not -_MAX_TIME <= int(events["t"].min()) <= int(events["t"].max()) <= _MAX_TIME:
-        raise ValueError(f"times must be within {_MAX_TIME:,} µs, got {events['t'].min()} to {events['t'].max()}")
+        raise InputError(f"times must be within {_MAX_TIME:,} µs, got {events['t'].min()} to {events['t'].max()}")
 
 
 def _from_columns(path: Path, content: Mapping[str, Any]) -> Recording:
@@ -191,8 +199,4 @@ def _sensor(path: Path, stated: Any) -> Sensor | None:
         height, width = np.asarray(stated).reshape(-1).tolist()
         return Sensor(height, width)
     except (ValueError, TypeError) as error:
-        raise UnreadableEventsError(path, f"its sensor_size {stated!r} is no (height, width)") from error
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableEventsError(path, f"its sensor_size {stated!r} is not (height, width)") from error

@@ -1,4 +1,4 @@
-"""Random changes of a recording before it becomes frames: tonic's, and some of our own."""
+"""Random changes of a recording before it becomes frames: those of tonic, and some of mst."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from mst.errors import InputError
 
 from .stream import Events, Sensor
 
@@ -56,15 +58,15 @@ class EventAugmentConfig:
     def __post_init__(self) -> None:
         for name, kinds in (("shift", int), ("noise_events", int), ("horizontal_flip", bool), ("event_drop", bool)):
             if not isinstance(getattr(self, name), kinds):
-                raise ValueError(f"{name} must be of type {kinds.__name__}, got {getattr(self, name)!r}")
+                raise InputError(f"{name} must be of type {kinds.__name__}, got {getattr(self, name)!r}")
         if not 0.0 < self.time_window <= 1.0:
-            raise ValueError(f"time_window must be in (0, 1], got {self.time_window}")
+            raise InputError(f"time_window must be in (0, 1], got {self.time_window}")
         for name in ("polarity_flip", "time_reversal"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+                raise InputError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         for name in ("shift", "spatial_jitter", "time_jitter_us", "noise_events"):
             if not 0 <= getattr(self, name) <= 10_000_000:
-                raise ValueError(f"{name} must be from 0 to 10,000,000, got {getattr(self, name)}")
+                raise InputError(f"{name} must be from 0 to 10,000,000, got {getattr(self, name)}")
 
     @property
     def changes_anything(self) -> bool:
@@ -84,10 +86,10 @@ class EventAugmentation:
 
     Args:
         config: what to change.
-        sensor: nothing leaves it.
+        sensor: changed events that lie outside are removed.
 
     Raises:
-        ValueError: an option needs tonic, which is not installed.
+        InputError: an option needs tonic, which is not installed.
     """
 
     def __init__(self, config: EventAugmentConfig, sensor: Sensor) -> None:
@@ -96,11 +98,11 @@ class EventAugmentation:
         self._steps = _tonic_steps(config, sensor)
 
     def __call__(self, events: Events) -> tuple[Events, float]:
-        """[N] -> ([M], share of the duration). If nothing would be left, the recording stays as it was."""
+        """[N] -> ([M], share of the duration). If no event would be left, the recording stays as it was."""
         events, share = self._window(events)
         changed = events.astype(_SIGNED)
         start = changed["t"][0]
-        changed["t"] -= start  # tonic takes a recording to begin at 0
+        changed["t"] -= start  # tonic assumes that a recording begins at 0
         if self._steps:
             kept = np.random.get_state()  # noqa: NPY002 (tonic draws from numpy's global generator)
             try:
@@ -148,9 +150,10 @@ def _tonic_steps(config: EventAugmentConfig, sensor: Sensor) -> list[Callable[[A
     try:
         from tonic import transforms
     except ImportError as error:
-        raise ValueError(
-            f"{', '.join(config.needs_tonic)}: these changes of events are tonic's; install it with "
-            "pip install masked-spiking-transformer[events]"
+        raise InputError(
+            "these changes of events are carried out by tonic, which is not installed",
+            where=", ".join(config.needs_tonic),
+            remedy="install it with pip install masked-spiking-transformer[events]",
         ) from error
     size = (sensor.width, sensor.height, 2)
     steps: dict[str, Callable[[], Any]] = {

@@ -1,8 +1,8 @@
-"""Frames that have been made once, kept on disk by what they were made from.
+"""Cache of frames on disk.
 
-An entry's name is a digest of the recording's content and of how it was represented, so nothing has to be invalidated:
+An entry's name is a digest of the recording's content and of its representation, so entries never become out of date:
 another recording, or another representation, has another name. Entries appear whole or not at all, so any number of
-worker processes and of runs may read and write at once; one that is damaged all the same is made again.
+worker processes and of runs may read and write at once; a damaged entry is made again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import io
 import logging
 import os
-import secrets
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mst.files import write_atomically
+from mst.text import one_line
+
 logger = logging.getLogger(__name__)
 
 VERSION = 2
-"""Part of every entry's name; to be raised when the same representation comes out differently."""
+"""Part of every entry's name; raise it when a change gives other frames for the same representation."""
 
 CACHE_VARIABLE = "MST_CACHE"
 """Environment variable: the cache's folder, or "off"."""
@@ -32,7 +34,7 @@ _DIGEST_BYTES = 16
 
 
 def cache_folder() -> Path | None:
-    """Where frames are kept: $MST_CACHE, else mst in the user's cache folder; None if it is "off"."""
+    """The cache's folder: $MST_CACHE, otherwise mst in the user's cache folder; None if $MST_CACHE is "off"."""
     named = os.environ.get(CACHE_VARIABLE, "")
     if named.lower() == "off":
         return None
@@ -42,28 +44,32 @@ def cache_folder() -> Path | None:
             return Path(named).expanduser()
         return (Path(home) if home else Path.home() / ".cache") / "mst"
     except RuntimeError as error:  # no home folder, or no such user
-        logger.warning("frames are not cached: %s ($%s names another folder)", error, CACHE_VARIABLE)
+        logger.warning("frames are not cached: %s ($%s names another folder)", one_line(error), CACHE_VARIABLE)
         return None
 
 
 def cache_size(folder: Path) -> tuple[int, int]:
-    """How many entries there are, and how many bytes they take."""
+    """Number of entries and their size in bytes."""
     sizes = [entry.stat().st_size for entry in folder.glob("??/*.frames")]
     return len(sizes), sum(sizes)
 
 
 class FrameCache:
-    """Entries in one folder; with None, nothing is kept."""
+    """Arrays in the files of one folder.
+
+    Args:
+        folder: the folder; None keeps nothing.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
     def get(self, key: tuple[Any, ...], make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """The array of `key`, from disk or else from `make`.
+        """The array of `key`, from disk or from `make`.
 
         Args:
             key: values whose text identifies the array; must include a digest of the recording.
-            make: called where there is no sound entry.
+            make: called if there is no valid entry.
         """
         if self.folder is None:
             return make()
@@ -100,7 +106,7 @@ def _read(path: Path) -> NDArray[Any] | None:
     try:
         array: NDArray[Any] = np.load(io.BytesIO(zlib.decompress(packed)), allow_pickle=False)
     except (zlib.error, ValueError, EOFError) as error:
-        logger.warning("%s is none of ours (%s); its frames are made again", path, error)
+        logger.warning("%s is not an entry of this cache (%s); its frames are made again", path, one_line(error))
         return None
     return array
 
@@ -109,11 +115,5 @@ def _write(path: Path, array: NDArray[Any]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     packed = zlib.compress(buffer.getvalue(), level=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(6)}.part")
-    try:
-        temporary.write_bytes(hashlib.blake2b(packed, digest_size=_DIGEST_BYTES).digest() + packed)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    content = hashlib.blake2b(packed, digest_size=_DIGEST_BYTES).digest() + packed
+    write_atomically(path, lambda temporary: Path(temporary).write_bytes(content), durable=False)

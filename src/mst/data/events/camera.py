@@ -1,7 +1,7 @@
-"""A simulated event camera: a still picture, seen by a sensor that moves, as events. What it makes is no recording.
+"""A simulated event camera: events of a sensor that moves in front of a still picture. They are not a real recording.
 
-The sensor makes three straight movements (saccades) around a triangle, back to where it began, as the cameras did that
-N-MNIST and N-Caltech101 were recorded with. A pixel remembers the logarithm of the intensity at its last event; each
+The sensor makes three straight movements (saccades) around a triangle, back to where it began, like the cameras
+that recorded N-MNIST and N-Caltech101. A pixel remembers the logarithm of the intensity at its last event; each
 time the present one is a threshold above (below) that, it sends an event of polarity 1 (0) and the memory moves by that
 threshold. Between two positions the logarithm is taken to change linearly, which gives the event its time.
 
@@ -15,6 +15,8 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mst.errors import InputError
+
 from .cache import content_digest
 from .stream import Events, Sensor, make_events
 
@@ -25,43 +27,52 @@ Floats = NDArray[np.float64]
 class CameraConfig:
     """The simulated camera.
 
-    Args:
-        height, width: pixels of its sensor.
-        margin: pixels on each side that the resting picture leaves free; it is scaled into the rest.
-        saccade: pixels that a movement goes to the side, and down.
-        duration_us: of all three movements, in µs.
-        positions: moments per movement at which the picture is sampled.
-        threshold: change of the natural logarithm of the intensity that makes an event, mean over the pixels.
-        threshold_spread: its standard deviation over the pixels, a fixed pattern of the sensor.
-        dark: intensity added to the picture's, whose own runs from 0 to 1; without it black would have no logarithm.
-        noise_hz: events per pixel and second that no light caused.
-        seed: of the pattern and of the noise.
-
     Raises:
-        ValueError: a value out of range, or a margin that leaves no pixel.
+        InputError: a value out of range, or a margin that does not leave a pixel.
     """
 
     height: int
+    """Rows of its sensor."""
+
     width: int
+    """Columns of its sensor."""
+
     margin: int = 2
+    """Pixels on each side that the resting picture leaves free; the picture is scaled to fit the rest."""
+
     saccade: float = 3.0
+    """Pixels by which a movement shifts the sensor down, and to the side."""
+
     duration_us: int = 300_000
+    """Duration of all three movements, in µs."""
+
     positions: int = 16
+    """Moments per movement at which the picture is sampled."""
+
     threshold: float = 0.25
+    """Change of the natural logarithm of the intensity that makes an event, mean over the pixels."""
+
     threshold_spread: float = 0.02
+    """Standard deviation of the threshold over the pixels, a fixed pattern of the sensor."""
+
     dark: float = 0.1
+    """Intensity added to the picture's, which runs from 0 to 1; without it black would not have a logarithm."""
+
     noise_hz: float = 0.5
+    """Events per pixel and second that are not caused by light."""
+
     seed: int = 0
+    """Seed of the pattern and of the noise."""
 
     def __post_init__(self) -> None:
         Sensor(self.height, self.width)
         if self.margin < 0 or 2 * self.margin >= min(self.height, self.width):
-            raise ValueError(f"a margin of {self.margin} px leaves nothing of {self.height} x {self.width} px")
+            raise InputError(f"a margin of {self.margin} px does not leave a pixel of {self.height} x {self.width} px")
         for name in ("saccade", "duration_us", "positions", "threshold", "dark"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+                raise InputError(f"{name} must be above 0, got {getattr(self, name)}")
         if min(self.threshold_spread, self.noise_hz) < 0:
-            raise ValueError("threshold_spread and noise_hz must not be negative")
+            raise InputError("threshold_spread and noise_hz must not be negative")
 
     @property
     def sensor(self) -> Sensor:
@@ -70,11 +81,11 @@ class CameraConfig:
 
 
 class SimulatedCamera:
-    """Turns pictures into events; the same picture always into the same ones.
+    """Turns pictures into events; the same picture always gives the same events.
 
     Args:
-        config: see there.
-        picture_size: (height, width) of the pictures.
+        config: the camera.
+        picture_size: (height, width) of the pictures in pixels.
     """
 
     def __init__(self, config: CameraConfig, picture_size: tuple[int, int]) -> None:
@@ -98,20 +109,23 @@ class SimulatedCamera:
         ]  # of OFF and ON events
 
     def digest(self, picture: NDArray[np.uint8]) -> str:
-        """What the events follow from: the picture and the camera."""
+        """Identifies the picture and the camera, from which the events follow."""
         return content_digest(np.ascontiguousarray(picture).tobytes(), picture.shape, astuple(self.config))
 
     def record(self, picture: NDArray[np.uint8]) -> Events:
-        """Look at a picture.
+        """Events of one picture.
 
         Args:
             picture: uint8 [h, w].
 
         Returns:
-            Events in the order of time; of equal times in the order of rows, then columns.
+            Events in the order of time; at equal times in the order of rows, then columns.
+
+        Raises:
+            InputError: a picture of another size.
         """
         if picture.shape != self.picture_size:
-            raise ValueError(f"the camera was made for pictures of {self.picture_size}, got {picture.shape}")
+            raise InputError(f"the camera was made for pictures of {self.picture_size}, got {picture.shape}")
         picture = np.ascontiguousarray(picture)
         intensity = self._rows @ (picture / 255.0) @ self._columns.transpose(0, 2, 1)
         log_KP = np.log(intensity + self.config.dark).reshape(len(self._times_us), -1)
@@ -119,7 +133,7 @@ class SimulatedCamera:
         noise = np.random.default_rng(np.random.SeedSequence([self.config.seed, 1, int(self.digest(picture)[:15], 16)]))
         pixels = self.config.height * self.config.width
         strays = int(noise.poisson(self.config.noise_hz * pixels * self.config.duration_us * 1e-6))
-        if len(t) == 0 and self.config.noise_hz > 0:  # a recording without an event would be none
+        if len(t) == 0 and self.config.noise_hz > 0:  # an empty recording would not be valid
             strays = max(1, strays)
         t = np.concatenate([t, noise.uniform(0, self.config.duration_us, strays)])
         pixel = np.concatenate([pixel, noise.integers(0, pixels, strays)])
@@ -162,7 +176,7 @@ class SimulatedCamera:
 def _sampling(pixels: int, picture_pixels: int, scale: float, shifts: Floats) -> Floats:
     """Linear interpolation along one axis, for each position: float64 [K, pixels, picture_pixels].
 
-    Where the picture is made smaller, a pixel sees the mean of what it covers. Outside, the picture's border goes on.
+    If the picture is made smaller, a pixel sees the mean of the area it covers. Outside, its border continues.
     """
     width = max(1.0, 1.0 / scale)  # of the triangle that weighs the picture's pixels
     at = (np.arange(pixels) + 0.5 - pixels / 2 - shifts[:, None]) / scale + picture_pixels / 2 - 0.5

@@ -1,4 +1,4 @@
-"""The file formats of recordings, by name."""
+"""File formats of recordings, by name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from mst.errors import InputError
+from mst.files import write_atomically
 
 from .aedat import CIFAR10_DVS_LAYOUT, DAVIS346_LAYOUT, read_any_aedat, write_aedat2, write_aedat3
 from .arrays import read_mat, read_npy, read_npz, write_mat, write_npy, write_npz
@@ -15,19 +18,23 @@ from .stream import Events, Recording, Sensor
 
 @dataclass(frozen=True)
 class Format:
-    """A file format.
-
-    suffixes: of its files, small letters.  read: raises `UnreadableEventsError` at a damaged file.
-    write: (path, events, sensor); raises ValueError for events that the format cannot hold. None: only read here.
-    """
+    """A file format."""
 
     suffixes: tuple[str, ...]
+    """Suffixes of its files, in lower case."""
+
     read: Callable[[Path], Recording]
+    """Reads a file. Raises UnreadableEventsError if it is damaged."""
+
     write: Callable[[Path, Events, Sensor], None] | None = None
+    """Writes a file. Raises InputError for events that the format cannot hold. None: the format is only read."""
+
+    states_sensor: bool = False
+    """True if files written in this format state the sensor's size."""
 
 
 def _write_davis(path: Path, events: Events, sensor: Sensor) -> None:
-    del sensor  # the layout is for one
+    del sensor  # the layout is that of one camera
     write_aedat2(path, events, DAVIS346_LAYOUT)
 
 
@@ -42,8 +49,8 @@ def _write_aedat3(path: Path, events: Events, sensor: Sensor) -> None:
 
 
 EVENT_FORMATS: dict[str, Format] = {
-    "dat": Format((".dat",), read_dat, write_dat),
-    "npz": Format((".npz",), read_npz, write_npz),
+    "dat": Format((".dat",), read_dat, write_dat, states_sensor=True),
+    "npz": Format((".npz",), read_npz, write_npz, states_sensor=True),
     "bin": Format((".bin",), read_bin, write_bin),
     "aedat3": Format((".aedat",), partial(read_any_aedat, layout=DAVIS346_LAYOUT), _write_aedat3),
     "aedat2-davis346": Format((".aedat",), partial(read_any_aedat, layout=DAVIS346_LAYOUT), _write_davis),
@@ -55,15 +62,15 @@ EVENT_FORMATS: dict[str, Format] = {
     "mat-asl-dvs": Format((".mat",), partial(read_mat, rows_from_below=True), partial(write_mat, rows_from_below=True)),
     "npy": Format((".npy",), read_npy, write_npy),
 }
-"""By name. An AEDAT file states its version; the names differ in what is written, and in the camera that version 2.0
-does not state."""
+"""Formats by name. An AEDAT file states its version; the names differ in the version that is written, and in the camera
+of version 2.0, which the file does not state."""
 
 OWN_FORMATS = ("dat", "npz", "bin", "aedat3", "aedat4", "mat")
-"""What a folder of one's own recordings may hold, told apart by suffix; AEDAT 2.0 is taken for a DAVIS346's."""
+"""Formats of a user's own recordings, told apart by suffix; AEDAT 2.0 is read as a DAVIS346's."""
 
 
 def own_format(path: Path) -> str | None:
-    """The format of a file of one's own, by its suffix; None if it is none of these."""
+    """Format of a user's own recording, by its suffix; None if the suffix is not known."""
     suffix = path.suffix.lower()
     return next((name for name in OWN_FORMATS if suffix in EVENT_FORMATS[name].suffixes), None)
 
@@ -76,34 +83,37 @@ def read_events(path: str | Path, format_name: str | None = None) -> Recording:
         format_name: a key of `EVENT_FORMATS`; None goes by the suffix.
 
     Raises:
-        UnreadableEventsError: it is damaged, or of another kind.
-        ValueError: an unknown format or suffix.
-        OSError: it cannot be opened.
+        UnreadableEventsError: the file is damaged, or of another kind.
+        InputError: an unknown format or suffix.
+        OSError: the file cannot be opened.
     """
     path = Path(path)
     name = format_name or own_format(path)
     if name not in EVENT_FORMATS:
         known = ", ".join(sorted({suffix for known in EVENT_FORMATS.values() for suffix in known.suffixes}))
-        raise ValueError(f"{path}: the kind of file is not known; recordings end in {known}")
+        raise InputError("this kind of file is not known", where=str(path), remedy=f"recordings end in {known}")
     return EVENT_FORMATS[name].read(path)
+
+
+def writable_formats() -> tuple[str, ...]:
+    """Names of the formats that `write_events` writes."""
+    return tuple(name for name, known in EVENT_FORMATS.items() if known.write is not None)
 
 
 def write_events(path: str | Path, events: Events, sensor: Sensor, format_name: str) -> None:
     """Write one recording. The file appears whole or not at all.
 
+    Args:
+        path: the file.
+        events: [N] of `EVENT`.
+        sensor: pixels of the camera.
+        format_name: one of `writable_formats()`.
+
     Raises:
-        ValueError: an unknown format or one that is only read, or events that it cannot hold.
-        OSError: it cannot be written.
+        InputError: an unknown format or one that is only read, or events that the format cannot hold.
+        OSError: the file cannot be written.
     """
     write = EVENT_FORMATS[format_name].write if format_name in EVENT_FORMATS else None
     if write is None:
-        known = ", ".join(name for name, known in EVENT_FORMATS.items() if known.write is not None)
-        raise ValueError(f"events can be written as {known}; got {format_name!r}")
-    path = Path(path)
-    part = path.with_name(f".part-{path.name}")  # keeps the suffix, which numpy and scipy would else add
-    try:
-        write(part, events, sensor)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+        raise InputError(f"events can be written as {', '.join(writable_formats())}, got {format_name!r}")
+    write_atomically(Path(path), lambda temporary: write(Path(temporary), events, sensor), durable=False)

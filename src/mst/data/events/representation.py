@@ -1,4 +1,4 @@
-"""From a stream of events to what a network sees: count frames, voxel grids, or one frame for each time step.
+"""From a stream of events to the input of a network: count frames, voxel grids, or one frame for each time step.
 
 Letters: N events, B time bins, C channels, P polarities (2), T time steps.
 """
@@ -10,6 +10,8 @@ from typing import Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mst.errors import InputError
 
 from .stream import Events, Sensor
 
@@ -46,19 +48,19 @@ class EventRepresentation:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise ValueError(
+            raise InputError(
                 f"the representation of events must be one of {', '.join(get_args(Kind))}, got {self.kind!r}"
             )
         least = 2 if self.kind == "voxels" else 1
         if not isinstance(self.num_bins, int) or isinstance(self.num_bins, bool) or self.num_bins < least:
-            raise ValueError(f"{self.kind} need at least {least} time bin(s), got {self.num_bins!r}")
+            raise InputError(f"{self.kind} need at least {least} time bin(s), got {self.num_bins!r}")
         for name in ("pad_to_square", "drop_bad_events"):
             if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
+                raise InputError(f"{name} must be true or false, got {getattr(self, name)!r}")
         if self.sensor is not None:
             given: object = self.sensor
             if not isinstance(given, list | tuple) or len(given) != 2:
-                raise ValueError(f"sensor must be (height, width), got {given!r}")
+                raise InputError(f"sensor must be (height, width), got {given!r}")
             Sensor(*given)
             object.__setattr__(self, "sensor", tuple(given))
 
@@ -68,7 +70,7 @@ class EventRepresentation:
         return self.num_bins * (2 if self.kind == "frames" else 1)
 
     def native_size(self, sensor: Sensor) -> tuple[int, int]:
-        """(height, width) of the image where nothing is resized."""
+        """(height, width) of the image before it is resized."""
         side = max(sensor.height, sensor.width)
         return (side, side) if self.pad_to_square else (sensor.height, sensor.width)
 
@@ -80,7 +82,7 @@ def represent(
 
     Args:
         events: at least one, in the order of time.
-        sensor: none lies outside.
+        sensor: the pixels; no event may lie outside.
         how: kind, bins, padding.
         size: (height, width) of the result.
 
@@ -97,10 +99,11 @@ def per_step_frames(
 ) -> NDArray[np.uint32]:
     """Events counted by time step and polarity: step t sees the t-th of T equal slices of the recording.
 
-    Every event counts once where the image is no larger than what the sensor saw; where it is larger, a pixel's count
-    is repeated (nearest).
+    Every event counts once if the image is not larger than the sensor's picture; if it is larger, a pixel's count is
+    repeated (nearest).
 
     Args:
+        events, sensor, how, size: as for `represent`; `how.kind` and `how.num_bins` have no effect.
         num_steps: T.
 
     Returns:
@@ -140,7 +143,7 @@ def _voxels(events: Events, sensor: Sensor, how: EventRepresentation, size: tupl
 def _places(
     events: Events, sensor: Sensor, how: EventRepresentation, size: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[int, int]]:
-    """Row and column of each event in a grid, and the grid's size: never larger than what the sensor saw."""
+    """Row and column of each event in a grid, and the grid's size: never larger than the sensor's picture."""
     padded = how.native_size(sensor)
     rows = events["y"].astype(np.int64) + (padded[0] - sensor.height) // 2
     columns = events["x"].astype(np.int64) + (padded[1] - sensor.width) // 2

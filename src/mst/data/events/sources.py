@@ -1,4 +1,4 @@
-"""Where the recordings of a split come from: files, or pictures seen by a simulated camera."""
+"""Sources of the recordings of a split: files, or pictures seen by a simulated camera."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mst.text import one_line
+
+from ..unreadable import UnreadableEventsError
 from .cache import FrameCache, content_digest
 from .camera import SimulatedCamera
 from .formats import read_events
-from .stream import Events, Sensor, UnreadableEventsError, sound_events
+from .stream import Events, Sensor, sound_events
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +30,7 @@ class StoredRecording(Protocol):
 
     @property
     def name(self) -> str:
-        """As a person would find it."""
+        """Name, as a person would find it."""
 
     def digest(self) -> str:
         """Identifies its content."""
@@ -42,36 +45,45 @@ class StoredRecording(Protocol):
 
 @dataclass(frozen=True)
 class EventFile:
-    """A recording in a file.
-
-    format: a key of `EVENT_FORMATS`.  sensor: no event may lie outside.  span: first and last time in µs of the part
-    meant (None: all of it).  checks_sensor: whether a file that states another sensor is refused.
-    """
+    """A recording in a file."""
 
     path: Path
+    """The file."""
+
     format: str
+    """Key of `EVENT_FORMATS`."""
+
     sensor: Sensor
+    """Pixels of the camera; an event outside is bad."""
+
     span: tuple[int, int] | None = None
+    """First and last time in µs of the part that is the recording; None: the whole file."""
+
     checks_sensor: bool = False
+    """Refuse a file that states another sensor."""
 
     @property
     def name(self) -> str:
-        """The path."""
+        """Path, and the part of the file."""
         return str(self.path) if self.span is None else f"{self.path} from {self.span[0]:,} to {self.span[1]:,} µs"
 
     def digest(self) -> str:
-        """Of the whole file, its kind, and the part that is meant."""
+        """Identifies the file's content, its kind, and the part of it."""
         try:
             return content_digest(self.path.read_bytes(), self.format, self.sensor, self.span)
         except OSError as error:
-            raise UnreadableEventsError(self.path, error.strerror or str(error)) from error
+            raise UnreadableEventsError(self.path, error.strerror or one_line(error)) from error
 
     def events(self, drop_bad: bool = False) -> Events:
-        """See `sound_events`."""
+        """Its events in the order of time, checked by `sound_events`.
+
+        Raises:
+            UnreadableEventsError: the file is damaged, or drop_bad is off and an event is bad.
+        """
         try:
             recording = read_events(self.path, self.format)
         except OSError as error:
-            raise UnreadableEventsError(self.path, error.strerror or str(error)) from error
+            raise UnreadableEventsError(self.path, error.strerror or one_line(error)) from error
         if self.checks_sensor and recording.sensor not in (None, self.sensor):
             raise UnreadableEventsError(
                 self.path, f"it states a sensor of {recording.sensor}, where the data set's is {self.sensor}"
@@ -92,7 +104,10 @@ class EventFiles:
     """Recordings in files, with their labels. The fingerprint covers names and sizes, not events."""
 
     files: Sequence[EventFile]
+    """The recordings."""
+
     labels: Sequence[int]
+    """Their labels."""
 
     def __len__(self) -> int:
         return len(self.files)
@@ -104,38 +119,54 @@ class EventFiles:
     def update_fingerprint(self, digest: hashlib._Hash) -> None:
         """Feed what identifies this split into `digest`."""
         for file, label in zip(self.files, self.labels, strict=True):
-            where = "/".join(file.path.parts[-2:])  # wherever the data set lies
+            where = "/".join(file.path.parts[-2:])  # independent of the folder in which the data set lies
             digest.update(f"{where} {file.path.stat().st_size} {file.span} {label}\n".encode())
 
 
 @dataclass(frozen=True)
 class SeenPicture:
-    """A picture as a simulated camera sees it. Its events are kept in the cache, for they take time to make."""
+    """A picture as a simulated camera sees it."""
 
     name: str
+    """Name for people."""
+
     picture: np.ndarray
+    """uint8 [h, w]."""
+
     camera: SimulatedCamera
+    """The camera."""
+
     cache: FrameCache
+    """Keeps the events, which take time to simulate."""
 
     def digest(self) -> str:
-        """Of the picture and the camera."""
+        """Identifies the picture and the camera."""
         return self.camera.digest(self.picture)
 
     def events(self, drop_bad: bool = False) -> Events:
-        """What the camera sends; never bad."""
+        """The events that the camera sends; never bad."""
         del drop_bad
         return self.cache.get((self.digest(), "events"), lambda: self.camera.record(self.picture))
 
 
 @dataclass(frozen=True)
 class SeenPictures:
-    """Pictures uint8 [N, h, w] with labels int64 [N], seen by a simulated camera."""
+    """Pictures seen by a simulated camera."""
 
     title: str
+    """Name of the split, for people."""
+
     pictures: Tensor
+    """uint8 [N, h, w]."""
+
     labels: Tensor
+    """int64 [N]."""
+
     camera: SimulatedCamera
+    """The camera."""
+
     cache: FrameCache
+    """Keeps the events."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -162,13 +193,13 @@ def read_sound_events(path: Path, sensor: tuple[int, int] | None = None) -> tupl
     """The events of one file, with the sensor that they lie on.
 
     Args:
-        path: the file; its suffix says which format it is.
-        sensor: (height, width); None takes what the file states, or else what its events reach.
+        path: the file; its suffix determines the format.
+        sensor: (height, width); None takes the one that the file states, or the smallest that holds all events.
 
     Raises:
-        UnreadableEventsError: it is damaged.
-        ValueError: an unknown suffix.
-        OSError: it cannot be opened.
+        UnreadableEventsError: the file is damaged.
+        InputError: an unknown suffix.
+        OSError: the file cannot be opened.
     """
     recording = read_events(path)
     if sensor is not None:

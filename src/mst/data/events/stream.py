@@ -1,4 +1,4 @@
-"""What an event camera gives: a stream of events, and what makes a stream sound.
+"""Streams of events as an event camera sends them, and the checks that a stream must pass.
 
 Letters: N events of a recording.
 """
@@ -13,6 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mst.errors import InputError
+
+from ..unreadable import SKIP_RECORDINGS, UnreadableEventsError
+
 EVENT = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")])
 """One event: time in microseconds; column and row in pixels from the top left corner; polarity, 1 where it became
 brighter and 0 where it became darker."""
@@ -21,33 +25,8 @@ Events = NDArray[np.void]
 """[N] of `EVENT`, in the order of time."""
 
 
-class UnreadableSampleError(ValueError):
-    """A sample of a data set cannot be read: a damaged file, or one of another kind."""
-
-
-class UnreadableEventsError(UnreadableSampleError):
-    """A recording is damaged, or no recording. Names the file and, where there is one, the offset in bytes."""
-
-    def __init__(self, path: Path | str, what: str, offset: int | None = None, event: int | None = None) -> None:
-        at = f", byte {offset:,}" if offset is not None else ""
-        of = f" (event {event:,})" if event is not None else ""
-        super().__init__(
-            f"{path}{at}{of}: {what}; replace or remove the file, or leave out such recordings with --on-bad-image skip"
-        )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """How it travels from a worker process: as its text."""
-        return _error_of_text, (str(self),)
-
-
-def _error_of_text(text: str) -> UnreadableEventsError:
-    error = UnreadableEventsError.__new__(UnreadableEventsError)
-    error.args = (text,)
-    return error
-
-
 MAX_DURATION_US = 2**40
-"""Twelve days; a recording that says it is longer is damaged."""
+"""Twelve days; a recording that claims to be longer is damaged."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +34,19 @@ class Sensor:
     """The pixels of an event camera.
 
     Raises:
-        ValueError: a side that is no whole number from 1 to 65,536.
+        InputError: a side that is not a whole number from 1 to 65,536.
     """
 
     height: int
+    """Rows."""
+
     width: int
+    """Columns."""
 
     def __post_init__(self) -> None:
         for side in (self.height, self.width):
             if not isinstance(side, int) or not 1 <= side <= 2**16:
-                raise ValueError(f"a sensor has 1 to 65,536 pixels a side, got {self.height} x {self.width}")
+                raise InputError(f"a sensor has 1 to 65,536 pixels per side, got {self.height} x {self.width}")
 
     def __str__(self) -> str:
         return f"{self.height} x {self.width} px"
@@ -72,24 +54,28 @@ class Sensor:
 
 @dataclass(frozen=True)
 class Recording:
-    """What a reader found in a file.
-
-    events: as they lie there, in the file's order.  sensor: if the file tells.
-    offset_of: index of an event -> offset in bytes; None for compressed files.
-    num_left_out: events of the file that are none of light (triggers, frames, marked invalid).
-    """
+    """Content of a recording's file, unchecked."""
 
     events: Events
+    """The events in the file's order."""
+
     sensor: Sensor | None = None
+    """The sensor, if the file states it."""
+
     offset_of: Callable[[int], int] | None = None
+    """Index of an event -> its offset in bytes; None for compressed files."""
+
     num_left_out: int = 0
+    """Entries of the file that are not events of light: triggers, frames, events marked invalid."""
 
 
 def make_events(t: Any, x: Any, y: Any, p: Any) -> Events:
     """Four columns of equal length -> [N] of `EVENT`.
 
     Args:
-        t: microseconds.  x, y: pixels, 0 to 65,535.  p: 0 or 1.
+        t: microseconds.
+        x, y: pixels, 0 to 65,535.
+        p: 0 or 1.
     """
     events: Events = np.empty(len(t), EVENT)
     events["t"], events["x"], events["y"], events["p"] = t, x, y, p
@@ -97,14 +83,15 @@ def make_events(t: Any, x: Any, y: Any, p: Any) -> Events:
 
 
 def sound_events(recording: Recording, sensor: Sensor, name: Path | str, drop_bad: bool = False) -> tuple[Events, int]:
-    """The events of a recording, after a look at each of them.
+    """The events of a recording, after each of them has been checked.
 
     Args:
-        recording: what was read.
-        sensor: no event may lie outside it.
+        recording: content of its file.
+        sensor: the pixels; an event outside is bad.
         name: of the file, for errors.
         drop_bad: leave out events outside the sensor and events whose time runs backwards (earlier than one before
-            them), instead of refusing the recording; a recording of which less than half is left is refused even so.
+            them), instead of refusing the recording. A recording of which less than half would be left is refused even
+            then.
 
     Returns:
         The events, and how many were left out.
@@ -134,9 +121,9 @@ def sound_events(recording: Recording, sensor: Sensor, name: Path | str, drop_ba
     if len(kept) == 0:
         raise UnreadableEventsError(name, "there are no events in it")
     if 2 * len(kept) < len(events):
-        raise UnreadableEventsError(name, f"only {len(kept):,} of its {len(events):,} events make sense")
+        raise UnreadableEventsError(name, f"only {len(kept):,} of its {len(events):,} events are valid")
     if int(kept["t"][-1]) - int(kept["t"][0]) >= MAX_DURATION_US:
-        raise UnreadableEventsError(name, f"it says that it lasts {(kept['t'][-1] - kept['t'][0]) / 8.64e10:,.0f} days")
+        raise UnreadableEventsError(name, f"it claims to last {(kept['t'][-1] - kept['t'][0]) / 8.64e10:,.0f} days")
     return kept, len(events) - len(kept)
 
 
@@ -144,5 +131,7 @@ def _bad(
     name: Path | str, recording: Recording, event: int, what: str, can_be_dropped: bool = True
 ) -> UnreadableEventsError:
     offset = recording.offset_of(event) if recording.offset_of is not None else None
-    remedy = " (a network trained with --events.drop-bad-events true is shown the others)" if can_be_dropped else ""
-    return UnreadableEventsError(name, f"{what}{remedy}", offset, event)
+    if not can_be_dropped:
+        return UnreadableEventsError(name, what, offset, event)
+    remedy = f"{SKIP_RECORDINGS}; a network trained with --events.drop-bad-events true leaves out only such events"
+    return UnreadableEventsError(name, what, offset, event, remedy)

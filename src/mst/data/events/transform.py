@@ -1,10 +1,12 @@
-"""From a recording to the tensor that a network sees: one frame of all of it, or slice after slice over time."""
+"""From a recording to the tensor that a network sees: one frame of the whole, or one frame per slice of time."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from mst.errors import InputError
 
 from ..images.preprocessing import Preprocessing
 from .augment import EventAugmentation, EventAugmentConfig
@@ -17,18 +19,18 @@ from .stream import Sensor
 class EventTransform:
     """A recording -> float32 [C, height, width], or [K, C, height, width] for K slices over time.
 
-    Frames are kept in the cache, but for those of changed events.
+    Frames are kept in the cache, except those of randomly changed events.
 
     Args:
-        sensor: of the recordings.
-        preprocessing: what the network expects; its `events` says how they become frames.
+        sensor: pixels of the recordings.
+        preprocessing: what the network expects; its `events` describes the frames.
         augment: random changes; None for evaluation.
-        cache: where frames are kept.
+        cache: keeps the frames.
         num_slices: K; slice k holds the k-th of K equal parts of the recording, with its counts times K, so that the
             mean over the slices is the one frame of the whole. None: that frame.
 
     Raises:
-        ValueError: slices of a representation that has time bins of its own; changes that need tonic.
+        InputError: slices of a representation that has time bins of its own; changes that need tonic.
     """
 
     def __init__(
@@ -46,12 +48,13 @@ class EventTransform:
         self.cache = cache
         self.num_slices = num_slices
         if num_slices is not None and (self.how.kind, self.how.num_bins) != ("frames", 1):
-            raise ValueError(
+            raise InputError(
                 f"a network that sees {self.how.num_bins} time bins as channels ({self.how.kind}) cannot see slices "
-                "over time; train one with --events.num-bins 1"
+                "over time",
+                remedy="train one with --events.num-bins 1",
             )
         if num_slices is not None and (not isinstance(num_slices, int) or num_slices < 1):
-            raise ValueError(f"slices must be a whole number from 1 on, got {num_slices}")
+            raise InputError(f"slices must be a whole number, at least 1, got {num_slices}")
         self.output_shape: tuple[int, ...] = (preprocessing.in_chans, *self.size)
         if num_slices is not None:
             self.output_shape = (num_slices, *self.output_shape)
@@ -61,7 +64,7 @@ class EventTransform:
         self._mean = torch.tensor(preprocessing.mean)[:, None, None]
 
     def __call__(self, recording: StoredRecording) -> Tensor:
-        """One recording, see the class.
+        """Transform one recording, see the class.
 
         Raises:
             UnreadableEventsError: it is damaged.

@@ -1,1 +1,1 @@
-"""Data sets of images: their files, and how an image becomes what a network sees."""
+"""Images in memory or in files, and the tensors that a network sees of them."""

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in their python form: pickled batches, in a folder or still in the archive they come in."""
+"""cifar10 and cifar100 in their python form: pickled batches, in a folder or still in their archive."""
 
 from __future__ import annotations
 
@@ -6,40 +6,61 @@ import codecs
 import io
 import pickle
 import tarfile
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.error import URLError
 
 import numpy as np
 import torch
-from torchvision.datasets import CIFAR10, CIFAR100
 
+from mst.errors import InputError, MissingFileError
+from mst.text import one_line
+
+from ..entry import DEFAULT_DATA_PATH, DatasetEntry, DatasetInfo, OpenedDataset
 from ..splits import StoredImages
 
 PIXELS = 3 * 32 * 32
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class CifarFormat:
-    """folder, archive: names as distributed.  label_key: under which a batch holds its labels."""
+    """Files of one of the two data sets."""
 
     folder: str
+    """Name of the unpacked folder."""
+
     archive: str
+    """Name of the archive, as distributed."""
+
     train: tuple[str, ...]
+    """Batches of training images."""
+
     test: tuple[str, ...]
+    """Batches of test images."""
+
     label_key: str
+    """Key under which a batch holds its labels."""
+
     num_classes: int
-    downloader: Callable[..., object]
+    """Labels run from 0 to num_classes - 1."""
+
+    torchvision_class: str
+    """Class of torchvision.datasets that downloads it."""
 
 
 CIFAR10_FORMAT = CifarFormat(
     "cifar-10-batches-py", "cifar-10-python.tar.gz", tuple(f"data_batch_{i}" for i in range(1, 6)), ("test_batch",),
-    "labels", 10, CIFAR10,
+    "labels", 10, "CIFAR10",
 )  # fmt: skip
 CIFAR100_FORMAT = CifarFormat(
-    "cifar-100-python", "cifar-100-python.tar.gz", ("train",), ("test",), "fine_labels", 100, CIFAR100
+    "cifar-100-python", "cifar-100-python.tar.gz", ("train",), ("test",), "fine_labels", 100, "CIFAR100"
 )
 
 
@@ -58,25 +79,31 @@ def load_cifar(form: CifarFormat, root: Path) -> tuple[StoredImages, StoredImage
     """Training and test images, uint8 [N, 3, 32, 32]; downloaded if they are not in `root`.
 
     Raises:
-        FileNotFoundError: not there, and the download failed.
-        ValueError: a damaged batch, or one that would have to run code to be read; names it.
+        MissingFileError: not there, and the download failed.
+        InputError: a damaged batch, or one that would have to run code to be read; names it.
     """
-    place = find_cifar(form, root)
-    if place is None:
-        for folder in (root / form.folder, root):
-            missing = [name for name in (*form.train, *form.test) if not (folder / name).is_file()]
-            if len(missing) < len(form.train) + len(form.test):
-                raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}; unpack {form.archive} anew")
-        try:
-            form.downloader(str(root), download=True)
-        except (RuntimeError, URLError, OSError) as error:
-            raise FileNotFoundError(
-                f"neither {form.folder}/ nor {form.archive} is in {root}, and it could not be downloaded. Put one of "
-                "them into a folder and name the folder with --data-path"
-            ) from error
-        place = root / form.folder
+    place = find_cifar(form, root) or _download(form, root)
     train, test = ([*_read_batches(form, place, names)] for names in (form.train, form.test))
     return _join(train), _join(test)
+
+
+def _download(form: CifarFormat, root: Path) -> Path:
+    for folder in (root / form.folder, root):
+        missing = [name for name in (*form.train, *form.test) if not (folder / name).is_file()]
+        if len(missing) < len(form.train) + len(form.test):
+            raise MissingFileError(
+                f"there is no {', '.join(missing)}", where=str(folder), remedy=f"unpack {form.archive} again"
+            )
+    from torchvision import datasets
+
+    try:
+        getattr(datasets, form.torchvision_class)(str(root), download=True)
+    except (RuntimeError, URLError, OSError) as error:
+        raise MissingFileError(
+            f"neither {form.folder}/ nor {form.archive} is in {root}, and it could not be downloaded",
+            remedy="put one of them into a folder and name the folder with --data-path",
+        ) from error
+    return root / form.folder
 
 
 def _join(batches: list[StoredImages]) -> StoredImages:
@@ -94,7 +121,9 @@ def _read_batches(form: CifarFormat, place: Path, names: tuple[str, ...]) -> lis
                 assert member is not None
                 batches.append(_parse(form, member.read(), f"{place}:{form.folder}/{name}"))
     except (tarfile.TarError, EOFError, OSError, KeyError, AssertionError) as error:
-        raise ValueError(f"{place} is truncated or is no archive of {form.folder}: {error}") from error
+        raise InputError(
+            f"the archive of {form.folder} is truncated, or another file ({one_line(error)})", where=str(place)
+        ) from error
     return batches
 
 
@@ -102,25 +131,27 @@ def _parse(form: CifarFormat, content: bytes, where: str) -> StoredImages:
     try:
         batch = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{where} is refused or damaged: {error}") from error
+        raise InputError(f"the batch is refused or damaged: {one_line(error)}", where=where) from error
     except Exception as error:  # a damaged pickle can raise anything
-        raise ValueError(f"{where} is no CIFAR batch, or a damaged one ({type(error).__name__}: {error})") from error
+        raise InputError(
+            f"not a CIFAR batch, or a damaged one ({type(error).__name__}: {one_line(error)})", where=where
+        ) from error
     images, labels = (batch.get("data"), batch.get(form.label_key)) if isinstance(batch, dict) else (None, None)
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != (PIXELS,):
-        raise ValueError(f"{where} holds no CIFAR images (under 'data', bytes of shape [N, {PIXELS}])")
+        raise InputError(f"no CIFAR images in it (under 'data', bytes of shape [N, {PIXELS}])", where=where)
     if not isinstance(labels, list) or len(labels) != len(images):
-        raise ValueError(f"{where} holds no {form.label_key!r}, or not one for each of its {len(images)} images")
+        raise InputError(f"no {form.label_key!r} in it, or not one for each of its {len(images)} images", where=where)
     if any(not isinstance(label, int) or not 0 <= label < form.num_classes for label in labels):
-        raise ValueError(f"{where} holds labels outside 0...{form.num_classes - 1}")
+        raise InputError(f"labels outside 0...{form.num_classes - 1}", where=where)
     pixels = torch.from_numpy(images.reshape(-1, 3, 32, 32).copy())
     return StoredImages(pixels, torch.tensor(labels, dtype=torch.int64))
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Plain values and numpy arrays; any other class or function is refused before it could run."""
+    """Reads plain values and numpy arrays; refuses any other class or function before it could run."""
 
     _ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {
-        # numpy has moved this function between versions; an array says where it is now
+        # numpy has moved this function between versions; an array reports its present place
         ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
         ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
         ("numpy", "ndarray"): np.ndarray,
@@ -135,5 +166,27 @@ class _ArrayUnpickler(pickle.Unpickler):
             UnpicklingError: it is not needed for an array.
         """
         if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR file needs; nothing was run")
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which CIFAR files do not need; nothing was run")
         return self._ALLOWED[module, name]
+
+
+def _open(form: CifarFormat, info: DatasetInfo, data_path: Path | None, in_memory: bool) -> OpenedDataset:
+    del in_memory  # it always is
+    return OpenedDataset(info, *load_cifar(form, data_path or DEFAULT_DATA_PATH))
+
+
+def _find(form: CifarFormat, data_path: Path | None) -> str | None:
+    found = find_cifar(form, data_path or DEFAULT_DATA_PATH)
+    return None if found is None else str(found)
+
+
+def _entry(name: str, form: CifarFormat, classes: tuple[str, ...]) -> DatasetEntry:
+    info = DatasetInfo(
+        name, form.num_classes, classes, 3, (32, 32), 50_000, 10_000,
+        f"{form.folder}/ or {form.archive} in --data-path, or downloaded", CIFAR_MEAN, CIFAR_STD,
+    )  # fmt: skip
+    return DatasetEntry(info, partial(_open, form), partial(_find, form))
+
+
+CIFAR10 = _entry("cifar10", CIFAR10_FORMAT, CIFAR10_CLASSES)
+CIFAR100 = _entry("cifar100", CIFAR100_FORMAT, ())

@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mst.errors import InputError, MissingFileError
+from mst.text import one_line
+
 
 def read_idx(path: Path) -> Tensor:
     """Read one idx file of unsigned bytes, plain or gzip-compressed.
@@ -19,23 +22,29 @@ def read_idx(path: Path) -> Tensor:
         uint8 tensor in the shape that the header states.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no such file, or it is truncated; names the file.
+        MissingFileError: the file does not exist.
+        InputError: it is another kind of file, or truncated.
     """
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
             content = gzip.decompress(content)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is no gzip file, or a truncated one ({error})") from error
+        raise InputError(f"not a gzip file, or a truncated one ({one_line(error)})", where=str(path)) from error
+    except FileNotFoundError as error:
+        raise MissingFileError("no such file", where=str(path)) from error
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise ValueError(f"{path} is no idx file of unsigned bytes: it begins with {content[:4].hex() or 'nothing'}")
+        raise InputError(
+            f"not an idx file of unsigned bytes: it begins with {content[:4].hex() or 'nothing'}", where=str(path)
+        )
     axes = content[3]
     header = 4 + 4 * axes
     if len(content) < header:
-        raise ValueError(f"{path} is truncated inside its header of {header} bytes")
+        raise InputError(f"the file is truncated inside its header of {header} bytes", where=str(path))
     shape = struct.unpack(f">{axes}I", content[4:header])
     expected = header + int(np.prod(shape, dtype=np.int64))
     if len(content) != expected:
-        raise ValueError(f"{path} should hold {expected} bytes for shape {shape}, it holds {len(content)}")
+        raise InputError(
+            f"the file should hold {expected} bytes for shape {shape}, it holds {len(content)}", where=str(path)
+        )
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy())
