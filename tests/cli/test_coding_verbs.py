@@ -190,10 +190,10 @@ def test_compare_puts_codings_into_one_table_and_two_figures(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["simulate", "--burst", "2"], "input_steps belong to lossless coding"),
-        (["simulate", "--schedule", "plain"], "input_steps belong to lossless coding"),
-        (["simulate", "--input-steps", "2"], "input_steps belong to lossless coding"),
-        (["simulate", "--resting-images", "9"], "input_steps belong to lossless coding"),
+        (["simulate", "--burst", "2"], "burst has no effect under rate coding; it belongs to lossless"),
+        (["simulate", "--schedule", "plain"], "has no effect under rate coding; it belongs to lossless coding"),
+        (["simulate", "--input-steps", "2"], "has no effect under rate coding; it belongs to lossless coding"),
+        (["simulate", "--resting-images", "9"], "has no effect under rate coding; it belongs to lossless coding"),
         (["simulate", "--coding", "lossless", "--resting-images", "-1"], "resting_images must be 0"),
         (["simulate", "--coding", "lossless", "--burst", "0"], "spikes per neuron per step, at least 1, got 0"),
         (

@@ -77,7 +77,7 @@ def test_resume_before_anything_was_saved_starts_anew(tmp_path: Path, capfd: pyt
     for path in (*tmp_path.glob("*.pt"), *tmp_path.glob("*.safetensors")):
         path.unlink()
     assert main(["train", "--output", str(tmp_path), "--resume"]) == 0
-    assert "it starts anew" in capfd.readouterr().err
+    assert "it starts from scratch" in capfd.readouterr().err
     assert mst.load_checkpoint(tmp_path / "last.safetensors").config.num_levels == 4
     assert "nothing to resume" in fails(["train", "--output", str(tmp_path / "none"), "--resume"], capfd)
 

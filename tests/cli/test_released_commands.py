@@ -101,7 +101,7 @@ def test_snnvalidate_prints_the_accuracy_at_every_step(cifar_run: Path, capsys: 
     assert [line.split()[:2] for line in printed.out.splitlines() if line.startswith("step ")] == [
         ["step", "1"], ["step", "2"], ["step", "3"]
     ]  # fmt: skip
-    assert "was made with masking ratio 0.75; it is run with 0.5" in printed.err
+    assert "was made with masking ratio 0.75; it runs with 0.5" in printed.err
     result = json.loads((run_folder(cifar_run, "v") / "simulation.json").read_text())
     assert (result["num_steps"], result["num_images"], result["masking_ratio"]) == (3, 4, 0.5)
 
@@ -237,7 +237,7 @@ def test_wrong_flags_exit_with_two(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert "unrecognized arguments: --fuse" in fails(["--cfg", CONFIG, "--fuse"], capfd, 2)
     assert "--amp-opt-level is refused: apex" in fails(["--cfg", CONFIG, "--amp-opt-level", "O1"], capfd, 2)
     (tmp_path / "bad.yaml").write_text("a: [")
-    assert "is no YAML" in fails(["--cfg", str(tmp_path / "bad.yaml")], capfd)
+    assert "not a YAML file" in fails(["--cfg", str(tmp_path / "bad.yaml")], capfd)
     (tmp_path / "list.yaml").write_text("[1]")
     assert "must hold keys and values" in fails(["--cfg", str(tmp_path / "list.yaml")], capfd)
 
@@ -263,7 +263,7 @@ def test_every_key_of_the_yaml_is_alive(tmp_path: Path, monkeypatch: pytest.Monk
 
     def called(values: dict[str, object]) -> dict[str, object]:
         seen: dict[str, object] = {}
-        monkeypatch.setattr(command, "run_training", lambda options, output, **kw: seen.update(o=options, f=output))
+        monkeypatch.setattr(command, "train_and_report", lambda options, output, **kw: seen.update(o=options, f=output))
         settings = Settings({**DEFAULTS, "TRACKERS": ("tensorboard",), **values})
         command._train(settings)
         return seen | {"weights": settings.weights}

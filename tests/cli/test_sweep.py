@@ -109,7 +109,7 @@ def test_sweep_fine_tunes_and_evaluates_a_checkpoint(tmp_path: Path, capfd: pyte
     capfd.readouterr()
     assert main(["simulate", checkpoint, "--time-steps", "2", "--masking-ratio", "0", "--max-images", "20",
                  "--output", str(tmp_path / "s")]) == 0  # fmt: skip
-    assert "was made with masking ratio 0.25; it is run with 0 at 0 of 17 sites" in capfd.readouterr().err
+    assert "was made with masking ratio 0.25; it runs with 0 at 0 of 17 sites" in capfd.readouterr().err
     simulated = json.loads((tmp_path / "s" / "simulation.json").read_text())
     assert float(unmasked["spikes_per_image"]) == pytest.approx(simulated["spikes_per_image"])
 
@@ -124,8 +124,8 @@ def test_sweep_fine_tunes_and_evaluates_a_checkpoint(tmp_path: Path, capfd: pyte
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "evaluate"], "give a checkpoint to fine-tune or to evaluate"),
-        (["--checkpoint", "x.safetensors"], "--method train begins from scratch"),
+        (["--method", "evaluate"], "needs one start; give a checkpoint"),
+        (["--checkpoint", "x.safetensors"], "--method train starts from scratch"),
         (["--method", "evaluate", "--checkpoint", "x"], "model, train belong to training"),
         (["--num-levels", "4,0"], "num_levels must be a whole number, at least 1, got 0"),
         (["--mask-sites", "layer1.*,nosuch"], "no site matches 'nosuch'"),

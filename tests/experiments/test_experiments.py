@@ -139,7 +139,7 @@ def test_run_sweep_continues_and_refuses_other_settings(tmp_path: Path) -> None:
         (lambda: mst.CheckpointOptions(Path("x"), mask_rule="token"), "no effect without masking_ratio"),
         (lambda: mst.StepOptions(0), r"time_steps \(T\) must be at least 1, got 0"),
         (lambda: mst.StepOptions(4, slices=5), "slices must be from 1 to the 4 time steps"),
-        (lambda: mst.CodingOptions("rate", burst=2), "belong to lossless coding"),
+        (lambda: mst.run_simulation("x", coding=mst.CodingOptions("rate", burst=2)), "belongs to lossless coding"),
         (lambda: mst.NetworkOptions(pretrained=True, init_from="x"), "choose one"),
         (lambda: mst.ImportOptions(), "there are no weights"),
         (lambda: mst.ImportOptions(Path("x"), mean=(0.5,)), "give both"),

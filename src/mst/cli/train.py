@@ -32,6 +32,11 @@ def train(options: TrainingOptions, output: Path = Path("runs/train"), resume: b
         output: Folder for everything that this run writes.
         resume: Continue the run in the output folder exactly where it stopped; its options need not be repeated.
     """
+    train_and_report(options, output, resume)
+
+
+def train_and_report(options: TrainingOptions, output: Path, resume: bool) -> None:
+    """Train under a progress bar and print the accuracy. Of several processes the first prints."""
     from mst.experiments import run_training
 
     with progress_bar() as progress:

@@ -118,9 +118,6 @@ class CodingOptions:
     """Lossless: spread the image over this many steps."""
 
     def __post_init__(self) -> None:
-        options = (self.burst, self.schedule, self.resting_images, self.input_steps)
-        if self.coding == "rate" and options != (1, None, 0, 1):
-            raise InputError("burst, schedule, resting_images and input_steps belong to lossless coding")
         if isinstance(self.burst, bool) or self.burst < 1:
             raise InputError(f"burst is the maximum of spikes per neuron per step, at least 1, got {self.burst}")
         if self.resting_images < 0:

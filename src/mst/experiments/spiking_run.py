@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from mst.conversion import CODINGS, SpikingNetwork, convert
+from mst.conversion import CODINGS, Coding, SpikingNetwork, coding_of, convert
+from mst.conversion.codings import no_effect
 from mst.data import first_readable
 from mst.distributed import share_of
 from mst.errors import InputError
@@ -119,6 +121,24 @@ def coding_family(options: CodingOptions) -> str:
     return ", ".join(words)
 
 
+def check_coding(options: CodingOptions) -> None:
+    """Check that the coding exists and that every option given has an effect under it.
+
+    Raises:
+        InputError: otherwise.
+    """
+    coding = coding_of(options.coding)
+    given: dict[str, tuple[bool, Callable[[Coding], bool]]] = {
+        "burst": (options.burst != 1, lambda each: each.has_schedule),
+        "schedule": (options.schedule is not None, lambda each: each.has_schedule),
+        "resting_images": (options.resting_images > 0, lambda each: each.takes_initial_levels),
+        "input_steps": (options.input_steps > 1, lambda each: each.sends_changes),
+    }
+    for name, (is_given, belongs_to) in given.items():
+        if is_given and not belongs_to(coding):
+            raise no_effect(name, coding, belongs_to)
+
+
 def run_simulation(
     checkpoint: CheckpointOptions | OpenedRun | str | Path,
     steps: StepOptions = StepOptions(),  # noqa: B008  frozen
@@ -142,6 +162,7 @@ def run_simulation(
         MissingFileError, InputError: as `open_checkpoint`; options that do not go together.
         ConversionError: the coding cannot carry the network.
     """
+    check_coding(coding)
     check_steps(steps.time_steps, steps.slices, coding.input_steps)
     rule = _fixed_rule(steps)
     opened = open_run(checkpoint)

@@ -17,7 +17,7 @@ from mst.distributed import gather_values, is_main_process
 from mst.errors import FileConflictError, InputError
 from mst.files import plain, prepare_folder, write_json
 from mst.measure import estimate_energy
-from mst.models import MODEL_NAMES, MaskedSpikingTransformer
+from mst.models import MODEL_NAMES, spec_of
 from mst.neurons import ALL_SITES, find_sites, mask_spikes
 from mst.options import flatten
 from mst.progress import ProgressCallback
@@ -156,8 +156,10 @@ def _open(options: SweepOptions) -> tuple[SweepOptions, DataSplits]:
     splits = load_dataset(data, preprocessing=preprocessing)
     sites = options.mask_sites
     if sites is None:
-        is_mst = options.model in MODEL_NAMES if options.method != "evaluate" else _is_mst(checkpoint)
-        sites = ("attention",) if is_mst else (ALL_SITES,)
+        sites = ("attention",) if options.model in MODEL_NAMES else (ALL_SITES,)
+        if options.method == "evaluate":
+            assert checkpoint is not None
+            sites = spec_of(load_checkpoint(checkpoint)).default_mask_sites
     options = replace(
         options, num_levels=levels, spike_penalties=penalties, dataset=dataset, data=data, mask_sites=sites
     )
@@ -240,10 +242,6 @@ def _trained_with(checkpoint: Path) -> tuple[int, float, str | None]:
     train = info.provenance.get("train")
     penalty = train.get("spike_penalty") if isinstance(train, dict) else None
     return max(levels), float(penalty or 0.0), info.dataset
-
-
-def _is_mst(checkpoint: Path | None) -> bool:
-    return checkpoint is not None and isinstance(load_checkpoint(checkpoint), MaskedSpikingTransformer)
 
 
 def _dataset_of(checkpoint: Path) -> str | None:

@@ -17,7 +17,7 @@ from mst.cli.display import print_line, progress_bar
 from mst.cli.evaluate import report_evaluation
 from mst.cli.main import run_reporting_errors
 from mst.cli.simulate import report_simulation
-from mst.cli.train import EpochPrinter
+from mst.cli.train import train_and_report
 from mst.data import DataOptions, Preprocessing, dataset_info, load_dataset
 from mst.distributed import is_main_process, join_processes
 from mst.errors import InputError
@@ -32,7 +32,6 @@ from mst.experiments import (
     open_network,
     run_evaluation,
     run_simulation,
-    run_training,
     set_masking,
 )
 from mst.files import prepare_folder
@@ -166,11 +165,7 @@ def _train(settings: Settings) -> Path:
         ),
         settings.train_config(settings["TRACKERS"]),
     )
-    with progress_bar() as progress:
-        run_training(
-            options, settings.output, resume=settings.resumed is not None, progress=progress,
-            on_epoch=EpochPrinter(options.train.epochs),
-        )  # fmt: skip
+    train_and_report(options, settings.output, resume=settings.resumed is not None)
     return settings.output / LAST_CHECKPOINT
 
 
