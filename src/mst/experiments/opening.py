@@ -15,7 +15,8 @@ from mst.checkpoints import CheckpointInfo, load_checkpoint, read_checkpoint_inf
 from mst.data import DataSplits, load_dataset
 from mst.distributed import join_processes, one_process_first
 from mst.errors import InputError
-from mst.neurons import find_sites, mask_spikes
+from mst.models import spec_of
+from mst.neurons import ALL_SITES, find_sites, mask_spikes
 from mst.quantization import calibrate, image_shape_of, num_classes_of, quantization_of, set_thresholds
 from mst.text import note
 
@@ -180,7 +181,8 @@ def set_masking(
         for name, mask in masked.items():
             mask_spikes(model, masking_ratio, glob.escape(name), mask_rule or mask)
     else:
-        named = spec_of(model).default_mask_sites
+        spec = spec_of(model)
+        named = (ALL_SITES,) if spec is None else spec.default_mask_sites
         if not named:
             raise InputError(
                 "it names no mask sites, so --masking-ratio has no effect",

@@ -159,7 +159,8 @@ def _open(options: SweepOptions) -> tuple[SweepOptions, DataSplits]:
         sites = ("attention",) if options.model in MODEL_NAMES else (ALL_SITES,)
         if options.method == "evaluate":
             assert checkpoint is not None
-            sites = spec_of(load_checkpoint(checkpoint)).default_mask_sites
+            spec = spec_of(load_checkpoint(checkpoint))
+            sites = (ALL_SITES,) if spec is None else spec.default_mask_sites
     options = replace(
         options, num_levels=levels, spike_penalties=penalties, dataset=dataset, data=data, mask_sites=sites
     )
