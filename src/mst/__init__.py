@@ -1,170 +1,44 @@
 """Train Transformers with quantised activations, mask their spikes, convert them to spiking networks, measure them.
 
-Importing this package registers its models with timm.
+Importing this package is quick: each public name is loaded at its first use. The models are registered with timm.
 """
 
-from mst.checkpoints import CheckpointInfo, import_released, load_checkpoint, read_checkpoint_info, save_checkpoint
-from mst.conversion import (
-    CODINGS,
-    Coding,
-    ConversionError,
-    Obstacle,
-    SiteConversion,
-    SpikingNetwork,
-    convert,
-    register_coding,
-)
-from mst.data import (
-    AugmentConfig,
-    DataOptions,
-    EventAugmentConfig,
-    EventRepresentation,
-    Preprocessing,
-    load_dataset,
-    read_events,
-    write_events,
-)
-from mst.experiments import (
-    CheckpointOptions,
-    CodingOptions,
-    ComparisonOptions,
-    ComparisonRun,
-    EnergyOptions,
-    EvaluationOptions,
-    EvaluationRun,
-    ExitOptions,
-    ImportOptions,
-    ImportRun,
-    MeasurementRun,
-    NetworkOptions,
-    OpenedRun,
-    QuantizeOptions,
-    SimulationRun,
-    StepOptions,
-    SweepOptions,
-    SweepRun,
-    TrainingOptions,
-    TrainingRun,
-    load_recipe,
-    open_checkpoint,
-    run_comparison,
-    run_evaluation,
-    run_import,
-    run_measurement,
-    run_simulation,
-    run_sweep,
-    run_training,
-)
-from mst.measure import COST_MODELS, CostModel, EnergyEstimate, estimate_energy, register_cost_model
-from mst.models import (
-    ActivationProduct,
-    AddConstant,
-    ChannelAlignment,
-    MaskedSpikingTransformer,
-    MSTConfig,
-    TokenBatchNorm,
-)
-from mst.neurons import QCFS, FiringSchedule, IFNeuron, SignedIFNeuron, mask_spikes
-from mst.operations import Operation, OperationCount
-from mst.quantization import Quantization, create_model, quantize
-from mst.simulation import (
-    EarlyExit,
-    ExitCalibration,
-    ExitPoint,
-    SimulationOptions,
-    SimulationResult,
-    SiteRecord,
-    calibrate_early_exit,
-    exit_point,
-    simulate,
-)
-from mst.training import TrainConfig, evaluate, train
+import ast
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from mst._timm import register_models_with_timm
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "CODINGS",
-    "COST_MODELS",
-    "QCFS",
-    "ActivationProduct",
-    "AddConstant",
-    "AugmentConfig",
-    "ChannelAlignment",
-    "CheckpointInfo",
-    "CheckpointOptions",
-    "Coding",
-    "CodingOptions",
-    "ComparisonOptions",
-    "ComparisonRun",
-    "ConversionError",
-    "CostModel",
-    "DataOptions",
-    "EarlyExit",
-    "EnergyEstimate",
-    "EnergyOptions",
-    "EvaluationOptions",
-    "EvaluationRun",
-    "EventAugmentConfig",
-    "EventRepresentation",
-    "ExitCalibration",
-    "ExitOptions",
-    "ExitPoint",
-    "FiringSchedule",
-    "IFNeuron",
-    "ImportOptions",
-    "ImportRun",
-    "MSTConfig",
-    "MaskedSpikingTransformer",
-    "MeasurementRun",
-    "NetworkOptions",
-    "Obstacle",
-    "OpenedRun",
-    "Operation",
-    "OperationCount",
-    "Preprocessing",
-    "Quantization",
-    "QuantizeOptions",
-    "SignedIFNeuron",
-    "SimulationOptions",
-    "SimulationResult",
-    "SimulationRun",
-    "SiteConversion",
-    "SiteRecord",
-    "SpikingNetwork",
-    "StepOptions",
-    "SweepOptions",
-    "SweepRun",
-    "TokenBatchNorm",
-    "TrainConfig",
-    "TrainingOptions",
-    "TrainingRun",
-    "__version__",
-    "calibrate_early_exit",
-    "convert",
-    "create_model",
-    "estimate_energy",
-    "evaluate",
-    "exit_point",
-    "import_released",
-    "load_checkpoint",
-    "load_dataset",
-    "load_recipe",
-    "mask_spikes",
-    "open_checkpoint",
-    "quantize",
-    "read_checkpoint_info",
-    "read_events",
-    "register_coding",
-    "register_cost_model",
-    "run_comparison",
-    "run_evaluation",
-    "run_import",
-    "run_measurement",
-    "run_simulation",
-    "run_sweep",
-    "run_training",
-    "save_checkpoint",
-    "simulate",
-    "train",
-    "write_events",
-]
+
+def _public_names() -> dict[str, str]:
+    """Public name -> module that it comes from, as `__init__.pyi` lists them."""
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+_MODULE_OF = _public_names()
+_ROOMS = {path.stem for path in Path(__file__).parent.glob("[a-z]*") if path.suffix in ("", ".py")}
+
+__all__ = ["__version__", *_MODULE_OF]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name, or a room, at its first use (PEP 562)."""
+    if name in _MODULE_OF:
+        value = getattr(import_module(_MODULE_OF[name]), name)
+        globals()[name] = value
+        return value
+    if name in _ROOMS:
+        return import_module(f"mst.{name}")
+    raise AttributeError(f"module 'mst' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})
+
+
+register_models_with_timm()

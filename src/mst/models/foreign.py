@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import timm
-import torchvision
 from torch import nn
 
 from mst.text import nearest_name
@@ -59,6 +58,8 @@ def architecture(name: str, options: Mapping[str, Any], small_stem: bool = False
         known = timm.list_models()
         is_known = bool(re.fullmatch(r"[\w.\-]+", bare)) and timm.is_model(bare.partition(".")[0])
     else:
+        import torchvision
+
         known = torchvision.models.list_models(module=torchvision.models)
         is_known = bare in known
     if not is_known:
@@ -110,6 +111,8 @@ def _build_timm(name: str, options: dict[str, Any], pretrained: bool) -> nn.Modu
 
 
 def _build_torchvision(name: str, options: dict[str, Any], pretrained: bool) -> nn.Module:
+    import torchvision
+
     in_chans = options.pop("in_chans", 3)
     num_classes = options.pop("num_classes", 1000)
     if not pretrained:

@@ -6,17 +6,17 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from mst.conversion import CODINGS
 from mst.experiments.comparison_results import EXIT_LOSSES, LOSSES, AnnRun, CodingRun
 from mst.simulation import EXIT_RULES
 
-from .figures import ANN_COLOUR, FIGURE_STYLE, label_time_axis, save_figure
+from .drawing import ANN_COLOUR, drawing, label_time_axis, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _VALUES_COLOUR = "0.35"
 _COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9")
@@ -70,8 +70,7 @@ def codings_markdown(ann: AnnRun, rows: Sequence[Mapping[str, Any]], title: str)
 
 def codings_against_cost(ann: AnnRun, runs: Sequence[CodingRun], path: Path, title: str) -> Path:
     """Accuracy against time steps, and against spikes per image, one curve for each coding."""
-    with mpl.rc_context(FIGURE_STYLE):
-        figure = Figure(figsize=(10.4, 4.2 + _legend_height(runs)), layout="constrained")
+    with drawing(10.4, 4.2 + _legend_height(runs)) as figure:
         by_steps, by_spikes = figure.subplots(1, 2, sharey=True)
         longest = max(int(run.result.steps_taken.max()) for run in runs)
         for run, look in zip(runs, _looks(runs), strict=True):
@@ -100,8 +99,7 @@ def codings_against_cost(ann: AnnRun, runs: Sequence[CodingRun], path: Path, tit
 
 def early_exit_curves(ann: AnnRun, runs: Sequence[CodingRun], path: Path, title: str) -> Path:
     """Accuracy against mean time steps under early exit, one curve for each coding, one panel for each rule."""
-    with mpl.rc_context(FIGURE_STYLE):
-        figure = Figure(figsize=(10.4, 4.2 + _legend_height(runs)), layout="constrained")
+    with drawing(10.4, 4.2 + _legend_height(runs)) as figure:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, rule in zip(panels, EXIT_RULES, strict=True):
             longest = 2.0

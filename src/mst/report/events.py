@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
 from mst.data import EventRepresentation, Events, Sensor, per_step_frames
 from mst.files import write_atomically
 
-from .figures import FIGURE_STYLE, save_figure
+from .drawing import drawing, save_figure
 
 ON_COLOUR, OFF_COLOUR = "#c1440e", "#2a6f97"
 """Of events that became brighter, and darker."""
@@ -40,9 +38,8 @@ def event_frames(events: Events, sensor: Sensor, path: str | Path, title: str = 
     edges = np.linspace(0, int(events["t"][-1] - events["t"][0]) + 1, num_frames + 1) / 1000
     columns = min(num_frames, 5)
     rows = -(-num_frames // columns)
-    with mpl.rc_context({**FIGURE_STYLE, "axes.grid": False}):
-        height = 2.2 * sensor.height / sensor.width + 0.35
-        figure = Figure(figsize=(2.2 * columns, height * rows + 0.5), layout="constrained")
+    height = 2.2 * sensor.height / sensor.width + 0.35
+    with drawing(2.2 * columns, height * rows + 0.5, grid=False) as figure:
         grid = figure.subplots(rows, columns, squeeze=False)
         for place, axes in enumerate(grid.flat):
             if place >= num_frames:
@@ -70,8 +67,7 @@ def event_scatter(events: Events, sensor: Sensor, path: str | Path, title: str =
     shown = events[:: -(-len(events) // MAX_SCATTERED)]
     t_ms = (shown["t"] - events["t"][0]) / 1000
     area = min(8.0, max(1.5, 10_000 / len(shown)))  # points², so that few are seen and many do not hide each other
-    with mpl.rc_context(FIGURE_STYLE):
-        figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+    with drawing(6.4, 5.2) as figure:
         axes = figure.add_subplot(projection="3d")
         for polarity, colour, label in ((1, ON_COLOUR, "brighter"), (0, OFF_COLOUR, "darker")):
             of = shown["p"] == polarity

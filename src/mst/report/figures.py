@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
-from mst.files import write_atomically
 from mst.measure import AC, MAC, Cost, EnergyEstimate, energy_unit
 
-ANN_COLOUR, SNN_COLOUR, AC_COLOUR = "#444444", "#c1440e", "#2a6f97"
-CURVE_COLOURS = ("#c1440e", "#2a6f97", "#2d7d46", "#7b4fa3", "#b8860b")
-
-FIGURE_STYLE: Any = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-}
+from .drawing import (
+    AC_COLOUR,
+    ANN_COLOUR,
+    CURVE_COLOURS,
+    SNN_COLOUR,
+    drawing,
+    label_time_axis,
+    save_figure,
+)
 
 
 def accuracy_vs_time(
@@ -37,8 +29,7 @@ def accuracy_vs_time(
         path: of the .png.
         title: above the figure.
     """
-    with mpl.rc_context(FIGURE_STYLE):
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    with drawing(6.4, 4.2) as figure:
         axes = figure.subplots()
         lowest = 1.0
         for i, (label, accuracy) in enumerate(curves.items()):
@@ -59,21 +50,9 @@ def accuracy_vs_time(
         return save_figure(figure, path)
 
 
-def label_time_axis(axes: Any, longest: int) -> None:
-    """Steps 1...T as powers of two."""
-    if longest > 1:
-        axes.set_xscale("log", base=2)
-        ticks = [2**k for k in range(longest.bit_length()) if 2**k <= longest]
-        axes.set_xticks(ticks, [str(t) for t in ticks])
-        axes.minorticks_off()
-        axes.set_xlim(1, longest)
-    axes.set_xlabel("time steps T")
-
-
 def firing_rates(rates: Mapping[str, float], mean: float, path: Path, title: str = "") -> Path:
     """Firing rate of every site, in spikes per neuron per step, sites in the order in which they fire."""
-    with mpl.rc_context(FIGURE_STYLE):
-        figure = Figure(figsize=(7.2, 1.4 + 0.2 * len(rates)), layout="constrained")
+    with drawing(7.2, 1.4 + 0.2 * len(rates)) as figure:
         axes = figure.subplots()
         names = list(rates)
         axes.barh(range(len(names)), [rates[name] for name in names], color=SNN_COLOUR, height=0.72)
@@ -89,8 +68,7 @@ def firing_rates(rates: Mapping[str, float], mean: float, path: Path, title: str
 
 def energy_bars(estimates: Mapping[str, EnergyEstimate], path: Path, title: str = "") -> Path:
     """Energy per image of SNN and ANN, split by kind of operation."""
-    with mpl.rc_context(FIGURE_STYLE):
-        figure = Figure(figsize=(6.4, 1.8 + 0.75 * len(estimates)), layout="constrained")
+    with drawing(6.4, 1.8 + 0.75 * len(estimates)) as figure:
         axes = figure.subplots()
         rows: list[tuple[str, Cost, EnergyEstimate]] = []
         for label, e in estimates.items():
@@ -117,9 +95,3 @@ def energy_bars(estimates: Mapping[str, EnergyEstimate], path: Path, title: str 
         axes.set_title(title or "Energy per image")
         figure.legend(loc="outside lower center", ncols=2)
         return save_figure(figure, path)
-
-
-def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a .png, whole or not at all."""
-    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
-    return path

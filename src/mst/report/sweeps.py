@@ -9,13 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
 from mst.experiments.sweep_results import COLUMNS, SweepResult, brief
 from mst.files import write_atomically
 
-from .figures import ANN_COLOUR, CURVE_COLOURS, FIGURE_STYLE, label_time_axis, save_figure
+from .drawing import ANN_COLOUR, CURVE_COLOURS, drawing, label_time_axis, save_figure, shade
 
 
 def write_sweep_csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
@@ -65,8 +62,7 @@ def _spread(mean: float, spread: float, num_seeds: int, form: str) -> str:
 
 def sweep_against_ratio(results: Sequence[SweepResult], path: Path, title: str = "") -> Path:
     """Accuracy and spikes at the last step against the masking ratio, a line for each of the other settings."""
-    with mpl.rc_context(FIGURE_STYLE):
-        figure = Figure(figsize=(9.6, 4.4), layout="constrained")
+    with drawing(9.6, 4.4) as figure:
         left, right = figure.subplots(1, 2)
         for number, (label, line) in enumerate(_lines_over_ratio(results).items()):
             colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
@@ -128,8 +124,7 @@ def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[fl
 
 def sweep_against_time(results: Sequence[SweepResult], path: Path, title: str = "") -> Path:
     """Accuracy against T, a curve for each cell, its spread over mask seeds as a band."""
-    with mpl.rc_context(FIGURE_STYLE):
-        figure = Figure(figsize=(6.4 if len(results) <= _LEGEND_INSIDE else 9.2, 4.4), layout="constrained")
+    with drawing(6.4 if len(results) <= _LEGEND_INSIDE else 9.2, 4.4) as figure:
         axes = figure.subplots()
         lowest = 100.0
         for number, result in enumerate(results):
@@ -157,7 +152,7 @@ _LEGEND_INSIDE = 4
 def _colour(number: int, total: int) -> Any:
     if total <= len(CURVE_COLOURS):
         return CURVE_COLOURS[number]
-    return mpl.colormaps["viridis"](0.95 * number / (total - 1))
+    return shade(0.95 * number / (total - 1))
 
 
 def _legend(axes: Any, entries: int) -> None:
@@ -169,19 +164,17 @@ def _legend(axes: Any, entries: int) -> None:
 
 def sweep_pareto(results: Sequence[SweepResult], path: Path, title: str = "") -> Path:
     """Accuracy against spikes: each network's way over the time steps, and where its ANN's quanta would put it."""
-    with mpl.rc_context(FIGURE_STYLE):
-        figure = Figure(figsize=(9.6, 5.0), layout="constrained")
+    with drawing(9.6, 5.0) as figure:
         axes = figure.subplots()
         levels = sorted({result.cell.num_levels for result in results})
         penalties = sorted({result.cell.spike_penalty for result in results})
-        shades = mpl.colormaps["viridis"]
         masks_vary = len({(result.cell.masking_ratio, result.cell.mask_sites) for result in results}) > 1
         ends = [100 * value for r in results for run in r.runs for value in (run.accuracy[-1], run.ann_accuracy)]
         floor = min(max(ends) - 22, min(ends) - 3)
         fewest = math.inf
         for number, result in enumerate(results):
             cell = result.cell
-            colour = shades(0.9 * levels.index(cell.num_levels) / max(1, len(levels) - 1))
+            colour = shade(0.9 * levels.index(cell.num_levels) / max(1, len(levels) - 1))
             if masks_vary:
                 colour = _colour(number, len(results))
             dash = ("-", "--", ":", "-.")[penalties.index(cell.spike_penalty) % 4]

@@ -1,0 +1,70 @@
+"""Heavy packages are loaded where they are used. Asked of fresh processes, by the modules that they have loaded."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import mst
+
+HEAVY = ("accelerate", "matplotlib", "pandas", "scipy", "sklearn", "tensorboard", "tonic")
+LIGHT_ROOMS = (
+    "neurons", "models", "quantization", "dataflow", "operations", "conversion",
+)  # fmt: skip
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules that a fresh process has loaded after `code`."""
+    script = f"{code}\nimport sys; print('LOADED', *{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+def test_import_mst_loads_no_heavy_package() -> None:
+    assert not loaded_by("import mst; dir(mst)") & {*HEAVY, "torch", "torchvision", "timm", "numpy"}
+
+
+def test_help_loads_no_heavy_package() -> None:
+    assert not loaded_by("from mst.cli.main import main; main(['--help'])") & {*HEAVY, "torch", "timm", "numpy"}
+
+
+def test_rooms_load_nothing_heavier_than_torch_and_timm() -> None:
+    """safetensors, torchvision and PIL come with timm."""
+    torch_and_timm = loaded_by("import torch, timm")
+    ours = loaded_by(f"import mst\nfor room in {LIGHT_ROOMS}: getattr(mst, room)\nmst.convert, mst.quantize")
+    added = {name for name in ours - torch_and_timm if name not in sys.stdlib_module_names}
+    assert added == {"mst"}
+
+
+def test_report_loads_matplotlib_to_draw_only(tmp_path: Path) -> None:
+    assert "matplotlib" not in loaded_by("import mst.report")
+    figure = tmp_path / "figure.png"
+    draw = f"from pathlib import Path; mst.report.firing_rates({{'a': 0.1}}, 0.1, Path({str(figure)!r}))"
+    assert "matplotlib" in loaded_by(f"import mst.report; {draw}")
+    assert figure.is_file()
+
+
+@pytest.mark.parametrize("imports", ["import timm, mst", "import mst, timm.layers, timm"])
+def test_models_are_registered_with_timm_in_any_order_of_imports(imports: str) -> None:
+    code = f"{imports}\nassert timm.is_model('mst_nano_patch2_window2_8') and timm.is_model('resnet18_small')"
+    assert "timm" in loaded_by(code)
+
+
+def test_public_names_exist_and_are_those_of_the_stub() -> None:
+    stub = ast.parse(Path(mst.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    listed = next(node for node in stub.body if isinstance(node, ast.Assign))
+    assert sorted(mst.__all__) == sorted(ast.literal_eval(listed.value))
+    for name in mst.__all__:
+        getattr(mst, name)
+    assert set(mst.__all__) <= set(dir(mst))
+
+
+def test_rooms_are_attributes_and_other_names_are_not() -> None:
+    assert mst.conversion is import_module("mst.conversion")
+    with pytest.raises(AttributeError, match="module 'mst' has no attribute 'convertt'"):
+        mst.convertt  # noqa: B018
