@@ -64,10 +64,12 @@ def settled(build: Build) -> tuple[nn.Module, Tensor]:
 def site_means(network: nn.Module, kind: type[nn.Module], run: Callable[[], object], steps: int) -> dict[str, Tensor]:
     """Mean output of every site over the passes that `run` makes."""
     sums: dict[str, Tensor] = {}
+    names = {module: name.removeprefix("network.") for name, module in network.named_modules()}
 
     def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         folded = output.view(-1, 2, *output.shape[1:]).sum(dim=0) / steps
-        sums[module.site] = sums.get(module.site, torch.zeros_like(folded)) + folded  # type: ignore[index, arg-type]
+        name = names[module]
+        sums[name] = sums.get(name, torch.zeros_like(folded)) + folded
 
     handles = [module.register_forward_hook(add) for module in network.modules() if isinstance(module, kind)]
     with torch.no_grad():

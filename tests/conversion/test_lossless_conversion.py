@@ -1,4 +1,4 @@
-"""What `convert(coding="lossless")` makes of a network, says of it, and refuses."""
+"""Conversion to lossless coding: the network, its account and notes, and refusals."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_attention_is_counted_by_spikes_of_queries_keys_and_values(schedule: Fir
         assert sum(scores[0]) == (spikes[f"{block}.attn.q_if"] + spikes[f"{block}.attn.k_if"]) * tokens
         assert sum(scores[1]) == 0
         assert sum(mixed[0]) == spikes[f"{block}.attn.v_if"] * tokens
-        # a row of scores in which anything has changed is computed anew, and each new weight meets every channel
+        # a row of scores in which anything has changed is computed again, and each new weight meets every channel
         rows = sum(weights[1]) // (3 * tokens)
         assert sum(weights[1]) == rows * 3 * tokens
         assert 0 < rows <= spikes[f"{block}.attn.attn_if"]

@@ -79,7 +79,7 @@ def test_exit_steps_by_hand() -> None:
     assert exit_steps(EarlyExit("margin", 1.0, 9), scores, longest).tolist() == [3, 2, 3]
 
 
-def test_calibration_of_what_tells_too_little_is_refused(whole: SimulationResult) -> None:
+def test_calibration_without_labels_logits_or_all_steps_is_refused(whole: SimulationResult) -> None:
     with pytest.raises(ValueError, match="needs labelled images and keep_step_logits=True"):
         mst.calibrate_early_exit(replace(whole, step_logits=None), "margin", 0.1)
     with pytest.raises(ValueError, match="needs labelled images and keep_step_logits=True"):

@@ -93,7 +93,7 @@ def test_settled_output_equals_the_ann(
 
 
 class Gate(nn.Module):
-    """What rate coding refuses: a product of activations, a sigmoid, a LayerNorm before a neuron, a maximum."""
+    """Functions that rate coding refuses: a product of activations, sigmoid, LayerNorm before a neuron, maximum."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -351,7 +351,7 @@ def test_lossless_on_a_gpu_settles_to_the_cpus_ann() -> None:
     assert early.mean_steps <= result.mean_steps
 
 
-def test_lossless_computes_few_steps_that_nobody_needs() -> None:
+def test_lossless_computes_few_steps_that_are_not_needed() -> None:
     """Small networks could compute all steps at once; those behind the last would be thrown away."""
     snn, images, computed = mst.convert(random_mst(21), "lossless", burst=4), images_of(21, 4), []
     snn.register_forward_pre_hook(lambda module, args: computed.append(len(args[0]) // 4))  # type: ignore[arg-type]

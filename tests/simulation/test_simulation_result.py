@@ -1,4 +1,4 @@
-"""What a result prints, and what it says of itself."""
+"""Results of a simulation: their one line, and merging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be seen of a network's obstacles without a spiking run: leftover activations, mixing of images."""
+"""Obstacles that show without tracing the network: leftover activations, mixing of images."""
 
 from __future__ import annotations
 

@@ -25,11 +25,11 @@ def fold_batch_norms(network: nn.Module, foldable: Mapping[str, str]) -> tuple[s
     y = γ · (Wx + b - mean) / sqrt(var + eps) + β  =  W'x + b'
 
     Args:
-        network: in evaluation mode.
+        network: a network in evaluation mode.
         foldable: BatchNorm -> linear map, module paths; each map's output is read by that BatchNorm alone.
 
     Returns:
-        The BatchNorms that are gone. Kinds with a forward of their own stay.
+        The BatchNorms that were removed. Classes with another forward stay.
     """
     folded = []
     places = Counter(id(module) for _, module in network.named_modules(remove_duplicate=False))
@@ -39,7 +39,7 @@ def fold_batch_norms(network: nn.Module, foldable: Mapping[str, str]) -> tuple[s
         if places[id(norm)] > 1 or places[id(linear)] > 1:
             continue  # to replace it in one place would leave it in the others
         if linear._forward_pre_hooks or is_parametrized(linear):
-            continue  # its weight is made anew at each call
+            continue  # its weight is computed again at each call
         if type(linear) is nn.Linear and type(norm) in (TokenBatchNorm, nn.BatchNorm1d):
             set_submodule(network, map_path, fuse_linear_bn_eval(linear, norm))
         elif type(norm) in (_NORM_AFTER.get(type(linear)), BatchNormAct2d):

@@ -15,7 +15,7 @@ THE_NETWORK = "(the network itself)"
 """Stands for the empty module path."""
 
 DIVISION = ("division by an activation", "leave it out, or divide by a constant")
-"""What is wrong, and the remedy."""
+"""The problem and its remedy."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Obstacle:
     """The function that stands in the way."""
 
     remedy: str
-    """What to do about it."""
+    """A way around it."""
 
     def __str__(self) -> str:
         return f"{self.where or THE_NETWORK}: {self.what}; {self.remedy}"
@@ -54,7 +54,7 @@ class ConversionError(InputError):
 
 
 def explain(name: str, module: nn.Module) -> tuple[str, str]:
-    """What is wrong with function `name` in the forward of `module`, and the remedy."""
+    """The problem with function `name` in the forward of `module`, and its remedy."""
     kind = type(module).__name__
     if name in ATTENTION:
         return (
@@ -62,7 +62,7 @@ def explain(name: str, module: nn.Module) -> tuple[str, str]:
             "build it from nn.Softmax and mst.ActivationProduct, with mst.QCFS on the queries, keys and values",
         )
     if name in RECURRENT:
-        return f"{name} hides its activations in one function", "there is no remedy but another network"
+        return f"{name} hides its activations in one function", "choose another network"
     if name in GATES:
         return f"{name} has no spiking counterpart", "leave out the gate that it belongs to, and train"
     if kind.lower() == name or not list(module.children()):

@@ -43,8 +43,8 @@ def trace_dataflow(
         network: a network of spiking neurons.
         image: [1, ...].
         counted: module classes whose calls are noted.
-        activations: module classes that are obstacles wherever they act. Other functions are no obstacle before the
-            first neuron, where everything is the same at every step.
+        activations: module classes that are obstacles wherever they act. Before the first neuron,
+            where everything is the same at every step, other functions are allowed.
         is_static: True if the image will be the same at every step.
         any_function: True if the coding carries functions that do not keep the mean over time.
 

@@ -1,4 +1,4 @@
-"""What is known of a tensor on its way through a network, and how that combines."""
+"""Facts about a tensor on its way through a network, and how they combine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .obstacles import Obstacle
 
 @dataclass(frozen=True)
 class Flow:
-    """What is known of a tensor that depends on the image."""
+    """Facts about a tensor that depends on the image."""
 
     spikes_of: frozenset[str] = frozenset()
     """Sites whose spikes it holds; empty if it holds anything else."""

@@ -52,7 +52,7 @@ class ChangeCounter(OperationCounter):
     counts_changes = True
 
     def counts(self) -> tuple[OperationCount, ...]:
-        """What has been counted, one entry per traced operation."""
+        """Counts so far, one entry per traced operation."""
         return tuple(
             OperationCount(op, self._total(self._acs, op), self._total(self._macs, op)) for op in self._operations
         )

@@ -1,4 +1,4 @@
-"""What operations spend while a simulation runs: what arrives at their modules, times the outputs that it reaches."""
+"""Counts of operations while a simulation runs: what arrives at their modules, times the outputs that it reaches."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OperationCounter(ABC):
     """
 
     assumptions: ClassVar[tuple[str, ...]] = COMMON_ASSUMPTIONS
-    """What its counts rest on, one sentence each; printed with the figures."""
+    """Assumptions of its counts, one sentence each; printed with the figures."""
 
     counts_changes: ClassVar[bool] = False
     """True if it counts what has changed since the step before. The network is then run once before step 0, at rest."""
@@ -74,7 +74,7 @@ class OperationCounter(ABC):
 
     @abstractmethod
     def counts(self) -> tuple[OperationCount, ...]:
-        """What has been counted, one entry per traced operation."""
+        """Counts so far, one entry per traced operation."""
 
     @abstractmethod
     def _is_counted(self, op: Operation) -> bool:

@@ -34,7 +34,7 @@ class SpikeCounter(OperationCounter):
     )
 
     def counts(self) -> tuple[OperationCount, ...]:
-        """What has been counted, one entry per traced operation."""
+        """Counts so far, one entry per traced operation."""
         return tuple(
             OperationCount(
                 op, self._total(self._acs, op), self._total(self._macs, op) if self._counts_macs(op) else None
