@@ -14,7 +14,7 @@ from torch.utils.data import Subset
 
 import mst
 from mst.cli.main import main
-from mst.neurons import name_sites
+from mst.neurons import find_sites
 
 BEFORE = Path(__file__).parent / "data" / "before"
 EXPECTED: dict[str, Any] = json.loads((BEFORE / "expected.json").read_text(encoding="utf-8"))
@@ -52,13 +52,13 @@ def test_checkpoint_of_before_keeps_where_it_was_masked() -> None:
     masked = {
         name: {
             site.masking_ratio
-            for site_name, site in name_sites(mst.load_checkpoint(BEFORE / name / "last.safetensors")).items()
+            for site_name, site in find_sites(mst.load_checkpoint(BEFORE / name / "last.safetensors")).items()
             if where in site_name
         }
         for name, where in (("mst", ".q_if"), ("cnn", "layer1."))
     }
     assert masked == {"mst": {0.5}, "cnn": {0.25}}
-    sites = name_sites(mst.load_checkpoint(BEFORE / "cnn" / "last.safetensors"))
+    sites = find_sites(mst.load_checkpoint(BEFORE / "cnn" / "last.safetensors"))
     assert {site.masking_ratio for name, site in sites.items() if not name.startswith("layer1.")} == {0.0}
 
 

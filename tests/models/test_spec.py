@@ -24,7 +24,7 @@ from mst.models import (
     register_architecture,
     spec_of,
 )
-from mst.neurons import QCFS, name_sites
+from mst.neurons import QCFS, find_sites
 from mst.quantization import note_quantization
 
 NETWORKS = {
@@ -143,7 +143,7 @@ def test_architecture_from_outside_is_saved_loaded_and_converted_after_one_regis
         mst.save_checkpoint(model, tmp_path / "x.safetensors")
         loaded = mst.load_checkpoint(tmp_path / "x.safetensors")
         assert torch.equal(loaded(x), model(x))
-        assert list(name_sites(loaded)) == ["site"]
+        assert list(find_sites(loaded)) == ["site"]
         assert [line.site for line in mst.convert(loaded, "lossless").sites] == ["site"]
         with pytest.raises(InputError, match="'chain' is registered already, for ChainSpec"):
             register_architecture("chain", type(spec_of(own())))  # type: ignore[arg-type]
