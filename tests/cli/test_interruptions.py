@@ -64,7 +64,7 @@ def test_cut_run_resumes_without_its_options_and_ends_as_if_it_had_not_been(
     assert process.returncode == code
     assert "Traceback" not in error
     if number != signal.SIGKILL:
-        assert "the training state is written, and --resume goes on" in error
+        assert "the training state has been written, and --resume continues from it" in error
     mst.load_checkpoint(tmp_path / "last.safetensors")
     assert main(["train", "--output", str(tmp_path), "--resume"]) == 0
     assert history(tmp_path) == pytest.approx(uninterrupted, abs=1e-6)
@@ -98,6 +98,6 @@ def test_sigterm_to_the_whole_group_of_a_run_with_workers_saves(tmp_path: Path, 
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGTERM)
     _, error = process.communicate(timeout=120)
-    assert (process.returncode, "the training state is written" in error) == (143, True), error
+    assert (process.returncode, "the training state has been written" in error) == (143, True), error
     assert main(["train", "--output", str(tmp_path), "--resume", "--train.num-workers", "0"]) == 0
     assert history(tmp_path) == pytest.approx(uninterrupted, abs=1e-6)

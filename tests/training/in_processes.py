@@ -1,4 +1,4 @@
-"""What `test_processes.py` runs alone and in two processes: `in_processes.py OUTPUT BATCH_SIZE`."""
+"""Script that `test_processes.py` runs alone and in two processes: `in_processes.py OUTPUT BATCH_SIZE`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from torch.utils.data import TensorDataset
 import mst
 from conftest import randomise, tiny_config
 from mst.checkpoints import CheckpointInfo
-from mst.distributed import is_main_process, join_processes, leave_processes  # fmt: skip
+from mst.distributed import is_main_process, join_processes, leave_processes
 from mst.models import MaskedSpikingTransformer
-from mst.training import TrainConfig, TrainingResult, TrainingStoppedError, train  # fmt: skip
+from mst.progress import Progress
+from mst.training import TrainConfig, TrainingObserver, TrainingResult, TrainingStoppedError, train
 
 
 def data() -> TensorDataset:
@@ -72,11 +73,9 @@ def main(output: Path, batch_size: int) -> None:
     random: dict[str, object] = {"masking_ratio": 0.5, "drop_path_rate": 0.3}
     model = fresh(**random)
     results["whole"] = outcome(model, train(model, data(), data(), output / "c", config, CheckpointInfo()))  # type: ignore[arg-type]
-    steps: list[int] = []
 
-    def stop_in_the_second_epoch(done: int, loss: float) -> None:
-        steps.append(done)
-        if len(steps) == 3 and is_main_process():
+    def stop_in_the_second_epoch(progress: Progress) -> None:
+        if progress.done == 3 and is_main_process():
             os.kill(os.getpid(), signal.SIGTERM)
 
     model = fresh(**random)
@@ -88,7 +87,7 @@ def main(output: Path, batch_size: int) -> None:
             output / "d",
             config,
             CheckpointInfo(),
-            on_step=stop_in_the_second_epoch,  # type: ignore[arg-type]
+            observer=TrainingObserver(stop_in_the_second_epoch),
         )
         raise AssertionError("was not stopped")
     except TrainingStoppedError as stop:

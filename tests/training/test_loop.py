@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pickle
 import random
 import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +23,24 @@ from conftest import tiny_config
 from mst.checkpoints import CheckpointInfo
 from mst.models import MaskedSpikingTransformer
 from mst.neurons import name_sites
-from mst.training import TrainConfig, TrainingDivergedError, TrainingResult, TrainingStoppedError, evaluate, train
+from mst.progress import Progress
+from mst.training import (
+    EpochRecord,
+    TrainConfig,
+    TrainingDivergedError,
+    TrainingObserver,
+    TrainingResult,
+    TrainingStoppedError,
+    evaluate,
+    train,
+)
+from mst.training.config import COMMON_OPTIMIZERS
+from mst.training.folder import TrainingFolder
 from mst.training.loop import _Trainer
 from mst.training.order import EpochBatches, SeededImages, seed_step
 from mst.training.state import PREVIOUS_STATE_FILE, STATE_FILE, load_training_state
 
-QUICK = TrainConfig(epochs=4, batch_size=8, learning_rate=5e-3, warmup_epochs=1, eval_batch_size=16)
+QUICK = TrainConfig(epochs=4, batch_size=8, learning_rate=5e-3, warmup_epochs=1, eval_batch_size=16, trackers=())
 
 
 def data(count: int = 32) -> TensorDataset:
@@ -48,12 +64,17 @@ def run(
     return train(model or fresh(), data(), data(), output, config, CheckpointInfo("three"), **kw)  # type: ignore[arg-type]
 
 
+def after_step(call: Callable[[int], object]) -> TrainingObserver:
+    """An observer that calls `call` with the number of steps done, after each step and when a run is resumed."""
+    return TrainingObserver(lambda progress: call(progress.done) if progress.done else None)
+
+
 def losses(result: TrainingResult) -> list[float]:
     return [record.loss for record in result.history]
 
 
 def test_train_learns_and_writes_checkpoints_that_say_what_they_are(tmp_path: Path) -> None:
-    result = run(tmp_path, dataclasses.replace(QUICK, epochs=25))
+    result = run(tmp_path, dataclasses.replace(QUICK, epochs=25, trackers=("tensorboard",)))
     assert losses(result)[-1] < 0.8 * losses(result)[0]
     assert result.best_accuracy >= 0.9
     best = mst.load_checkpoint(result.best_checkpoint)
@@ -79,18 +100,17 @@ def test_train_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, options: 
     class Stop(Exception):  # noqa: N818
         pass
 
-    def stop_in_the_third_epoch(done: int, loss: float, steps: list[int] = []) -> None:  # noqa: B006
-        steps.append(done)
-        if len(steps) == 2 * 4 + 2:
+    def stop_in_the_third_epoch(steps: int) -> None:
+        if steps == 2 * 4 + 2:
             raise Stop
 
     with pytest.raises(Stop):
-        run(tmp_path / "cut", config, fresh(**options), on_step=stop_in_the_third_epoch)
+        run(tmp_path / "cut", config, fresh(**options), observer=after_step(stop_in_the_third_epoch))
     assert mst.read_checkpoint_info(tmp_path / "cut" / "last.safetensors").provenance["epochs"] == 2
     torch.manual_seed(99)  # whatever the process did before
-    told: list[int] = []
-    resumed = run(tmp_path / "cut", config, fresh(**options), resume=True, on_resume=told.append)
-    assert told == [2 * 4]
+    steps: list[int] = []
+    resumed = run(tmp_path / "cut", config, fresh(**options), resume=True, observer=after_step(steps.append))
+    assert steps == [*range(2 * 4, 4 * 4 + 1)]
     assert losses(resumed) == losses(whole)
     a, b = mst.load_checkpoint(whole.last_checkpoint), mst.load_checkpoint(resumed.last_checkpoint)
     torch.testing.assert_close(a.state_dict(), b.state_dict(), rtol=0, atol=0)
@@ -117,7 +137,7 @@ def test_train_resume_needs_a_run_with_the_same_settings(tmp_path: Path) -> None
 
 
 def test_train_resumes_a_run_from_before_an_option_existed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    genuine = _Trainer._settings
+    genuine = TrainingFolder.settings
 
     def without_alignment(self: Any) -> dict[str, Any]:
         settings = genuine(self)
@@ -125,7 +145,7 @@ def test_train_resumes_a_run_from_before_an_option_existed(tmp_path: Path, monke
         return settings
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Trainer, "_settings", without_alignment)
+        patch.setattr(TrainingFolder, "settings", without_alignment)
         run(tmp_path)
     run(tmp_path, resume=True)
     with pytest.raises(ValueError, match=r"model.config.align_chans: None -> 3"):
@@ -138,10 +158,10 @@ def test_train_truncated_state_falls_back_to_the_one_before(tmp_path: Path, capl
     path = tmp_path / STATE_FILE
     path.write_bytes(path.read_bytes()[:1000])
     (tmp_path / "last.safetensors").write_bytes(last[:5000])
-    told: list[int] = []
-    resumed = run(tmp_path, resume=True, on_resume=told.append)
-    assert "going on from the state before it" in caplog.text
-    assert told == [3 * 4]
+    steps: list[int] = []
+    resumed = run(tmp_path, resume=True, observer=after_step(steps.append))
+    assert "continuing from the state before it" in caplog.text
+    assert steps[0] == 3 * 4
     assert losses(resumed) == losses(whole)
     assert load_training_state(tmp_path)[0]["epoch"] == 4
     path.unlink()  # what was damaged has not been kept as the state to fall back to
@@ -161,7 +181,7 @@ def test_train_damaged_states_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"{STATE_FILE} is .*; .*{PREVIOUS_STATE_FILE} is "):
         run(tmp_path, resume=True)
     torch.save({"epoch": 1}, tmp_path / STATE_FILE)
-    with pytest.raises(ValueError, match="is no training state of this version of mst"):
+    with pytest.raises(ValueError, match="is not a training state of this version of mst"):
         load_training_state(tmp_path)
 
 
@@ -194,31 +214,32 @@ def test_train_sigterm_in_an_epoch_saves_and_the_resumed_run_is_the_same(
     config = dataclasses.replace(config, mixup=0.8, cutmix=1.0) if mixing else config
     options: dict[str, Any] = {"masking_ratio": 0.5, "drop_path_rate": 0.3}
     whole = run(tmp_path / "whole", dataclasses.replace(config, num_workers=0), fresh(**options))
-    steps: list[int] = []
 
-    def terminate(done: int, loss: float) -> None:
-        steps.append(done)
-        if len(steps) == 4 + 2:
+    def terminate(steps: int) -> None:
+        if steps == 4 + 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(TrainingStoppedError, match=r"after 1 epoch\(s\) and 2 step\(s\)") as stopped:
-        run(tmp_path / "cut", config, fresh(**options), on_step=terminate)
-    assert stopped.value.signal == signal.SIGTERM
+    with pytest.raises(
+        TrainingStoppedError, match="stopped after 1 epoch and 2 steps; .*--resume continues"
+    ) as stopped:
+        run(tmp_path / "cut", config, fresh(**options), observer=after_step(terminate))
+    assert (stopped.value.epochs_done, stopped.value.steps_done, stopped.value.signal) == (1, 2, signal.SIGTERM)
+    assert str(pickle.loads(pickle.dumps(stopped.value))) == str(stopped.value)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    told: list[int] = []
-    resumed = run(tmp_path / "cut", config, fresh(**options), resume=True, on_resume=told.append)
-    assert told == [4 + 2]
+    steps: list[int] = []
+    resumed = run(tmp_path / "cut", config, fresh(**options), resume=True, observer=after_step(steps.append))
+    assert steps[0] == 4 + 2
     assert losses(resumed) == losses(whole)
 
 
 def test_train_writes_its_state_within_a_long_epoch(tmp_path: Path) -> None:
     seen: list[int] = []
 
-    def look(done: int, loss: float) -> None:
+    def look(steps: int) -> None:
         if (tmp_path / STATE_FILE).exists():
             seen.append(load_training_state(tmp_path)[0]["step"])
 
-    run(tmp_path, dataclasses.replace(QUICK, checkpoint_minutes=0.0), on_step=look)
+    run(tmp_path, dataclasses.replace(QUICK, checkpoint_minutes=0.0), observer=after_step(look))
     assert {1, 2} <= set(seen)
 
 
@@ -277,15 +298,14 @@ def test_batches_of_several_processes_are_those_of_one_with_larger_batches() -> 
 def test_train_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     model = fresh()
 
-    def poison(done: int, loss: float, steps: list[int] = []) -> None:  # noqa: B006
-        steps.append(done)
-        if len(steps) == 6:
+    def poison(steps: int) -> None:
+        if steps == 6:
             with torch.no_grad():
                 model.head.bias.fill_(float("nan"))
 
     config = dataclasses.replace(QUICK, checkpoint_minutes=0.0)
     with pytest.raises(TrainingDivergedError, match="head.bias became NaN or infinite"):
-        run(tmp_path, config, model, on_step=poison)
+        run(tmp_path, config, model, observer=after_step(poison))
     kept = load_training_state(tmp_path)[0]
     assert all(bool(torch.isfinite(t).all()) for t in kept["model"].values())
 
@@ -302,14 +322,13 @@ def test_train_weights_that_break_in_the_last_step_do_not_replace_the_last_check
     """The loss of the last step is still finite; the update after it is not."""
     model = fresh()
 
-    def poison(done: int, loss: float, steps: list[int] = []) -> None:  # noqa: B006
-        steps.append(done)
-        if len(steps) == 2 * 4:  # the last step of the second epoch
+    def poison(steps: int) -> None:
+        if steps == 2 * 4:  # the last step of the second epoch
             with torch.no_grad():
                 model.head.weight.fill_(float("inf"))
 
     with pytest.raises(TrainingDivergedError, match="the logits became NaN or infinite in epoch 1, step 3"):
-        run(tmp_path, model=model, on_step=poison)
+        run(tmp_path, model=model, observer=after_step(poison))
     kept = mst.load_checkpoint(tmp_path / "last.safetensors")
     assert all(bool(torch.isfinite(p).all()) for p in kept.parameters())
     assert mst.read_checkpoint_info(tmp_path / "last.safetensors").provenance["epochs"] == 1
@@ -338,7 +357,7 @@ def test_train_weight_decay_spares_vectors_thresholds_and_position_tables(tmp_pa
     model = fresh(absolute_position_embedding=True)
     trainer = _Trainer(model, data(), data(), tmp_path, QUICK, CheckpointInfo())  # type: ignore[arg-type]
     names = {id(p): n for n, p in model.named_parameters()}
-    by_decay = {g["weight_decay"]: {names[id(p)] for p in g["params"]} for g in trainer.optimizer.param_groups}
+    by_decay = {g["weight_decay"]: {names[id(p)] for p in g["params"]} for g in trainer.steps.optimizer.param_groups}
     assert set(by_decay) == {0.0, 0.05}
     assert all(n.endswith("weight") and "norm" not in n for n in by_decay[0.05])
     spared = by_decay[0.0]
@@ -351,8 +370,8 @@ def test_train_learning_rate_warms_up_and_follows_a_cosine(tmp_path: Path) -> No
     trainer = _Trainer(fresh(), data(), data(), tmp_path, config, CheckpointInfo())  # type: ignore[arg-type]
     rates = []
     for step in range(40):
-        trainer.scheduler.step_update(step)
-        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        trainer.steps.scheduler.step_update(step)
+        rates.append(trainer.steps.optimizer.param_groups[0]["lr"])
     assert rates[0] == pytest.approx(1e-6)
     assert rates[4] == pytest.approx(0.5, abs=1e-3)
     assert rates[:8] == sorted(rates[:8])
@@ -400,7 +419,7 @@ def test_config_device_is_taken_or_refused(tmp_path: Path) -> None:
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"weight_decay": -1.0}, "weight_decay must not be negative"),
         ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\)"),
-        ({"epochs": 3, "warmup_epochs": 3}, "warmup_epochs 3 leave nothing of 3 epochs"),
+        ({"epochs": 3, "warmup_epochs": 3}, "warmup_epochs 3 leave no epoch of 3"),
         ({"mixup": 0.5, "batch_size": 7}, "batch_size must be even"),
     ],
 )
@@ -431,7 +450,7 @@ def test_config_trackers_and_optimizer_are_checked(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ValueError, match="unknown tracker 'paper'; choose from tensorboard, wandb"):
         TrainConfig(trackers=("paper",))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="the tracker wandb needs its package: pip install wandb"):
+    with pytest.raises(ValueError, match="the tracker wandb needs its package; pip install wandb"):
         TrainConfig(trackers=("wandb",))
 
 
@@ -439,3 +458,37 @@ def test_config_accumulation_of_the_launcher_is_refused(tmp_path: Path, monkeypa
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
     with pytest.raises(ValueError, match="asks for 4 accumulation steps; set train.accumulation_steps instead"):
         run(tmp_path)
+
+
+def test_config_common_optimizers_are_known_to_timm() -> None:
+    from timm.optim import list_optimizers
+
+    assert set(COMMON_OPTIMIZERS) <= set(list_optimizers())
+
+
+def test_config_can_be_made_without_loading_what_a_training_needs() -> None:
+    """The command line reads the options before it knows whether anything is to be trained."""
+    heavy = ("accelerate", "tensorboard", "timm", "torch")
+    script = (
+        "import sys, types, importlib.util\n"
+        "package = types.ModuleType('mst'); package.__path__ = [sys.argv[1]]; sys.modules['mst'] = package\n"
+        "from mst.training import TrainConfig, TrainingObserver; TrainConfig()\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", script, str(Path(mst.__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_observer_is_told_of_progress_and_epochs(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    epochs: list[EpochRecord] = []
+    result = run(tmp_path, observer=TrainingObserver(seen.append, epochs.append))
+    assert tuple(epochs) == result.history
+    assert [each.done for each in seen] == list(range(4 * 4 + 1))
+    assert (seen[0].stage, seen[0].total, seen[0].unit) == (
+        "training MaskedSpikingTransformer on three",
+        4 * 4,
+        "steps",
+    )
+    assert seen[-1].detail.startswith("loss ")

@@ -101,9 +101,9 @@ def test_training_takes_a_network_of_the_users_own_and_resumes_it(tmp_path: Path
         mst.train(own(), data(), data(), tmp_path / "run", longer, mst.CheckpointInfo(), resume=True)
     assert mst.train(own(), data(), data(), tmp_path / "run", QUICK, mst.CheckpointInfo(), resume=True) == result
     decayed = {f"{name}.threshold" for name in name_sites(model)}
-    from mst.training.loop import _without_decay
+    from mst.training.steps import without_decay
 
-    assert set(_without_decay(model)) == decayed
+    assert set(without_decay(model)) == decayed
 
 
 def test_training_refuses_a_network_that_a_checkpoint_cannot_describe(tmp_path: Path) -> None:

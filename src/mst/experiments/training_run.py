@@ -15,9 +15,9 @@ from mst.data import DataSplits, load_dataset
 from mst.distributed import is_main_process, join_processes, num_processes, one_process_first
 from mst.files import prepare_folder, write_json
 from mst.options import flatten
-from mst.progress import ProgressCallback, Stage
+from mst.progress import ProgressCallback
 from mst.text import note
-from mst.training import EpochRecord, TrainingResult, has_training_state, train
+from mst.training import EpochRecord, TrainingObserver, TrainingResult, has_training_state, train
 
 from .networks import build_network, image_size_option, start_from
 from .options import TrainingOptions
@@ -116,7 +116,7 @@ def _train(
     progress: ProgressCallback | None,
     on_epoch: Callable[[EpochRecord], None] | None,
 ) -> TrainingResult:
-    config, data = options.train, options.data
+    data = options.data
     provenance = {
         "model": options.network.model,
         "init_from": options.network.init_from,
@@ -125,12 +125,8 @@ def _train(
         "data_fingerprint": splits.fingerprint,
     }
     info = CheckpointInfo(data.dataset, splits.info.class_names, splits.preprocessing, provenance)
-    steps = len(splits.train) // (config.batch_size * config.accumulation_steps * num_processes())
-    stage = Stage(progress, f"training {options.network.model} on {data.dataset}", config.epochs * steps, "steps")
-    return train(
-        network, splits.train, splits.test, output, config, info, resume=resume,
-        on_step=lambda done, loss: stage.advance(done, f"loss {loss:.3f}"), on_epoch=on_epoch, on_resume=stage.advance,
-    )  # fmt: skip
+    observer = TrainingObserver(progress, on_epoch)
+    return train(network, splits.train, splits.test, output, options.train, info, resume=resume, observer=observer)
 
 
 def _record(

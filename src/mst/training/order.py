@@ -1,7 +1,7 @@
-"""Which images come when, and the random numbers of every image and step.
+"""The order of the training images, and the random numbers of every image and step.
 
-All of it follows from (seed, epoch, step, process) and (seed, epoch, image): nothing has to be stored to go on in the
-middle of an epoch, and neither worker processes nor a pause change what an image looks like.
+All of it is a function of (seed, epoch, step, process) or of (seed, epoch, image): nothing has to be stored to resume
+in the middle of an epoch, and neither worker processes nor an interruption change how an image is augmented.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 _ORDER, _IMAGE, _STEP = range(3)
-"""What a stream of random numbers is for; keeps the streams apart."""
+"""Purposes of random numbers; each has a stream of its own."""
 
 
 def _words(seed: int, epoch: int, *place: int) -> tuple[int, int, int]:
@@ -32,7 +32,7 @@ def seed_step(seed: int, epoch: int, step: int, process: int = 0) -> None:
 
 
 class SeededImages(Dataset[tuple[Tensor, int]]):
-    """A data set whose random augmentation of an image follows from (seed, epoch, image)."""
+    """A data set in which the random augmentation of an image is a function of (seed, epoch, image)."""
 
     def __init__(self, dataset: Dataset[tuple[Tensor, int]], seed: int) -> None:
         self.dataset = dataset
@@ -44,24 +44,26 @@ class SeededImages(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         for_torch, for_numpy, for_python = _words(self.seed, self.epoch, _IMAGE, index)
-        torch.default_generator.manual_seed(for_torch)  # the CPU's alone: torch.manual_seed would seek accelerators too
+        torch.default_generator.manual_seed(for_torch)  # torch.manual_seed would also look for accelerators
         np.random.seed(for_numpy)  # noqa: NPY002 (augmentations of timm draw from it)
         random.seed(for_python)
         return self.dataset[index]
 
 
 class EpochBatches(Sampler[list[int]]):
-    """The batches of one process in one epoch, in an order that follows from (seed, epoch).
+    """The batches of one process in one epoch, in an order that is a function of (seed, epoch).
 
     A step takes `accumulation_steps` batches of every process from one common order, so that W processes with batches
-    of B see in each step what one process with batches of W·B sees. What does not fill a step is left out.
+    of B images see the same images in each step as one process with batches of W·B. Images that do not fill a step are
+    left out.
 
     Args:
-        num_images: in the training split.
-        batch_size: of one process.
-        accumulation_steps: batches of a process per step.
-        seed: of the order.
-        num_processes, process: how many share the work, and which of them this is.
+        num_images: images in the training split.
+        batch_size: images in a batch of one process.
+        accumulation_steps: batches of each process per step.
+        seed: seed of the order.
+        num_processes: processes that share the images.
+        process: index of this process.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class EpochBatches(Sampler[list[int]]):
         return self.batch_size * self.accumulation_steps * self.num_processes
 
     def begin(self, epoch: int, first_step: int = 0) -> None:
-        """Say which batches the next iteration yields."""
+        """Choose the epoch and the first step of the next iteration."""
         self.epoch, self.first_step = epoch, first_step
 
     def __len__(self) -> int:

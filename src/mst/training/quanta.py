@@ -1,4 +1,7 @@
-"""How many quanta the sites of an ANN send: what a spiking network has to send at the least, and what costs energy."""
+"""Quanta that the sites of an ANN send.
+
+A spiking network sends at least one spike for every quantum, so their number is a lower bound of its energy.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from mst.neurons import MIN_THRESHOLD, QCFS, name_sites
 
 
 class QuantaCounter:
-    """Adds up the quanta that leave the sites of a network, masked ones left out, while `counting`.
+    """Adds up the quanta that leave the sites of a network after masking, within `counting`.
 
     A site whose output is k·λ/L sends k quanta, 0...L. The sum is differentiable: through each activation as QCFS is,
-    and through its threshold, which sends less when it rises.
+    and through its threshold: a higher threshold sends fewer quanta.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -25,7 +28,7 @@ class QuantaCounter:
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """Count what passes within the block; begins at nothing."""
+        """Count within the block, from 0."""
         self._sums, self._neurons = [], 0
         handles = [site.register_forward_hook(self._add) for site in self._sites]
         try:
@@ -36,7 +39,7 @@ class QuantaCounter:
 
     def _add(self, site: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(site, QCFS)
-        wide = torch.float32 if output.element_size() < 4 else output.dtype  # a sum leaves the range of half precision
+        wide = torch.float32 if output.element_size() < 4 else output.dtype  # a sum would overflow in half precision
         per_unit = site.num_levels / site.threshold.clamp_min(MIN_THRESHOLD)
         if per_unit.numel() == 1:
             self._sums.append(output.sum(dtype=wide) * per_unit.sum())
@@ -46,7 +49,7 @@ class QuantaCounter:
 
     @property
     def total(self) -> Tensor:
-        """Quanta of all sites and images."""
+        """Quanta of all sites and images, a scalar."""
         return torch.stack(self._sums).sum() if self._sums else torch.zeros(())
 
     @property

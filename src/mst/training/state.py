@@ -1,4 +1,4 @@
-"""What a training needs to go on exactly where it was: one file that is whole or absent, and the one before it."""
+"""The training state: everything needed to continue a training exactly where it was, and the state before it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mst.checkpoints import read_pickle
+from mst.errors import InputError, MissingFileError
 from mst.files import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -21,12 +22,12 @@ _KEYS = {"epoch", "step", "loss_sum", "seconds", "model", "optimizer", "scaler",
 
 
 def has_training_state(folder: Path) -> bool:
-    """Whether `folder` holds a state, readable or not."""
+    """True if `folder` holds a state, readable or not."""
     return (folder / STATE_FILE).is_file() or (folder / PREVIOUS_STATE_FILE).is_file()
 
 
 def save_training_state(folder: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values. Until the new state is complete the older ones stay; then the last becomes the
+    """Write tensors and plain values. The new state is completed beside the older ones; then the last one becomes the
     previous one.
 
     Raises:
@@ -45,17 +46,19 @@ def save_training_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_training_state(folder: Path) -> tuple[dict[str, Any], Path | None]:
-    """Read what `save_training_state` wrote last, or, if that is damaged, what it wrote before.
+    """Read the last state that `save_training_state` wrote, or the one before if the last is damaged.
 
     Returns:
-        The state, and the damaged file that it was read instead of, if so.
+        The state; and the damaged file if the state before it was read instead, else None.
 
     Raises:
-        FileNotFoundError: there is none in `folder`.
-        ValueError: neither file can be read, or they are something else.
+        MissingFileError: there is no state in `folder`.
+        InputError: neither file can be read, or they are not training states.
     """
     if not has_training_state(folder):
-        raise FileNotFoundError(f"nothing to resume: {folder / STATE_FILE} does not exist")
+        raise MissingFileError(
+            f"nothing to resume: {folder / STATE_FILE} does not exist", remedy="start the run without --resume"
+        )
     problems = []
     for name in (STATE_FILE, PREVIOUS_STATE_FILE):
         try:
@@ -64,19 +67,19 @@ def load_training_state(folder: Path) -> tuple[dict[str, Any], Path | None]:
             problems.append(str(error))
             continue
         if problems:
-            logger.warning("%s; going on from the state before it, %s", problems[0], folder / name)
+            logger.warning("%s; continuing from the state before it, %s", problems[0], folder / name)
         return state, folder / STATE_FILE if problems else None
-    raise ValueError("; ".join(problems))
+    raise InputError("; ".join(problems))
 
 
 def _read(path: Path) -> dict[str, Any]:
     state = read_pickle(path)
     if not isinstance(state, dict) or not state.keys() >= _KEYS:
-        raise ValueError(f"{path} is no training state of this version of mst")
+        raise InputError(f"{path} is not a training state of this version of mst")
     return state
 
 
 def remove_leftovers(folder: Path, pattern: str = ".*.partial") -> None:
-    """Delete what writes that were cut short have left behind."""
+    """Delete the temporary files of writes that were cut short."""
     for path in folder.glob(pattern):
         path.unlink(missing_ok=True)
