@@ -9,19 +9,19 @@ from __future__ import annotations
 import atexit
 import signal
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 Batch = TypeVar("Batch")
 
-_workers: weakref.WeakSet[Any] = weakref.WeakSet()
-"""Worker processes that may be alive."""
+_iterators: WeakSet[Any] = WeakSet()
+"""Iterators whose workers may be alive."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask a program to end."""
@@ -94,9 +94,10 @@ class SteadyLoader(DataLoader[Batch]):
 
     def __iter__(self) -> _BaseDataLoaderIter:
         with stop_signals_held():
-            iterator = super().__iter__()
-        _workers.update(getattr(iterator, "_workers", ()))
-        return iterator
+            batches = super().__iter__()
+        if self.num_workers:
+            _iterators.add(batches)
+        return batches
 
 
 @atexit.register
@@ -106,6 +107,8 @@ def _end_workers() -> None:
     Python's multiprocessing would send them SIGTERM, which they ignore, and wait for them without limit. This function
     runs before that, because it is registered later.
     """
-    for worker in list(_workers):
-        if worker.is_alive():
-            worker.kill()
+    for batches in list(_iterators):
+        batches._shutdown_workers()  # asks them to end, and waits some seconds
+        for worker in batches._workers:
+            if worker.is_alive():
+                worker.kill()

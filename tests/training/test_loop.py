@@ -397,7 +397,7 @@ def test_config_the_other_fields_are_alive(tmp_path: Path) -> None:
     config = dataclasses.replace(QUICK, mixed_precision="bf16", num_workers=2, eval_batch_size=5)
     trainer = _Trainer(fresh(), data(), data(), tmp_path, config, CheckpointInfo())  # type: ignore[arg-type]
     assert trainer.accelerator.mixed_precision == "bf16"
-    assert trainer.loader.num_workers == 2
+    assert trainer.loader._loader.num_workers == 2
     assert {f.name for f in dataclasses.fields(TrainConfig)} == {
         *FIELDS, "mixed_precision", "num_workers", "eval_batch_size", "device", "sync_batch_norm", "trackers",
         "checkpoint_minutes",

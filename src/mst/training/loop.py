@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from mst.checkpoints import CheckpointInfo
 from mst.data import BatchLoader
-from mst.distributed import gather_values, largest_of
+from mst.distributed import gather_values, largest_of, num_processes
 from mst.errors import InputError
 from mst.progress import Stage
 from mst.quantization import note_quantization, quantization_of, shape_thresholds
@@ -37,7 +37,7 @@ from .state import has_training_state, load_training_state
 from .steps import TrainingSteps, make_accelerator
 
 STEPS_PER_CHECK = 10
-"""On an accelerator, training steps between two readings of the loss, each of which waits for the device; 1 on a CPU."""
+"""Steps between two readings of the loss on an accelerator, each of which waits for the device; 1 on a CPU."""
 
 SECONDS_WORTH_SAVING = 60.0
 """After an epoch of this length its state is written before its evaluation begins."""
@@ -237,7 +237,7 @@ class _Trainer:
         return total
 
     def _mean_over_processes(self, total: Tensor) -> float:
-        return sum(gather_values(total.item())) / self.accelerator.num_processes
+        return sum(gather_values(float(total))) / num_processes()
 
     def _check_finite(self, finite: bool, what: str, epoch: int, step: int) -> None:
         if not finite:
