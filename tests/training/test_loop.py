@@ -22,7 +22,7 @@ import mst
 from conftest import tiny_config
 from mst.checkpoints import CheckpointInfo
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import name_sites
+from mst.neurons import find_sites
 from mst.progress import Progress
 from mst.training import (
     EpochRecord,
@@ -430,9 +430,9 @@ def test_config_value_out_of_range_is_refused(options: dict[str, Any], message: 
 
 def test_thresholds_are_trained(tmp_path: Path) -> None:
     model = fresh()
-    before = {n: s.threshold.item() for n, s in name_sites(model).items()}
+    before = {n: s.threshold.item() for n, s in find_sites(model).items()}
     run(tmp_path, model=model)
-    after = {n: s.threshold.item() for n, s in name_sites(model).items()}
+    after = {n: s.threshold.item() for n, s in find_sites(model).items()}
     assert all(after[n] != before[n] for n in before)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 import mst
 from conftest import tiny_config
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import name_sites
+from mst.neurons import find_sites
 from mst.training.quanta import QuantaCounter
 
 
@@ -100,7 +100,7 @@ def test_training_takes_a_network_of_the_users_own_and_resumes_it(tmp_path: Path
     with pytest.raises(ValueError, match="train.epochs"):
         mst.train(own(), data(), data(), tmp_path / "run", longer, mst.CheckpointInfo(), resume=True)
     assert mst.train(own(), data(), data(), tmp_path / "run", QUICK, mst.CheckpointInfo(), resume=True) == result
-    decayed = {f"{name}.threshold" for name in name_sites(model)}
+    decayed = {f"{name}.threshold" for name in find_sites(model)}
     from mst.training.steps import without_decay
 
     assert set(without_decay(model)) == decayed

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from mst.neurons import MIN_THRESHOLD, QCFS, name_sites
+from mst.neurons import MIN_THRESHOLD, QCFS, find_sites
 
 
 class QuantaCounter:
@@ -22,7 +22,7 @@ class QuantaCounter:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._sites = list(name_sites(model).values())
+        self._sites = list(find_sites(model).values())
         self._sums: list[Tensor] = []
         self._neurons = 0
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mst.distributed import join_processes, runs_on_cpu
 from mst.errors import InputError
 from mst.models import synchronise_batch_norm
-from mst.neurons import name_sites
+from mst.neurons import find_sites
 from mst.quantization import num_classes_of
 
 from .config import TrainConfig
@@ -138,7 +138,7 @@ class TrainingSteps:
 def without_decay(model: nn.Module) -> tuple[str, ...]:
     """Parameters without weight decay besides biases and scales: thresholds, and those that the model lists."""
     own = getattr(model, "no_weight_decay", None)
-    return (*(f"{name}.threshold" for name in name_sites(model)), *(own() if callable(own) else ()))
+    return (*(f"{name}.threshold" for name in find_sites(model)), *(own() if callable(own) else ()))
 
 
 def _mixup(config: TrainConfig, model: nn.Module) -> Mixup | None:
