@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from mst.convert import ConversionError, SpikingNetwork
 from mst.data import BadImages, in_order
 from mst.measure import check_can_be_priced, estimate_energy
-from mst.neurons import ScheduleName
+from mst.neurons import ScheduleName, full_precision
 from mst.report import (
     EXIT_LOSSES,
     AnnRun,
@@ -222,7 +222,7 @@ def _seconds(opened: OpenedRun, images: Tensor) -> float:
     like = next(opened.model.parameters())
     images = images.to(like.device, like.dtype)
     times = []
-    with torch.no_grad():
+    with torch.no_grad(), full_precision():  # as in the runs that it is compared with
         for _ in range(4):
             began = time.perf_counter()
             for batch in torch.split(images, opened.batch_size):

@@ -17,6 +17,7 @@ from .functional import (
 )
 from .integrate_and_fire import IFNeuron
 from .max_pool import MAX_POOLS, SpikingMaxPool
+from .precision import full_precision
 from .run_state import RunState, SiteCounts, current_run, running
 from .schedule import (
     DEFAULT_SCHEDULE,
@@ -50,6 +51,7 @@ __all__ = [
     "count_spikes",
     "current_run",
     "drop_spikes",
+    "full_precision",
     "halving_weights",
     "if_run",
     "if_run_",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .functional import keep_mask
+from .precision import full_precision
 
 
 @dataclass
@@ -151,9 +152,10 @@ def current_run() -> RunState | None:
 
 @contextmanager
 def running(state: RunState) -> Iterator[RunState]:
-    """Make `state` the current run for the duration of the block."""
+    """Make `state` the current run for the duration of the block, and compute convolutions in full precision."""
     token = _CURRENT.set(state)
     try:
-        yield state
+        with full_precision():
+            yield state
     finally:
         _CURRENT.reset(token)
