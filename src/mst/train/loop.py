@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def train(
     """
     if resume and has_training_state(Path(output)):  # its thresholds may be one for each channel
         shape_thresholds(model, load_training_state(Path(output))[0]["model"])
-    with StopRequest() as stop:
+    with StopRequest() as stop, _repeatable():
         trainer = _Trainer(model, train_data, test_data, Path(output), config, info, stop)
         return trainer.run(resume, on_step, on_epoch, on_resume)
 
@@ -477,6 +477,18 @@ def _mixup(config: TrainConfig, model: nn.Module) -> Mixup | None:
 
 def _sum_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64  # which mps does not have
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Within the block cuDNN adds up the gradients of a convolution's weights in one order, so that a run can be
+    repeated, and a resumed one equals one that was never stopped."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
 
 
 def _is_whole(checkpoint: Path) -> bool:
