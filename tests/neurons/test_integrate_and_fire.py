@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from mst.neurons import QCFS, IFNeuron, NotRunningError, RunState, make_mask, running
+from mst.neurons.precision import _OWNER, _SETTING
 
 
 def neuron(masking_ratio: float = 0.0) -> IFNeuron:
@@ -59,6 +61,27 @@ def test_if_neuron_batch_that_does_not_fit_the_run_is_named() -> None:
         with pytest.raises(ValueError, match=r"'site': a step has shape \(2, 5\).*began with \(2, 3\)"):
             site(torch.zeros(4, 5))
         assert list(run.state) == [("site", "membrane_potential")]
+
+
+def test_a_run_convolves_in_full_precision_until_the_last_run_has_ended() -> None:
+    usual = getattr(_OWNER, _SETTING)
+    first, second = running(RunState(seed=0, batch_size=1)), running(RunState(seed=0, batch_size=1))
+    first.__enter__()
+    second.__enter__()
+    assert getattr(_OWNER, _SETTING) in ("ieee", False)
+    second.__exit__(None, None, None)
+    assert getattr(_OWNER, _SETTING) in ("ieee", False)
+    first.__exit__(None, None, None)
+    assert getattr(_OWNER, _SETTING) == usual not in ("ieee", False)
+
+
+@pytest.mark.gpu
+def test_a_run_convolves_in_full_precision_on_a_gpu() -> None:
+    conv, x = nn.Conv2d(64, 64, 3), torch.randn(8, 64, 16, 16)
+    expected = conv.double()(x.double())
+    with torch.no_grad(), running(RunState(seed=0, batch_size=8)):
+        y = conv.float().cuda()(x.cuda()).cpu().double()
+    assert ((y - expected).norm() / expected.norm()).item() < 1e-5  # TF32: 3e-4
 
 
 def test_if_neuron_used_twice_in_one_pass_is_refused() -> None:

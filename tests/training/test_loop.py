@@ -91,6 +91,26 @@ def test_train_can_be_repeated(tmp_path: Path) -> None:
     assert losses(run(tmp_path / "c", other)) != losses(run(tmp_path / "a2"))
 
 
+def test_train_adds_up_gradients_in_one_order_and_leaves_the_setting_as_it_was(tmp_path: Path) -> None:
+    seen: list[bool] = []
+    run(tmp_path, on_step=lambda done, loss: seen.append(torch.backends.cudnn.deterministic))
+    assert set(seen) == {True}
+    assert not torch.backends.cudnn.deterministic
+
+
+@pytest.mark.gpu
+def test_train_can_be_repeated_on_a_gpu(tmp_path: Path) -> None:
+    config = dataclasses.replace(QUICK, epochs=12, device="cuda")
+    images = TensorDataset(torch.randn(64, 1, 16, 16), torch.arange(64) % 3)
+
+    def losses_of(name: str) -> list[float]:
+        torch.manual_seed(0)
+        model = mst.create_model("resnet18_small", width=8, num_classes=3, in_chans=1)
+        return losses(train(model, images, images, tmp_path / name, config, CheckpointInfo("noise")))  # type: ignore[arg-type]
+
+    assert losses_of("a") == losses_of("b")
+
+
 @pytest.mark.parametrize("options", [{}, {"masking_ratio": 0.5, "drop_path_rate": 0.3}], ids=["plain", "random"])
 @pytest.mark.parametrize("mixing", [False, True])
 def test_train_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, options: dict[str, Any], mixing: bool) -> None:

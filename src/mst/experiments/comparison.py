@@ -16,6 +16,7 @@ from mst.conversion import ConversionError, SpikingNetwork
 from mst.data import first_readable, in_order
 from mst.errors import InputError
 from mst.measure import check_can_be_priced, estimate_energy
+from mst.neurons import full_precision
 from mst.progress import ProgressCallback
 from mst.simulation import EXIT_RULES, SimulationResult, calibrate_early_exits, exit_point, simulate
 from mst.text import note
@@ -181,7 +182,7 @@ def _seconds(opened: OpenedRun, images: Tensor) -> float:
     like = next(opened.model.parameters())
     images = images.to(like.device, like.dtype)
     times = []
-    with torch.no_grad():
+    with torch.no_grad(), full_precision():  # as in the runs that it is compared with
         for _ in range(4):
             began = time.perf_counter()
             for batch in torch.split(images, opened.batch_size):

@@ -12,7 +12,7 @@ from mst.errors import InputError
 from mst.operations import OperationCount
 from mst.simulation import SimulationResult, trace_for
 
-from .cost_models import AC, HOROWITZ_45NM_FP32, MAC, Cost, CostModel, Operations, readable_energy
+from .cost_models import AC, HOROWITZ_45NM_FP32, MAC, Cost, CostModel, Operations, cost_model_named, readable_energy
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class EnergyEstimate:
         return f"EnergyEstimate({readable_energy(self.snn.energy_pj)}{relative}, {steps}, {self.cost_model.name})"
 
 
-def estimate_energy(result: SimulationResult, cost_model: CostModel = HOROWITZ_45NM_FP32) -> EnergyEstimate:
+def estimate_energy(result: SimulationResult, cost_model: CostModel | str = HOROWITZ_45NM_FP32) -> EnergyEstimate:
     """Price the operations that a simulation recorded, per image.
 
     SNN, rate coding: spikes x fan-out accumulates, and the dense MACs of analog operations at each of the steps that an
@@ -116,12 +116,14 @@ def estimate_energy(result: SimulationResult, cost_model: CostModel = HOROWITZ_4
 
     Args:
         result: of `mst.simulate` with record_operations on.
-        cost_model: energy per operation, see `COST_MODELS`.
+        cost_model: energy per operation, or the name of a registered model, see `COST_MODELS`.
 
     Raises:
         InputError: the simulation recorded no operations, some have an unknown cost, or a kind of operation for which
             the cost model has no constant.
     """
+    if isinstance(cost_model, str):
+        cost_model = cost_model_named(cost_model)
     _refuse_uncounted(result.uncounted)
     if not result.operations:
         raise InputError("the simulation recorded no operations", remedy="run mst.simulate with record_operations=True")

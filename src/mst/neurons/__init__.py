@@ -29,6 +29,7 @@ from .masks import (
     mask_from_dict,
 )
 from .max_pool import MAX_POOLS, SpikingMaxPool
+from .precision import full_precision
 from .run_state import BEFORE_FIRST_STEP, NotRunningError, RunState, SiteCounts, begin_run, current_run, running
 from .schedule import (
     DEFAULT_SCHEDULE,
@@ -77,6 +78,7 @@ __all__ = [
     "current_run",
     "drop_spikes",
     "find_sites",
+    "full_precision",
     "halving_weights",
     "if_run",
     "if_run_",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mst.errors import ExplainedError, InputError
 
 from .masks import Layout, SpikeMask
+from .precision import full_precision
 
 BEFORE_FIRST_STEP = -1
 """The step of a pass that shows a network no image and lets no neuron fire: its values before any change."""
@@ -265,9 +266,10 @@ def require_run(site: str, what: str) -> RunState:
 
 @contextmanager
 def running(run: RunState) -> Iterator[RunState]:
-    """Make `run` the current run for the duration of the block."""
+    """Make `run` the current run for the duration of the block, and compute convolutions in full precision."""
     token = _CURRENT.set(run)
     try:
-        yield run
+        with full_precision():
+            yield run
     finally:
         _CURRENT.reset(token)

@@ -24,6 +24,7 @@ from .config import TrainConfig
 from .evaluation import evaluate
 from .folder import PartialEpoch, TrainingFolder, flatten
 from .order import EpochBatches, SeededImages
+from .repeatable import repeatable
 from .results import (
     BEST_CHECKPOINT,
     LAST_CHECKPOINT,
@@ -82,7 +83,7 @@ def train(
     output = Path(output)
     if resume and has_training_state(output):  # thresholds of the stored run may have one value per channel
         shape_thresholds(model, load_training_state(output)[0]["model"])
-    with StopRequest() as stop:
+    with StopRequest() as stop, repeatable():
         trainer = _Trainer(model, train_data, test_data, output, config, info, stop)
         return trainer.run(resume, observer or TrainingObserver())
 
