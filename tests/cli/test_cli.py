@@ -118,7 +118,7 @@ def test_datasets_lists_and_checks(capfd: pytest.CaptureFixture[str]) -> None:
     out = capfd.readouterr().out
     assert "digits" in out
     assert "fashion-mnist" in out
-    assert main(["datasets", "--check", "digits"]) == 0
+    assert main(["datasets", "check", "digits"]) == 0
     assert "1,437 training and 360 test images of 1 x 8 x 8 px" in capfd.readouterr().out
 
 
@@ -196,7 +196,7 @@ def test_help_of_every_verb_explains_each_option(verb: str, capsys: pytest.Captu
         (["import", "nothing.pth", "-o", "x.pth"], 1, "a checkpoint is a .safetensors file"),
         (["import", "nothing.pth", "-o", "CKPT"], 1, "exists already; choose another name"),
         (["import", "nothing.pth", "-o", "x.safetensors"], 1, "no such file: nothing.pth"),
-        (["datasets", "--check", "x"], 1, "unknown data set 'x'"),
+        (["datasets", "check", "x"], 1, "unknown data set 'x'"),
     ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",
 )
@@ -375,12 +375,11 @@ def test_own_images_are_checked_trained_on_and_simulated_with_a_damaged_one_skip
     files = image_files(classes=2, train=8, test=3)
     bad = [next(n for n in files if n.startswith("train")), next(n for n in files if n.startswith("val"))]
     data = f"folder:{write_folder(tmp_path / 'images', {**files, **dict.fromkeys(bad, b'no image')})}"
-    assert main(["datasets", "--check", data]) == 0
+    assert main(["datasets", "check", data]) == 0
     assert "16 training and 6 test images of 3 x any px, 2 classes" in capfd.readouterr().out
-    line = fails(["datasets", "--check", data, "--decode"], capfd)
+    line = fails(["datasets", "check", data, "--decode"], capfd)
     assert "2 of the images" in line
     assert bad[0] in line
-    assert "decode has no effect without check" in fails(["datasets", "--decode"], capfd)
     common = ["--dataset", data, "--output", str(tmp_path / "run"), "--model-kwargs.img-size", "8", *SHORT]
     common += ["--train.batch-size", "4", "--train.num-workers", "1"]
     line = fails(["train", *common], capfd)

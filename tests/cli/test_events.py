@@ -12,6 +12,7 @@ from PIL import Image
 from event_data import SMALL, bin_bytes, dat_bytes
 from failing import fails
 from image_data import image_files, write_folder
+from mst.cli.datasets import DATASETS_VERBS
 from mst.cli.main import main
 from mst.data import Sensor, read_events
 
@@ -84,7 +85,7 @@ def test_sensor_that_is_no_square(tmp_path: Path) -> None:
 def test_recordings_from_images_are_trained_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     images = write_folder(tmp_path / "images", image_files(classes=2, train=4, test=2))
     recordings = tmp_path / "recordings"
-    arguments = ["datasets", "events-from", str(images), "--sensor", "16,20", "--output", str(recordings)]
+    arguments = ["datasets", "from-images", str(images), "--sensor", "16,20", "--output", str(recordings)]
     assert main(arguments) == 0
     assert "12 recordings with" in capfd.readouterr().out
     files = sorted(recordings.rglob("*.dat"))
@@ -110,7 +111,7 @@ def test_recordings_from_images_are_trained_on(tmp_path: Path, capfd: pytest.Cap
 
 def test_recordings_made_otherwise_are_not_mixed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     images = write_folder(tmp_path / "images", image_files(classes=2, train=2, test=1))
-    arguments = ["datasets", "events-from", str(images), "--output", str(tmp_path / "made"), "--sensor"]
+    arguments = ["datasets", "from-images", str(images), "--output", str(tmp_path / "made"), "--sensor"]
     assert main([*arguments, "16,16"]) == 0
     assert "holds recordings made otherwise" in fails([*arguments, "20,20"], capfd)
     next((images / "train").rglob("*.JPEG")).unlink()
@@ -118,16 +119,16 @@ def test_recordings_made_otherwise_are_not_mixed(tmp_path: Path, capfd: pytest.C
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
     assert "holds other files" in fails(
-        ["datasets", "events-from", str(images), "--output", str(tmp_path / "full")], capfd
+        ["datasets", "from-images", str(images), "--output", str(tmp_path / "full")], capfd
     )
     inside = str(images / "train")
-    assert "must lie outside" in fails(["datasets", "events-from", str(images), "--output", inside], capfd)
+    assert "must lie outside" in fails(["datasets", "from-images", str(images), "--output", inside], capfd)
 
 
 def test_sweep_takes_the_sensor_and_the_bins_of_a_checkpoint(tmp_path: Path) -> None:
     images = write_folder(tmp_path / "images", image_files(classes=2, train=4, test=2))
     made = ["--sensor", "20,32", "--file-format", "bin", "--output", str(tmp_path / "made")]
-    assert main(["datasets", "events-from", str(images), *made]) == 0
+    assert main(["datasets", "from-images", str(images), *made]) == 0
     data = ["--dataset", f"events:{tmp_path / 'made'}", "--img-size", "16", "--events.sensor", "20,32"]
     batch = ["--train.batch-size", "4"]
     trained = ["train", *data, "--events.num-bins", "1", *NANO, *SHORT, *batch, "--output", str(tmp_path / "run")]
@@ -143,7 +144,7 @@ def test_sweep_takes_the_sensor_and_the_bins_of_a_checkpoint(tmp_path: Path) -> 
 def test_recordings_of_every_format_are_found_again(file_format: str, tmp_path: Path) -> None:
     images = write_folder(tmp_path / "images", image_files(classes=2, train=2, test=1))
     made = ["--sensor", "16,16", "--file-format", file_format, "--output", str(tmp_path / "made")]
-    assert main(["datasets", "events-from", str(images), *made]) == 0
+    assert main(["datasets", "from-images", str(images), *made]) == 0
     name = f"events:{tmp_path / 'made'}"
     stated = [] if file_format == "npz" else ["--sensor", "16,16"]
     assert main(["datasets", "check", name, *stated, "--decode"]) == 0
@@ -152,7 +153,7 @@ def test_recordings_of_every_format_are_found_again(file_format: str, tmp_path: 
 def test_damaged_image_ends_or_is_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     images = write_folder(tmp_path / "images", image_files(classes=2, train=2, test=1))
     next(images.rglob("*.JPEG")).write_bytes(b"no image")
-    arguments = ["datasets", "events-from", str(images), "--sensor", "16,16", "--output", str(tmp_path / "out")]
+    arguments = ["datasets", "from-images", str(images), "--sensor", "16,16", "--output", str(tmp_path / "out")]
     assert "cannot be read as an image" in fails(arguments, capfd)
     assert main([*arguments, "--on-bad-image", "skip"]) == 0
     assert "5 recordings" in (out := capfd.readouterr().out)
@@ -196,17 +197,13 @@ def test_damaged_recordings_are_named_by_check_and_counted_by_simulate(
 REFUSED = [
     (["datasets", "show", "digits"], "digits holds images, not recordings"),
     (["datasets", "show", "digits-dvs", "--index", "360"], "index must be from 0 to 359"),
-    (["datasets", "--decode"], "decode has no effect without check"),
-    (["datasets", "check", "digits", "--index", "3"], "index has no effect without show"),
-    (["datasets", "check", "digits", "--show", "digits-dvs"], "check and show: one at a time"),
-    (["datasets", "download", "n-cars"], "only cifar10-dvs, n-caltech101, asl-dvs, dvs128-gesture can be downloaded"),
-    (["datasets", "events-from", "nowhere"], "no such folder of images: nowhere"),
+    (["datasets", "download", "n-cars"], "'n-cars' cannot be downloaded"),
+    (["datasets", "from-images", "nowhere"], "no such folder of images: nowhere"),
     (["train", "--dataset", "digits-dvs", "--augment.horizontal-flip"], "augment (use event_augment) has no effect"),
     (["train", "--dataset", "digits", "--events.num-bins", "1"], "events has no effect: digits holds images"),
     (["train", "--dataset", "digits", "--event-augment.shift", "1"], "event_augment has no effect"),
     (["train", "--dataset", "digits-dvs", "--events.sensor", "20,20"], "sensor's size has no effect on digits-dvs"),
     (["datasets", "show", "digits-dvs", "--sensor", "20,20"], "sensor's size has no effect on digits-dvs"),
-    (["datasets", "events-from", "nowhere", "--data-path", "x"], "data_path has no effect without check or show"),
     (["train", "--dataset", "digits-dvs", "--events.num-bins", "0"], "frames need at least 1 time bin"),
     (["train", "--dataset", "digits-dvs", "--model-kwargs.align-chans", "3"], "model_kwargs may not hold align_chans"),
 ]  # fmt: skip
@@ -216,8 +213,34 @@ REFUSED = [
 def test_what_has_no_effect_or_no_place_is_refused(
     arguments: list[str], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    takes_output = not {"--decode", "check", "download"} & set(arguments)
+    takes_output = not {"check", "download"} & set(arguments)
     assert message in fails([*arguments, *(["--output", str(tmp_path / "o")] if takes_output else [])], capfd)
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--decode"], "unknown option --decode"),
+    (["check", "digits", "--index", "3"], "unknown option --index"),
+    (["from-images", "nowhere", "--data-path", "x"], "unknown option --data-path"),
+    (["chek", "digits"], "unknown subcommand 'chek'; did you mean check? Subcommands: list, check, show,"),
+    (["--check", "digits"], "--check is a subcommand now; write mst datasets check digits"),
+    (["--show=a.dat"], "--show is a subcommand now; write mst datasets show a.dat"),
+    (["--download"], "--download is a subcommand now; write mst datasets download ..."),
+    (["events-from", "photos"], "events-from is a subcommand now; write mst datasets from-images photos"),
+    (["--events_from", "photos"], "--events-from is a subcommand now; write mst datasets from-images photos"),
+    (["check", "digits", "--show", "x"], "--show is a subcommand now; write mst datasets show x"),
+])  # fmt: skip
+def test_datasets_refuses_options_of_other_subcommands_and_former_spellings(
+    words: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert message in fails(["datasets", *words], capfd, code=2)
+
+
+@pytest.mark.parametrize("subcommand", DATASETS_VERBS)
+def test_datasets_help_explains_each_subcommand(subcommand: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["datasets", "--help"]) == 0
+    assert f"\n  {subcommand} " in capfd.readouterr().out
+    assert main(["datasets", subcommand, "--help"]) == 0
+    assert f"usage: mst datasets {subcommand}" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(("options", "message"), [

@@ -84,6 +84,18 @@ def run_verb(argv: Sequence[str]) -> None:
         known = ", ".join(VERBS)
         VerbParser(prog="mst").error(f"unknown verb {name!r}{nearest_name(name, list(VERBS))} Verbs: {known}")
     function = VERBS[name].load()
+    if VERBS[name].has_subcommands:
+        function(words)
+    else:
+        run_function(name, function, words)
+
+
+def run_function(name: str, function: Function, words: Sequence[str]) -> None:
+    """Parse the words after a verb and call its function with them.
+
+    Raises:
+        SystemExit: with 0 after --help, with 2 after a usage error, which is printed.
+    """
     parser = verb_parser(name, function)
     values = vars(parser.parse_args(normalise(name, option_types_of(function), words)))
     function(**{parameter: _value(kind, parameter, values) for parameter, kind in _parameters(function)})

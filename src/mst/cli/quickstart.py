@@ -101,17 +101,15 @@ def _measure(trained: Path, run: _Run) -> MeasurementRun:
 
 def _write_run(run: MeasurementRun, output: Path, name: str, label: str) -> list[Path]:
     """The files of one run."""
-    from mst.experiments import measurement_record, simulation_record
+    from mst.experiments import first_recording, measurement_record, simulation_record
     from mst.files import prepare_folder, write_json
-    from mst.report import firing_rates
-
-    from .recordings import draw_first_recording
+    from mst.report import draw_recording, firing_rates
 
     simulation, folder = run.simulation, prepare_folder(output / name)
     result, facts = simulation.result, simulation.opened.facts() | {"slices": simulation.steps.slices}
-    pictures = draw_first_recording(simulation.opened.data, output) if simulation.steps.slices is None else []
+    recording = first_recording(simulation.opened.data) if simulation.steps.slices is None else None
     return [
-        *pictures,
+        *([] if recording is None else draw_recording(recording, output)),
         write_json(folder / "simulation.json", simulation_record(result, simulation.ann_accuracy, **facts)),
         write_json(folder / "measurement.json", measurement_record(run.estimate, result) | facts),
         firing_rates(

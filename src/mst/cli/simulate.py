@@ -46,19 +46,18 @@ def simulate(
 def report_simulation(run: SimulationRun, output: Path, settings: Mapping[str, Any]) -> None:
     """Print the tables and write the files. Of several processes the first does."""
     from mst.distributed import is_main_process
-    from mst.experiments import run_record, simulation_record, write_run_record
+    from mst.experiments import first_recording, run_record, simulation_record, write_run_record
     from mst.files import write_json
     from mst.report import (
         accuracy_table,
         accuracy_vs_time,
+        draw_recording,
         firing_rates,
         run_label,
         run_title,
         simulation_summary,
         site_table,
     )
-
-    from .recordings import draw_first_recording
 
     if not is_main_process():
         return
@@ -70,11 +69,12 @@ def report_simulation(run: SimulationRun, output: Path, settings: Mapping[str, A
     assert result.accuracy is not None
     record = simulation_record(result, run.ann_accuracy, quanta_per_image=run.quanta_per_image, **run.facts())
     curves, levels = {label: result.accuracy.tolist()}, {label: run.ann_accuracy}
+    recording = first_recording(run.opened.data)
     written = [
         write_json(output / "simulation.json", record),
         accuracy_vs_time(curves, levels, output / "accuracy_vs_time.png", run_title(run)),
         firing_rates(result.firing_rates, result.firing_rate, output / "firing_rates.png"),
-        *draw_first_recording(run.opened.data, output),
+        *([] if recording is None else draw_recording(recording, output)),
     ]
     of_run = run_record("simulate", settings, run.figures(), seed=run.steps.seed, **run.opened.facts())
     print_files(*written, write_run_record(output, of_run))

@@ -20,6 +20,9 @@ class Verb:
     summary: str
     """Line in the overview."""
 
+    has_subcommands: bool = False
+    """True if the function takes the rest of the command line and chooses a subcommand."""
+
     def load(self) -> Callable[..., None]:
         """The function."""
         function: Callable[..., None] = getattr(import_module(f"mst.cli.{self.module}"), self.function)
@@ -34,6 +37,6 @@ VERBS: dict[str, Verb] = {
     "compare": Verb("compare", "compare", "run a checkpoint under rate and lossless coding side by side"),
     "sweep": Verb("sweep", "sweep", "train and simulate every combination of settings"),
     "import": Verb("import_weights", "import_weights", "turn released weights, or a Swin's, into a checkpoint"),
-    "datasets": Verb("datasets", "datasets", "list, check, show, download and make data sets"),
+    "datasets": Verb("run", "datasets", "list, check, show, download and make data sets", has_subcommands=True),
     "quickstart": Verb("quickstart", "quickstart", "train, convert, simulate and measure on digits, in minutes"),
 }

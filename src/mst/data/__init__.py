@@ -17,8 +17,8 @@ from .loader import BatchLoader, first_readable, in_order
 from .loading import DataSplits, load_dataset
 from .options import DataOptions
 from .registry import DATASETS, OWN_DATASETS_INFO, dataset_info, register_dataset
-from .splits import BadImages, ImageDataset, StoredImages
-from .unreadable import UnreadableEventsError, UnreadableImageError, UnreadableSampleError
+from .splits import ImageDataset, StoredImages
+from .unreadable import BadImages, UnreadableEventsError, UnreadableImageError, UnreadableSampleError
 
 __all__ = [
     "DATASETS",

@@ -11,7 +11,7 @@ from mst.errors import InputError
 from .events.augment import EventAugmentConfig
 from .events.representation import EventRepresentation
 from .images.preprocessing import AugmentConfig, Interpolation
-from .splits import BadImages
+from .unreadable import BadImages
 
 
 @dataclass(frozen=True)

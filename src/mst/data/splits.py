@@ -6,19 +6,16 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from .events.sources import StoredRecording
-from .unreadable import UnreadableSampleError
+from .unreadable import BadImages, UnreadableSampleError
 
 logger = logging.getLogger(__name__)
-
-BadImages = Literal["fail", "skip"]
-"""What to do with a sample that cannot be read."""
 
 Sample = Tensor | Image.Image | StoredRecording
 """A sample as a data set holds it: an image in memory or decoded, or a recording of an event camera."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mst.errors import InputError
 
 SKIP_IMAGES = "replace or remove it, or leave out such images with --on-bad-image skip"
 SKIP_RECORDINGS = "replace or remove the file, or leave out such recordings with --on-bad-image skip"
+
+
+BadImages = Literal["fail", "skip"]
+"""What to do with a sample that cannot be read."""
 
 
 class UnreadableSampleError(InputError):

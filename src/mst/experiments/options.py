@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mst.data.options import DataOptions
-from mst.data.splits import BadImages
+from mst.data.unreadable import BadImages
 from mst.errors import InputError
 from mst.options import FLAT
 from mst.training.config import TrainConfig

@@ -1,7 +1,8 @@
 """Results come in; tables, figures and records go out."""
 
 from .codings import codings_against_cost, codings_markdown, early_exit_curves
-from .events import event_animation, event_frames, event_scatter
+from .datasets import cache_summary, check_summary, dataset_table, made_recordings_summary, recording_summary
+from .events import draw_recording, event_animation, event_frames, event_scatter
 from .figures import accuracy_vs_time, energy_bars, firing_rates
 from .summaries import energy_summary, run_label, run_title, simulation_summary
 from .sweeps import sweep_against_ratio, sweep_against_time, sweep_markdown, sweep_pareto, write_sweep_csv
@@ -10,8 +11,12 @@ from .tables import accuracy_table, energy_table, operation_table, site_table, s
 __all__ = [
     "accuracy_table",
     "accuracy_vs_time",
+    "cache_summary",
+    "check_summary",
     "codings_against_cost",
     "codings_markdown",
+    "dataset_table",
+    "draw_recording",
     "early_exit_curves",
     "energy_bars",
     "energy_summary",
@@ -20,7 +25,9 @@ __all__ = [
     "event_frames",
     "event_scatter",
     "firing_rates",
+    "made_recordings_summary",
     "operation_table",
+    "recording_summary",
     "run_label",
     "run_title",
     "simulation_summary",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mst.data import EventRepresentation, Events, Sensor, per_step_frames
+from mst.experiments import OpenedRecording
 from mst.files import write_atomically
 
 from .drawing import drawing, save_figure
@@ -22,6 +23,24 @@ MAX_SCATTERED = 20_000
 
 FRAMES_PER_SECOND = 12
 _LEAST_SIDE = 320  # pixels of an animation's longer side
+
+
+def draw_recording(recording: OpenedRecording, output: Path) -> list[Path]:
+    """Draw a recording as frames, in space and time, and as an animation.
+
+    Args:
+        recording: its events.
+        output: folder for event_frames.png, event_scatter.png and events.gif.
+
+    Returns:
+        The files.
+    """
+    events, sensor, title = recording.events, recording.sensor, recording.title
+    return [
+        event_frames(events, sensor, output / "event_frames.png", title),
+        event_scatter(events, sensor, output / "event_scatter.png", title),
+        event_animation(events, sensor, output / "events.gif"),
+    ]
 
 
 def event_frames(events: Events, sensor: Sensor, path: str | Path, title: str = "", num_frames: int = 9) -> Path:

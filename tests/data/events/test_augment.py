@@ -8,8 +8,8 @@ import torch
 
 from event_data import random_events
 from mst.data import EventAugmentConfig, Sensor
-from mst.data.events import augment as module
-from mst.data.events.augment import EventAugmentation
+from mst.data.events import augmentation as module
+from mst.data.events.augmentation import EventAugmentation
 
 SENSOR = Sensor(12, 16)
 EVENTS = random_events(800, 12, 16, seed=3)

@@ -9,7 +9,8 @@ from torch import Tensor
 from mst.errors import InputError
 
 from ..images.preprocessing import Preprocessing
-from .augment import EventAugmentation, EventAugmentConfig
+from .augment import EventAugmentConfig
+from .augmentation import EventAugmentation
 from .cache import FrameCache
 from .representation import per_step_frames, represent
 from .sources import StoredRecording
