@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
+from docstring_parser import parse
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from mst.errors import InputError, MissingFileError
@@ -108,11 +109,13 @@ def verb_parser(name: str, function: Function) -> VerbParser:
     parser.add_argument(
         "--config", action="config", help="YAML file with options, or the name of a recipe that ships with the package"
     )
-    groups = {parameter for parameter, kind in _parameters(function) if is_dataclass(kind)}
+    explained = {each.arg_name: each.description for each in parse(inspect.getdoc(function) or "").params}
     for parameter, kind in _parameters(function):
-        if parameter in groups:
+        if is_dataclass(kind):
             add_group(parser, kind)
-    parser.add_function_arguments(function, None, as_group=False, as_positional=False, skip=groups)
+        else:
+            default = inspect.signature(function).parameters[parameter].default
+            parser.add_argument(f"--{parameter}", type=kind, default=default, help=explained.get(parameter))
     return parser
 
 

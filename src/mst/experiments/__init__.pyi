@@ -1,0 +1,99 @@
+from .comparison import ComparisonRun, run_comparison
+from .comparison_results import EXIT_LOSSES, LOSSES, AnnRun, CodingRun, Exit, coding_rows, steps_to_within
+from .dataset_checks import DatasetCheck, DatasetListing, ListedDataset, check_dataset, download_dataset, list_datasets
+from .dataset_options import DatasetCheckOptions, DownloadOptions, RecordingOptions, RecordingsOptions
+from .evaluation_run import EvaluationRun, run_evaluation
+from .importing import ImportRun, run_import
+from .opening import OpenedRun, choose_device, masking_ratio_of, open_checkpoint, open_network, set_masking
+from .options import (
+    CheckpointOptions,
+    CodingOptions,
+    ComparisonOptions,
+    EnergyOptions,
+    EvaluationOptions,
+    ExitOptions,
+    ImportOptions,
+    NetworkOptions,
+    QuantizeOptions,
+    StepOptions,
+    SweepOptions,
+    TrainingOptions,
+)
+from .recipes import load_recipe, parse_options
+from .recordings import MadeRecordings, OpenedRecording, first_recording, make_recordings, open_recording
+from .records import measurement_record, run_record, simulation_record, write_run_record
+from .spiking_run import MeasurementRun, SimulationRun, coding_label, run_measurement, run_simulation
+from .sweep_results import COLUMNS, SeedRun, SweepCell, SweepResult, sweep_rows
+from .sweeping import SweepObserver, SweepRun, run_sweep
+from .training_run import OPTIONS_FILE, TrainingRun, run_training
+
+__all__ = [
+    "COLUMNS",
+    "EXIT_LOSSES",
+    "LOSSES",
+    "OPTIONS_FILE",
+    "AnnRun",
+    "CheckpointOptions",
+    "CodingOptions",
+    "CodingRun",
+    "ComparisonOptions",
+    "ComparisonRun",
+    "DatasetCheck",
+    "DatasetCheckOptions",
+    "DatasetListing",
+    "DownloadOptions",
+    "EnergyOptions",
+    "EvaluationOptions",
+    "EvaluationRun",
+    "Exit",
+    "ExitOptions",
+    "ImportOptions",
+    "ImportRun",
+    "ListedDataset",
+    "MadeRecordings",
+    "MeasurementRun",
+    "NetworkOptions",
+    "OpenedRecording",
+    "OpenedRun",
+    "QuantizeOptions",
+    "RecordingOptions",
+    "RecordingsOptions",
+    "SeedRun",
+    "SimulationRun",
+    "StepOptions",
+    "SweepCell",
+    "SweepObserver",
+    "SweepOptions",
+    "SweepResult",
+    "SweepRun",
+    "TrainingOptions",
+    "TrainingRun",
+    "check_dataset",
+    "choose_device",
+    "coding_label",
+    "coding_rows",
+    "download_dataset",
+    "first_recording",
+    "list_datasets",
+    "load_recipe",
+    "make_recordings",
+    "masking_ratio_of",
+    "measurement_record",
+    "open_checkpoint",
+    "open_network",
+    "open_recording",
+    "parse_options",
+    "run_comparison",
+    "run_evaluation",
+    "run_import",
+    "run_measurement",
+    "run_record",
+    "run_simulation",
+    "run_sweep",
+    "run_training",
+    "set_masking",
+    "simulation_record",
+    "steps_to_within",
+    "sweep_rows",
+    "write_run_record",
+]
