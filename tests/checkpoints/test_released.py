@@ -56,7 +56,7 @@ def test_other_networks_of_this_form_agree_with_the_plain_description(name: str)
     assert (result.step_logits - expected).abs().max().item() < 1e-9
     assert result.spike_counts == dict(snn_reference.spikes)
     silent = [site for site, count in result.spike_counts.items() if count == 0]
-    assert len(silent) <= 2  # (nearly) every site has been put to the test
+    assert len(silent) <= 2  # (nearly) every site has fired
 
 
 # ------------------------------------------------------------------------ names and shapes at full size

@@ -70,7 +70,7 @@ def test_every_tensor_of_a_swin_goes_where_it_belongs(layout: str) -> None:
 
 
 def test_merging_and_attention_of_both_compute_the_same() -> None:
-    """Order of merged tokens, of position tables and of q, k, v within their map, seen in outputs, not in names."""
+    """The order of merged tokens, position tables and q, k, v within their map is checked by outputs, not names."""
     source, model = swin().double(), None
     model = import_swin({k: v.double() for k, v in swin().state_dict().items()}, 16)
     x = torch.randn(2, 8, 8, 8, dtype=torch.float64)
