@@ -1,4 +1,4 @@
-"""The command as its users meet it: a short real run, then every way to get it wrong."""
+"""The command line as users meet it: a short real run, then wrong command lines and bad input."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_resume_continues_and_says_nothing_was_lost(trained: Path, tmp_path: Pat
     arguments = ["train", "--output", str(tmp_path), *SHORT]
     assert main(arguments) == 0
     before = (tmp_path / "last.safetensors").read_bytes()
-    assert main([*arguments, "--resume"]) == 0  # it was finished: nothing changes
+    assert main([*arguments, "--resume"]) == 0  # the run was finished: nothing changes
     assert (tmp_path / "last.safetensors").read_bytes() == before
 
 
