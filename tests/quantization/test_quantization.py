@@ -45,7 +45,7 @@ def images(n: int = 16, channels: int = 1, size: int = 6) -> Tensor:
 
 
 def fine(model: nn.Module, x: Tensor) -> nn.Module:
-    """Quantised so finely that it should equal the original."""
+    """A copy quantised so finely that it should equal the original."""
     return mst.quantize(model.eval(), 2**14, [x], threshold_from="max").eval()
 
 
@@ -276,7 +276,7 @@ def test_quantize_keeps_buffers_alive_and_does_not_freeze_chance(caplog: pytest.
 
 def test_quantize_refuses_a_network_that_would_compute_something_else() -> None:
     class Outside(nn.Module):
-        """An activation in place whose effect another module sees."""
+        """An activation in place whose effect reaches another module."""
 
         def __init__(self) -> None:
             super().__init__()
