@@ -101,12 +101,12 @@ def test_swin_weights_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
     torch.save({"model": {f"module.{k}": v for k, v in official(state).items()}}, tmp_path / "b.pth")
     for name in ("a.safetensors", "b.pth"):
         assert len(map_swin(read_swin(tmp_path / name))) == len(map_swin(state))
-    with pytest.raises(ValueError, match="resnet18 is no Swin of timm. Known: swin_base"):
+    with pytest.raises(ValueError, match="resnet18 is not a Swin of timm; choose from swin_base"):
         read_swin(None, "resnet18")
     save_file({"weight": torch.zeros(1)}, str(tmp_path / "c.safetensors"))
     with pytest.raises(ValueError, match="holds no Swin Transformer"):
         read_swin(tmp_path / "c.safetensors")
-    with pytest.raises(ValueError, match="no Swin Transformer of the first version: unexpected .*logit_scale"):
+    with pytest.raises(ValueError, match="not a Swin Transformer of the first version: unexpected .*logit_scale"):
         map_swin({**state, "layers.0.blocks.0.attn.logit_scale": torch.zeros(1)})
 
 

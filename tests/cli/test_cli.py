@@ -363,7 +363,7 @@ def test_import_from_timm_without_a_network_says_what_to_do(
     line = fails(["import", "--from-timm", name, "--dataset", "cifar10", "-o", str(tmp_path / "s.safetensors")], capfd)
     assert "could not be downloaded" in line
     assert "name the file with --weights" in line
-    assert "is no Swin of timm" in fails(
+    assert "is not a Swin of timm" in fails(
         ["import", "--from-timm", "resnet18", "--dataset", "digits", "--img-size", "8"], capfd
     )
     assert "there are no weights; name a file, or a Swin of timm" in fails(["import"], capfd)
