@@ -171,7 +171,7 @@ def test_fitted_threshold_sees_every_channel() -> None:
 
 def test_fit_threshold_without_a_positive_value_is_nan() -> None:
     assert fit_threshold(torch.tensor([-1.0, 0.0]), 4).isnan()
-    with pytest.raises(ValueError, match=r"values come as \[n\] or \[n, C\], got \(1, 2, 3\)"):
+    with pytest.raises(ValueError, match=r"values must be \[n\] or \[n, C\], got \(1, 2, 3\)"):
         fit_threshold(torch.zeros(1, 2, 3), 4)
 
 
@@ -229,5 +229,5 @@ def test_calibration_without_images_is_refused(caplog: pytest.LogCaptureFixture)
         model.patch_embed.norm.weight.zero_()
         model.patch_embed.norm.bias.fill_(-1.0)
     calibrate(model, [torch.randn(4, 1, 8, 8)])
-    assert "patch_embed.proj_if receives nothing above 0" in caplog.text
+    assert "patch_embed.proj_if receives no value above 0" in caplog.text
     assert model.patch_embed.proj_if.threshold.item() == 2.0

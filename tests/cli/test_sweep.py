@@ -289,7 +289,7 @@ def test_weights_without_thresholds_are_calibrated_and_those_with_are_not(
     [
         (["--model", "mst_nano_patch2_window2_8", "--quantize.max-pool", "average"], "have no effect on mst_nano"),
         (["--quantize.max-pool", "average"], "max_pool='average' has no effect: SmallResNet has no nn.MaxPool2d"),
-        (["--quantize.also", "Gelu"], "'Gelu' is no activation of torch.nn"),
+        (["--quantize.also", "Gelu"], "'Gelu' is not an activation of torch.nn"),
         (["--model", "vit_tiny_patch16_224"], "no ReLU-like activation"),
         (["--model", "torchvision:alexnet"], "does not take images of 1 x 8 x 8"),
         (["--model-kwargs.wdth", "3"], "cannot be built with the options"),

@@ -196,7 +196,7 @@ def test_set_thresholds_says_which_sites_stay(caplog: pytest.LogCaptureFixture) 
     model.forward = lambda x: model["used"](x - 10)  # type: ignore[method-assign, assignment]
     set_thresholds(model, [torch.ones(2, 1)], {})
     assert "unused takes no part" in caplog.text
-    assert "used receives nothing above 0" in caplog.text
+    assert "used receives no value above 0" in caplog.text
     assert model["used"].threshold.item() == 2.0
 
 
@@ -294,7 +294,7 @@ def test_quantize_refuses_a_network_that_would_compute_something_else() -> None:
             return F.relu(self.map(x)) * (0.1 if isinstance(x, Tensor) else 1.0)
 
     for model in (Outside(), Typed()):
-        with pytest.raises(ValueError, match="computes something else. Either an activation works in place"):
+        with pytest.raises(ValueError, match="computes something else; if an activation overwrites"):
             mst.quantize(nn.Sequential(nn.Linear(4, 4), model), 8, torch.randn(8, 4))
 
 
