@@ -305,7 +305,7 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "aedat 3 with an overflow below 0": (
         "a.aedat", lambda p: p.write_bytes(aedat3_bytes([(1, 2**32 - 5, SMALL)])), "is not valid",
     ),
-    "aedat 4 whose description is no text": (
+    "aedat 4 whose description is not text": (
         "a.aedat4", lambda p: p.write_bytes(aedat4_bytes(SMALL, 9, 9).replace(b"outInfo", b"out\xefnfo", 1)),
         "cannot be decoded as AEDAT 4 .its description",
     ),
