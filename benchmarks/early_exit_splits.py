@@ -1,4 +1,6 @@
-"""How well early exit keeps its promise: one run, its images parted at random into validation and test, many times.
+"""Accuracy lost by early exit against the loss allowed: one run, its images split at random many times.
+
+Each split has a validation half, on which the rule is chosen, and a test half, on which its loss is measured.
 
 python benchmarks/early_exit_splits.py runs/fashion/last.safetensors [--max-images 2000] [--splits 20]
 """
@@ -19,7 +21,7 @@ from mst.simulation import EXIT_RULES, SimulationResult, calibrate_early_exits, 
 
 
 def of_images(result: SimulationResult, which: Tensor) -> SimulationResult:
-    """What calibration reads, of these images alone."""
+    """The part of a result that calibration reads, for these images only."""
     assert result.step_logits is not None
     assert result.labels is not None
     return replace(
@@ -29,12 +31,13 @@ def of_images(result: SimulationResult, which: Tensor) -> SimulationResult:
 
 
 def main() -> None:
+    """Simulate each coding once and print the losses of early exit over the splits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--max-images", type=int, default=2000)
-    parser.add_argument("--splits", type=int, default=20)
-    parser.add_argument("--time-steps", type=int, default=96)
-    parser.add_argument("--rate", action="store_true", help="rate coding too, which takes longest")
+    parser.add_argument("checkpoint", type=Path, help="trained network")
+    parser.add_argument("--max-images", type=int, default=2000, help="number of test images that are split")
+    parser.add_argument("--splits", type=int, default=20, help="number of random splits")
+    parser.add_argument("--time-steps", type=int, default=96, help="T of the simulation")
+    parser.add_argument("--rate", action="store_true", help="run rate coding too; it takes longest")
     options = parser.parse_args()
     opened = mst.open_checkpoint(
         mst.CheckpointOptions(options.checkpoint, batch_size=32, max_images=options.max_images, device="cpu")
@@ -52,7 +55,7 @@ def main() -> None:
     print(
         f"{options.splits} splits into {half} validation and {opened.num_images - half} test images; points of accuracy"
     )
-    print(f"{'coding':<32}{'rule':<11}{'allowed':>8}{'lost, mean':>12}{'most':>7}{'exceeded':>10}{'mean T':>8}")
+    print(f"{'coding':<32}{'rule':<11}{'allowed':>8}{'lost, mean':>12}{'max':>7}{'exceeded':>10}{'mean T':>8}")
     for name, snn in kinds.items():
         result = mst.simulate(snn, opened.images, options.time_steps, keep_step_logits=True, record_operations=False)
         generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""QCFS and BatchNorm over tokens by themselves, forward and backward, against their plain forms; in one run.
+"""Time QCFS and BatchNorm over tokens, forward and backward, against their plain forms in one run.
 
 python benchmarks/layers.py [--rounds N]
 """
@@ -21,7 +21,7 @@ SHAPES = ((128, 196, 48), (128, 49, 192), (64, 16, 48))
 
 
 def seconds(module: nn.Module, shape: tuple[int, ...]) -> Callable[[], float]:
-    """A function that times one forward and backward pass of `module`."""
+    """Return a function that times one forward and backward pass of `module`."""
     x, grad = torch.randn(shape, requires_grad=True), torch.randn(shape)
 
     def once() -> float:
@@ -33,9 +33,9 @@ def seconds(module: nn.Module, shape: tuple[int, ...]) -> Callable[[], float]:
 
 
 def main() -> None:
-    """Run and print."""
+    """Time each layer in its two forms and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=30, help="repetitions per layer and shape")
     rounds = parser.parse_args().rounds
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; milliseconds are medians of {rounds} rounds")
     for shape in SHAPES:

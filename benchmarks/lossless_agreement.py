@@ -1,4 +1,4 @@
-"""How closely a settled network equals its ANN on real images, and how closely the ANN equals itself in other batches.
+"""Compare a settled network with its ANN on real images, and the ANN with itself in batches of another size.
 
 python benchmarks/lossless_agreement.py runs/fashion/last.safetensors [--max-images 10000] [--double-images 500]
 """
@@ -17,7 +17,7 @@ from mst.experiments import OpenedRun
 
 
 def ann_logits(opened: OpenedRun, count: int, batch_size: int, dtype: torch.dtype) -> Tensor:
-    """In `dtype`, so many images at once."""
+    """Logits of the first `count` images, computed in `dtype` with `batch_size` images at once."""
     model = opened.model.to(dtype)
     images = [opened.images[i][0] for i in range(count)]
     with torch.no_grad():
@@ -26,20 +26,22 @@ def ann_logits(opened: OpenedRun, count: int, batch_size: int, dtype: torch.dtyp
 
 
 def describe(name: str, a: Tensor, b: Tensor) -> None:
+    """Print how far the logits `a` and `b` [images, classes] agree."""
     same = int((a.argmax(1) == b.argmax(1)).sum())
     difference = (a - b).abs().amax(1)
     print(
         f"{name:<52}{same:>7,} of {len(a):,} answers equal; logits differ by {difference.median():.1e} (median), "
-        f"{difference.max():.1e} (most); by more than 0.01 in {int((difference > 0.01).sum()):,} images",
+        f"{difference.max():.1e} (max); by more than 0.01 in {int((difference > 0.01).sum()):,} images",
         flush=True,
     )
 
 
 def main() -> None:
+    """Compare in float32 and in float64."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--max-images", type=int, default=10_000)
-    parser.add_argument("--double-images", type=int, default=500)
+    parser.add_argument("checkpoint", type=Path, help="trained network")
+    parser.add_argument("--max-images", type=int, default=10_000, help="number of test images compared in float32")
+    parser.add_argument("--double-images", type=int, default=500, help="number of test images compared in float64")
     options = parser.parse_args()
     opened = mst.open_checkpoint(
         mst.CheckpointOptions(options.checkpoint, batch_size=32, max_images=options.max_images, device="cpu")
@@ -48,7 +50,7 @@ def main() -> None:
         count = min(count, opened.num_images)
         kind = str(dtype).removeprefix("torch.")
         expected = ann_logits(opened, count, 32, dtype)
-        describe(f"{kind}: ANN, 500 images at once and 32", ann_logits(opened, count, 500, dtype), expected)
+        describe(f"{kind}: ANN, batches of 500 and of 32 images", ann_logits(opened, count, 500, dtype), expected)
         snn = mst.convert(opened.model.to(dtype), "lossless", opened.images[0][0][None], burst=4)
         images = Subset(opened.images, range(count))
         result = mst.simulate(snn, images, 100, record_operations=False)

@@ -1,4 +1,4 @@
-"""What three ways to pool spikes cost in accuracy of the conversion, on networks with random weights.
+"""Conversion error of three ways to pool spikes, on networks with random weights.
 
 python benchmarks/max_pools.py [--steps 64]
 """
@@ -28,7 +28,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 def last_site_error(model: nn.Module, snn: mst.SpikingNetwork, images: Tensor, steps: int) -> float:
-    """Mean distance of the last site's mean output from its ANN's, in thresholds."""
+    """Mean distance between the last site's mean output and that of its ANN, in units of the threshold."""
     seen: dict[str, Tensor] = {}
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -47,8 +47,9 @@ def last_site_error(model: nn.Module, snn: mst.SpikingNetwork, images: Tensor, s
 
 
 def main() -> None:
+    """Print the error of each way to pool, network by network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=64, help="T of the simulation")
     steps = parser.parse_args().steps
     print(f"mean error at the last site (thresholds), L = {LEVELS}, T = {steps}")
     print(f"{'network':<28}{'each step':>12}{'running sums':>14}{'average pools':>15}")

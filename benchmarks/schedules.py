@@ -1,4 +1,4 @@
-"""Steps and spikes of a lossless network under many firing schedules, and under rules that hold spikes back.
+"""Count steps and spikes of a lossless network under many firing schedules, and under rules that hold spikes back.
 
 python benchmarks/schedules.py runs/fashion/last.safetensors [--max-images 180]
 """
@@ -21,11 +21,11 @@ from mst.neurons import SCHEDULES, FiringSchedule, SignedIFNeuron, named_schedul
 from mst.training import evaluate
 
 Least = Callable[[int], int]
-"""Step of the site's own clock -> quanta that must be missing, or too many, before a neuron fires."""
+"""Step of the site's own clock -> minimum number of quanta, missing or in excess, for a neuron to fire."""
 
 
 class HoldingNeuron(SignedIFNeuron):
-    """Fires +1 only where `least_up` quanta are missing, -1 only where there are `least_down` too many."""
+    """Fires +1 only if at least `least_up` quanta are missing, -1 only if at least `least_down` are in excess."""
 
     least_up: Least
     least_down: Least
@@ -38,7 +38,7 @@ class HoldingNeuron(SignedIFNeuron):
 
 
 def holding(snn: mst.SpikingNetwork, up: Least, down: Least) -> mst.SpikingNetwork:
-    """The same network with neurons that hold back."""
+    """The same network with neurons that hold spikes back."""
     for name, neuron in list(snn.network.named_modules()):
         if isinstance(neuron, SignedIFNeuron):
             other = HoldingNeuron(
@@ -51,6 +51,7 @@ def holding(snn: mst.SpikingNetwork, up: Least, down: Least) -> mst.SpikingNetwo
 
 
 def schedules(num_levels: int) -> Iterator[tuple[str, FiringSchedule]]:
+    """Label and schedule of every run without holding."""
     for burst in (1, 2, 4):
         for stagger in (0.0, 0.25, 0.5, 1.0):
             yield f"burst {burst}, stagger {stagger / burst:g}", FiringSchedule(burst, stagger=stagger / burst)
@@ -63,9 +64,9 @@ def schedules(num_levels: int) -> Iterator[tuple[str, FiringSchedule]]:
 
 
 HOLDS: dict[str, tuple[Least, Least]] = {
-    "takes back only 2 or more, for 16 steps": (lambda t: 1, lambda t: 2 if t < 16 else 1),
-    "takes nothing back for 16 steps": (lambda t: 1, lambda t: 99 if t < 16 else 1),
-    "takes back only 2 or more, every other step": (lambda t: 1, lambda t: 1 + t % 2),
+    "cancels only 2 or more, for 16 steps": (lambda t: 1, lambda t: 2 if t < 16 else 1),
+    "cancels nothing for 16 steps": (lambda t: 1, lambda t: 99 if t < 16 else 1),
+    "cancels only 2 or more, every other step": (lambda t: 1, lambda t: 1 + t % 2),
     "fires only for 2 or more, either way, for 8 steps": (lambda t: 2 if t < 8 else 1, lambda t: 2 if t < 8 else 1),
     "fires only for 2 or more, either way, every other step": (lambda t: 1 + t % 2, lambda t: 1 + t % 2),
     "fires only for 4, 4, 2, 1 in turn": (lambda t: (4, 4, 2, 1)[t % 4], lambda t: (4, 4, 2, 1)[t % 4]),
@@ -73,11 +74,14 @@ HOLDS: dict[str, tuple[Least, Least]] = {
 
 
 def main() -> None:
+    """Print one line per schedule, per rule that holds spikes back, and per schedule with initial levels."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--max-images", type=int, default=180)
-    parser.add_argument("--time-steps", type=int, default=128)
-    parser.add_argument("--resting-images", type=int, default=200)
+    parser.add_argument("checkpoint", type=Path, help="trained network")
+    parser.add_argument("--max-images", type=int, default=180, help="number of test images")
+    parser.add_argument("--time-steps", type=int, default=128, help="T of the simulation")
+    parser.add_argument(
+        "--resting-images", type=int, default=200, help="number of training images that set initial levels"
+    )
     options = parser.parse_args()
     opened = mst.open_checkpoint(
         mst.CheckpointOptions(options.checkpoint, batch_size=60, max_images=options.max_images, device="cpu")
@@ -85,9 +89,9 @@ def main() -> None:
     ann = evaluate(opened.model, opened.images, batch_size=60)
     example = opened.images[0][0][None]
     num_levels = max(site.num_levels for site in opened.model.modules() if isinstance(site, mst.QCFS))
-    print(f"ANN {100 * ann.accuracy:.2f} %, {ann.quanta_per_image:,.0f} quanta an image; {opened.num_images} images")
+    print(f"ANN {100 * ann.accuracy:.2f} %, {ann.quanta_per_image:,.0f} quanta per image; {opened.num_images} images")
     print(f"{'':<68}{'T within':>19}{'settled after':>16}{'spikes':>12}{'per':>9}")
-    print(f"{'schedule':<68}{'1':>9}{'0.1 points':>11}{'mean':>7}{'most':>8}{'per image':>12}{'quantum':>9}")
+    print(f"{'schedule':<68}{'1':>9}{'0.1 points':>11}{'mean':>7}{'max':>8}{'per image':>12}{'quantum':>9}")
 
     def show(name: str, snn: mst.SpikingNetwork) -> None:
         loader = DataLoader(opened.images, batch_size=60)
@@ -109,7 +113,7 @@ def main() -> None:
     for name in SCHEDULES:
         for burst in (1, 4):
             snn = mst.convert(opened.model, "lossless", example, schedule=name, burst=burst, initial_images=resting)
-            show(f"from rest, {name}, burst {burst}", snn)
+            show(f"from initial levels, {name}, burst {burst}", snn)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Does a Swin's start help an MST? Trains a small Swin, imports it, and trains an MST from it and from scratch.
+"""Measure the benefit of a Swin's weights as a start: train a small Swin, then an MST from it and from scratch.
 
     python benchmarks/swin_start.py --dataset fashion-mnist --epochs 3 --learning-rates 2e-3
 
-Everything sees the same training images and the same number of MST epochs. Learning rates are those that the recipes
-use; each start is tried at each of the rates given, so that neither is favoured by the choice.
+All trainings use the same training images, and all MSTs the same number of epochs. The learning rates are those of the
+recipes; each start is tried at each of them, so that the choice favours neither.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SHAPES = {"fashion-mnist": "mst_mini_patch2_window7_28", "digits": "mst_nano_pat
 
 
 def train_swin(swin: nn.Module, data: Subset, test: Subset, epochs: int, batch_size: int, rate: float) -> float:
-    """AdamW with a cosine, as usual; returns test accuracy."""
+    """Train with AdamW and a cosine schedule; return the test accuracy."""
     loader = DataLoader(data, batch_size, shuffle=True, drop_last=True)
     optimizer = torch.optim.AdamW(swin.parameters(), lr=rate, weight_decay=0.05)
     steps = epochs * len(loader)
@@ -50,16 +50,19 @@ def train_swin(swin: nn.Module, data: Subset, test: Subset, epochs: int, batch_s
 
 
 def main() -> None:
+    """Train the Swin and the MSTs, and print the accuracy of each MST after each epoch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", choices=sorted(SHAPES), default="fashion-mnist")
-    parser.add_argument("--train-images", type=int, default=10_000)
-    parser.add_argument("--test-images", type=int, default=10_000)
-    parser.add_argument("--swin-epochs", type=int, default=16)
-    parser.add_argument("--swin-learning-rate", type=float, default=1e-3)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--learning-rates", type=float, nargs="+", default=[2e-3, 6e-3])
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--dataset", choices=sorted(SHAPES), default="fashion-mnist", help="data set")
+    parser.add_argument("--train-images", type=int, default=10_000, help="number of training images")
+    parser.add_argument("--test-images", type=int, default=10_000, help="number of test images")
+    parser.add_argument("--swin-epochs", type=int, default=16, help="epochs of the Swin")
+    parser.add_argument("--swin-learning-rate", type=float, default=1e-3, help="learning rate of the Swin")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of each MST")
+    parser.add_argument("--batch-size", type=int, default=64, help="batch size of every training")
+    parser.add_argument(
+        "--learning-rates", type=float, nargs="+", default=[2e-3, 6e-3], help="learning rates of the MSTs"
+    )
+    parser.add_argument("--output", type=Path, help="JSON file for the results")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     splits = load_dataset(arguments.dataset, augment=AugmentConfig())

@@ -1,7 +1,7 @@
-"""How much faster one training step is than with QCFS and BatchNorm written plainly; both in one run.
+"""Time a training step against the same network with QCFS and BatchNorm in plain operations, in one run.
 
-Plain: QCFS as six elementwise operations that autograd records, BatchNorm1d between two transposes.
-Neither side uses torch.compile. Steps alternate, so that what else the machine does hits both alike.
+The plain network has QCFS as six elementwise operations that autograd records, and BatchNorm1d between two transposes.
+Neither network uses torch.compile. Their steps alternate, so that other load on the machine affects both alike.
 
     python benchmarks/training_step.py [--model NAME] [--batch-size N] [--rounds N]
 """
@@ -33,7 +33,7 @@ class _Floor(torch.autograd.Function):
 
 
 class PlainQCFS(nn.Module):
-    """The expression, operation by operation."""
+    """QCFS, written operation by operation."""
 
     def __init__(self, site: mst.QCFS) -> None:
         super().__init__()
@@ -46,14 +46,14 @@ class PlainQCFS(nn.Module):
 
 
 class TransposingBatchNorm(nn.BatchNorm1d):
-    """BatchNorm1d as it comes: channels second."""
+    """BatchNorm1d of torch, which expects the channels on axis 1."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.transpose(1, 2)).transpose(1, 2)
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
-    """The same network with the plain forms in the places of ours."""
+    """The same network with plain modules instead of ours."""
     plain = copy.deepcopy(model)
     for name, module in list(plain.named_modules()):
         replacement: nn.Module | None = None
@@ -69,7 +69,7 @@ def plain_copy(model: nn.Module) -> nn.Module:
 
 
 def step_seconds(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
-    """One forward, backward and update."""
+    """Time one forward pass, backward pass and update."""
     began = time.perf_counter()
     F.cross_entropy(model(images), labels).backward()
     optimizer.step()
@@ -78,11 +78,11 @@ def step_seconds(model: nn.Module, optimizer: torch.optim.Optimizer, images: Ten
 
 
 def main() -> None:
-    """Run and print."""
+    """Time both networks and print medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="mst_mini_patch2_window7_28")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--model", default="mst_mini_patch2_window7_28", help="registered name of the network")
+    parser.add_argument("--batch-size", type=int, default=128, help="images per step")
+    parser.add_argument("--rounds", type=int, default=15, help="steps of each network")
     options = parser.parse_args()
     torch.manual_seed(0)
     ours = mst.create_model(options.model, num_classes=10)
@@ -102,7 +102,7 @@ def main() -> None:
     print(f"{options.model}, batch {options.batch_size}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"largest difference of the logits: {difference:.1e}")
     for name, side in zip(("ours", "plain"), times, strict=True):
-        print(f"{name:>6}: median {1e3 * statistics.median(side):8.1f} ms a step, fastest {1e3 * min(side):8.1f} ms")
+        print(f"{name:>6}: median {1e3 * statistics.median(side):8.1f} ms per step, fastest {1e3 * min(side):8.1f} ms")
     print(
         f"plain / ours: median {statistics.median(ratios):.2f}, "
         f"from {min(ratios):.2f} to {max(ratios):.2f} over {options.rounds} rounds"

@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Frames of events are kept for these tests alone, not in the user's cache."""
+    """Keep frames of events in a cache for these tests, not in the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MST_CACHE", str(tmp_path_factory.mktemp("frames")))
         yield
@@ -55,7 +55,7 @@ def tiny_config(**options: object) -> MSTConfig:
 
 
 def randomise(model: torch.nn.Module, seed: int = 0) -> None:
-    """Give every parameter and statistic a value that shows: thresholds and variances above 0, the rest around 0."""
+    """Give every parameter and statistic a value with an effect: thresholds and variances above 0, others around 0."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
@@ -80,7 +80,7 @@ def tiny_model() -> MaskedSpikingTransformer:
 
 @dataclass(frozen=True)
 class Golden:
-    """One network of the released system and what it did."""
+    """One network of the released system with its recorded output."""
 
     config: dict[str, object]
     spike_counts: dict[str, int]

@@ -1,4 +1,4 @@
-"""Recordings for the tests, written byte by byte as the formats say, without the project's own writers."""
+"""Recordings for the tests, written byte by byte as the formats specify, without the project's own writers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def small_events() -> Events:
 
 
 def random_events(number: int, height: int, width: int, duration_us: int = 100_000, seed: int = 0) -> Events:
-    """Events anywhere, in the order of time."""
+    """Events at random pixels, in order of time."""
     draw = np.random.default_rng(seed)
     return make_events(
         np.sort(draw.integers(0, duration_us, number)), draw.integers(0, width, number),
@@ -37,7 +37,7 @@ def dat_bytes(
 
 
 def bin_bytes(rows: list[tuple[int, int, int, int]]) -> bytes:
-    """N-MNIST's .bin: 40 bits an event."""
+    """N-MNIST's .bin: 40 bits per event."""
     return b"".join((x << 32 | y << 24 | p << 23 | t).to_bytes(5, "big") for t, x, y, p in rows)
 
 
@@ -102,7 +102,7 @@ def put(path: Path, content: bytes) -> None:
 
 
 def numbered(number: int) -> list[tuple[int, int, int, int]]:
-    """A recording that tells its number by the row of its first event."""
+    """A recording whose number is the row of its first event."""
     return [(0, 1, number, 1), *[(t + 1, x, y, p) for t, x, y, p in SMALL]]
 
 

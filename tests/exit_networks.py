@@ -1,4 +1,4 @@
-"""A small network whose answers differ and take their time, for the tests of early exit."""
+"""A small network whose answers differ and need several steps, for the tests of early exit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mst.simulation import SimulationResult
 
 
 def network(coding: str) -> mst.SpikingNetwork:
-    """Of few neurons with strong weights, so that its answers differ and take their time."""
+    """A network of few neurons with strong weights, so that its answers differ and need several steps."""
     torch.manual_seed(1)
     model = nn.Sequential(
         nn.Flatten(), nn.Linear(64, 30), mst.QCFS(16, 1.0, masking_ratio=0.25), nn.Linear(30, 30), mst.QCFS(16, 1.0),
@@ -27,7 +27,7 @@ def some_images() -> Tensor:
 
 
 def whole_run(coding: str) -> SimulationResult:
-    """A run without early exit, its labels those of the ANN for most images."""
+    """A run without early exit; for most images the label is the ANN's answer."""
     torch.set_num_threads(1)
     snn = network(coding)
     labels = mst.simulate(snn, some_images(), 40).logits.argmax(1)

@@ -1,4 +1,4 @@
-"""Commands that must fail, and the one line that they say."""
+"""Commands that must fail, and the one line that they print."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mst.cli.main import main
 
 
 def fails(arguments: list[str], capfd: pytest.CaptureFixture[str], code: int = 1) -> str:
-    """Run a command that must fail; returns the one line it says."""
+    """Run a command that must fail; return the one line that it prints."""
     capfd.readouterr()
     assert main(arguments) == code
     error = capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""Small image data sets in their true formats, written for tests."""
+"""Small image data sets in their real formats, written for tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 
 def encoded(label: int, seed: int, size: tuple[int, int] = (20, 24), kind: str = "JPEG") -> bytes:
-    """A noisy image whose brightness tells its class."""
+    """A noisy image whose brightness depends on its class."""
     generator = np.random.default_rng(seed)
     pixels = generator.integers(0, 60, (*size, 3)) + 60 * (label % 4)
     buffer = io.BytesIO()
@@ -22,7 +22,7 @@ def encoded(label: int, seed: int, size: tuple[int, int] = (20, 24), kind: str =
 
 
 def image_files(classes: int, train: int, test: int, names: tuple[str, ...] = ("train", "val")) -> dict[str, bytes]:
-    """Path below the root -> content: one folder a class, named as ImageNet's are."""
+    """Path below the root -> content: one folder per class, with names like ImageNet's."""
     files = {}
     for split, count in zip(names, (train, test), strict=True):
         for label in range(classes):

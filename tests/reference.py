@@ -1,6 +1,6 @@
-"""The released system written down plainly, from its description: slow, without any of the package's code.
+"""A plain implementation of the released system, from its description: slow, without any of the package's code.
 
-It reads a released state dict (`<site>.up` thresholds) and is what `mst` must agree with, spike for spike.
+It reads a released state dict (`<site>.up` thresholds); `mst` must agree with it, spike for spike.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Reference:
         return F.conv2d(images, self.state["patch_embed.proj.weight"], bias, stride=self.patch)
 
     def constant(self, value: Tensor) -> Tensor:
-        """What does not depend on the image."""
+        """The part that does not depend on the image."""
         return value
 
     def product(self, name: str, a: Tensor, b: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class Reference:
         return x + self.neuron(f"{name}.mlp.fc2_if", self.norm(f"{name}.mlp.norm2", y) if has_norm else y)
 
     def attention(self, name: str, stage: int, shift: int, x: Tensor) -> Tensor:
-        """Token by token: which window a token falls into, and which tokens it may see there."""
+        """Token by token: the window of a token, and the tokens that it may attend to there."""
         size, window, heads = self.resolutions[stage], self.windows[stage], self.heads[stage]
         channels = x.shape[-1]
         q, k, v = self.linear(f"{name}.attn.qkv", x).chunk(3, dim=-1)

@@ -1,4 +1,4 @@
-"""Random networks of the released form, as models and as what the plain description in `reference.py` takes."""
+"""Random networks of the released form, as models and as arguments of the plain implementation in `reference.py`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def released_state(model: MaskedSpikingTransformer) -> dict[str, Tensor]:
 
 
 def released_network(name: str) -> tuple[MaskedSpikingTransformer, Tensor, dict[str, Any]]:
-    """The network called so in OTHERS, in float64; two images; the arguments of `Reference` but for `spiking`."""
+    """A network of OTHERS in float64, two images, and the arguments of `Reference` except `spiking`."""
     sizes: dict[str, Any] = {
         "img_size": 16, "patch_size": 2, "in_chans": 3, "num_classes": 5, "embed_dim": 8, "depths": (2, 2),
         "num_heads": (2, 4), "window_size": 4, "mlp_ratio": 2.0, "num_levels": 16,

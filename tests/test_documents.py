@@ -1,4 +1,4 @@
-"""The Python code that README and docs/extending.md show runs as it stands."""
+"""The Python code shown in README and docs/extending.md runs unchanged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(document: str, scope: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def registries() -> Iterator[None]:
-    """Take out again what a document registers."""
+    """Remove everything that a document registers."""
     tables: tuple[dict[str, Any], ...] = (CODINGS, MASK_RULES, DATASETS, COST_MODELS)
     before = [dict(table) for table in tables]
     yield

@@ -1,4 +1,4 @@
-"""Files that the code before the rebuild wrote: today's code reads them and finds the same figures in them."""
+"""Files written before the rebuild: the present code reads them and finds the same figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heavy packages are loaded where they are used. Asked of fresh processes, by the modules that they have loaded."""
+"""Heavy packages are loaded where they are used, judged by the modules that fresh processes have loaded."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_other_networks_of_this_form_agree_with_the_plain_description(name: str)
     assert (result.step_logits - expected).abs().max().item() < 1e-9
     assert result.spike_counts == dict(snn_reference.spikes)
     silent = [site for site, count in result.spike_counts.items() if count == 0]
-    assert len(silent) <= 2  # (nearly) every site has been put to the test
+    assert len(silent) <= 2  # (nearly) every site has fired
 
 
 # ------------------------------------------------------------------------ names and shapes at full size
@@ -112,12 +112,12 @@ def test_import_image_size_that_cannot_be_inferred_is_the_smallest_and_said(
 ) -> None:
     state = {name: tensor for name, tensor in golden.state.items() if not name.endswith("attn_mask")}
     assert mst.import_released(state).config.img_size == 28
-    assert "28 px is taken, the smallest that their windows allow" in caplog.text
+    assert "28 px is assumed, the smallest that their windows allow" in caplog.text
     assert mst.import_released(state, img_size=56).config.img_size == 56
 
 
 def test_import_something_else_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no state dict of an MST: missing patch_embed.proj.weight"):
+    with pytest.raises(ValueError, match=r"not a state dict of an MST: missing patch_embed.proj.weight"):
         mst.import_released({"fc.weight": torch.zeros(1)})
 
 
@@ -183,7 +183,9 @@ def test_import_pickle_that_tries_to_run_code_is_refused_and_not_run(tmp_path: P
     torch.save({"model": Hostile(tmp_path / "ran")}, tmp_path / "hostile.pth")
     (tmp_path / "raw.pth").write_bytes(pickle.dumps(Hostile(tmp_path / "ran")))
     for name in ("hostile.pth", "raw.pth"):
-        with pytest.raises(ValueError, match=r"is refused: only tensors and plain values.*Nothing was run"):
+        with pytest.raises(
+            ValueError, match=r"refused: only tensors and plain values may be unpickled, and it .*\. Nothing was run"
+        ):
             mst.import_released(tmp_path / name)
     assert not (tmp_path / "ran").exists()
 
@@ -210,7 +212,7 @@ def test_import_missing_file_is_named(tmp_path: Path) -> None:
         ({"layers.9999999999.blocks.0.x": torch.zeros(1)}, r"its stages are \[0, 1, 9999999999\]"),
         ({"layers.0.blocks.0.attn.relative_position_bias_table": torch.zeros(9)}, "impossible shapes"),
         ({"head.weight": torch.tensor(1.0)}, "impossible shapes"),
-        ({"patch_embed.proj.weight": torch.zeros(8, 1, 2, 2, dtype=torch.complex64)}, "no tensor of plain numbers"),
+        ({"patch_embed.proj.weight": torch.zeros(8, 1, 2, 2, dtype=torch.complex64)}, "not a tensor of plain numbers"),
         ({"norm.weight": torch.full((16,), float("nan"))}, "norm.weight holds values that are NaN or infinite"),
     ],
     ids=["key", "stage", "table", "head", "complex", "nan"],

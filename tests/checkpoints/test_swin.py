@@ -70,7 +70,7 @@ def test_every_tensor_of_a_swin_goes_where_it_belongs(layout: str) -> None:
 
 
 def test_merging_and_attention_of_both_compute_the_same() -> None:
-    """Order of merged tokens, of position tables and of q, k, v within their map, seen in outputs, not in names."""
+    """The order of merged tokens, position tables and q, k, v within their map is checked by outputs, not names."""
     source, model = swin().double(), None
     model = import_swin({k: v.double() for k, v in swin().state_dict().items()}, 16)
     x = torch.randn(2, 8, 8, 8, dtype=torch.float64)
@@ -101,12 +101,12 @@ def test_swin_weights_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
     torch.save({"model": {f"module.{k}": v for k, v in official(state).items()}}, tmp_path / "b.pth")
     for name in ("a.safetensors", "b.pth"):
         assert len(map_swin(read_swin(tmp_path / name))) == len(map_swin(state))
-    with pytest.raises(ValueError, match="resnet18 is no Swin of timm. Known: swin_base"):
+    with pytest.raises(ValueError, match="resnet18 is not a Swin of timm; choose from swin_base"):
         read_swin(None, "resnet18")
     save_file({"weight": torch.zeros(1)}, str(tmp_path / "c.safetensors"))
     with pytest.raises(ValueError, match="holds no Swin Transformer"):
         read_swin(tmp_path / "c.safetensors")
-    with pytest.raises(ValueError, match="no Swin Transformer of the first version: unexpected .*logit_scale"):
+    with pytest.raises(ValueError, match="not a Swin Transformer of the first version: unexpected .*logit_scale"):
         map_swin({**state, "layers.0.blocks.0.attn.logit_scale": torch.zeros(1)})
 
 
@@ -171,7 +171,7 @@ def test_fitted_threshold_sees_every_channel() -> None:
 
 def test_fit_threshold_without_a_positive_value_is_nan() -> None:
     assert fit_threshold(torch.tensor([-1.0, 0.0]), 4).isnan()
-    with pytest.raises(ValueError, match=r"values come as \[n\] or \[n, C\], got \(1, 2, 3\)"):
+    with pytest.raises(ValueError, match=r"values must be \[n\] or \[n, C\], got \(1, 2, 3\)"):
         fit_threshold(torch.zeros(1, 2, 3), 4)
 
 
@@ -229,5 +229,5 @@ def test_calibration_without_images_is_refused(caplog: pytest.LogCaptureFixture)
         model.patch_embed.norm.weight.zero_()
         model.patch_embed.norm.bias.fill_(-1.0)
     calibrate(model, [torch.randn(4, 1, 8, 8)])
-    assert "patch_embed.proj_if receives nothing above 0" in caplog.text
+    assert "patch_embed.proj_if receives no value above 0" in caplog.text
     assert model.patch_embed.proj_if.threshold.item() == 2.0

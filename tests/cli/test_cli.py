@@ -1,4 +1,4 @@
-"""The command as its users meet it: a short real run, then every way to get it wrong."""
+"""The command line as users meet it: a short real run, then wrong command lines and bad input."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_resume_continues_and_says_nothing_was_lost(trained: Path, tmp_path: Pat
     arguments = ["train", "--output", str(tmp_path), *SHORT]
     assert main(arguments) == 0
     before = (tmp_path / "last.safetensors").read_bytes()
-    assert main([*arguments, "--resume"]) == 0  # it was finished: nothing changes
+    assert main([*arguments, "--resume"]) == 0  # the run was finished: nothing changes
     assert (tmp_path / "last.safetensors").read_bytes() == before
 
 
@@ -363,7 +363,7 @@ def test_import_from_timm_without_a_network_says_what_to_do(
     line = fails(["import", "--from-timm", name, "--dataset", "cifar10", "-o", str(tmp_path / "s.safetensors")], capfd)
     assert "could not be downloaded" in line
     assert "name the file with --weights" in line
-    assert "is no Swin of timm" in fails(
+    assert "is not a Swin of timm" in fails(
         ["import", "--from-timm", "resnet18", "--dataset", "digits", "--img-size", "8"], capfd
     )
     assert "there are no weights; name a file, or a Swin of timm" in fails(["import"], capfd)

@@ -116,7 +116,7 @@ def test_simulate_with_a_rule_of_ones_own_sets_no_images_aside(checkpoint: str, 
 
 
 def test_validation_images_are_taken_evenly_and_not_reported_on(checkpoint: str) -> None:
-    """The last of a data set that is in order of its writers are no sample of it."""
+    """The last images of a data set that is in order of its writers are not a sample of it."""
     opened = mst.open_checkpoint(mst.CheckpointOptions(Path(checkpoint), max_images=50, device="cpu"))
     reported, validation = set_aside(opened, 72)
     aside, left = validation.indices, reported.images.indices  # type: ignore[attr-defined]
@@ -142,7 +142,9 @@ def test_measure_lossless_prices_changes(checkpoint: str, tmp_path: Path, capsys
     lossless = run("measure", checkpoint, tmp_path / "l", *common, "--coding", "lossless", "--burst", "4")
     assert lossless["energy_pj"]["ann"] == rate["energy_pj"]["ann"]
     assert lossless["energy_pj"]["snn"] < rate["energy_pj"]["snn"]
-    assert "changes of" in capsys.readouterr().out  # what drives an operation; the rest of it may be on the next line
+    assert (
+        "changes of" in capsys.readouterr().out
+    )  # the sites that drive an operation; their names may continue on the next line
     assert any("what has changed" in line for line in lossless["assumptions"])
     assert not any("what has changed" in line for line in rate["assumptions"])
     for figure in ("energy_pj", "num_macs", "num_acs"):
@@ -238,7 +240,7 @@ def test_options_that_do_not_go_together_are_refused_in_one_line(
     arguments: list[str],
     message: str,
 ) -> None:
-    """And at once: nothing has been computed."""
+    """They are refused at once, before anything is computed."""
 
     def not_yet(*args: object, **kwargs: object) -> None:
         raise AssertionError("too late")

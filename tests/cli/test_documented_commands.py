@@ -1,4 +1,4 @@
-"""The code and the options that docs/networks.md, docs/events.md and docs/codings.md show work."""
+"""The code and the options shown in docs/networks.md, docs/events.md and docs/codings.md work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training runs that are cut, and resumed as their users would."""
+"""Training runs that are interrupted, and resumed as users would resume them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mst.cli.main import main
 
 
 def start_training(output: Path, *options: str) -> subprocess.Popen[str]:
-    """`mst train` in a process of its own, under way: its first epochs are done."""
+    """`mst train` in a separate process that has finished its first epochs."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "mst", "train", "--output", str(output), *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)

@@ -1,4 +1,4 @@
-"""The released commands: every flag does what it says, or is refused with the reason."""
+"""The released commands: every flag has its documented effect, or is refused with the reason."""
 
 from __future__ import annotations
 
@@ -292,5 +292,5 @@ def test_released_commands_run_in_two_processes(tmp_path: Path) -> None:
             [*torchrun, str(ROOT / "main.py"), *arguments], env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("step    2  top-1") == 1  # one process speaks
+    assert done.stdout.count("step    2  top-1") == 1  # only one process prints
     assert json.loads((run_folder(tmp_path) / "simulation.json").read_text())["num_images"] == 3

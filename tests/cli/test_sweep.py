@@ -1,4 +1,4 @@
-"""`mst sweep`, and the other verbs with networks that are no MST."""
+"""`mst sweep`, and the other verbs with networks other than an MST."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_sweep_writes_one_table_and_goes_on_where_it_was_cut(
         assert (out / f"{name}.png").stat().st_size > 5000
     assert "| 4 | 0.5 | all | 0 | 4 |" in (out / "sweep.md").read_text()
 
-    # more of what is asked for uses what is there
+    # a larger request uses the results that are there
     calls.clear()
     assert main([*command, "--mask-seeds", "0,1,2", "--time-steps", "2,8"]) == 0
     assert calls == []
@@ -145,7 +145,7 @@ def test_sweep_bad_input_gets_one_clear_line(
     arguments: list[str], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert message in fails([*SWEEP, "--output", str(tmp_path / "out"), *arguments], capfd)
-    assert not list((tmp_path / "out").glob("*"))  # nothing was begun: the folder is free for the corrected command
+    assert not list((tmp_path / "out").glob("*"))  # nothing was started: the folder is free for the corrected command
 
 
 def test_sweep_refuses_what_cannot_be_converted_before_it_trains(
@@ -184,7 +184,7 @@ def test_sweep_notices_other_data_under_the_same_name(tmp_path: Path, capfd: pyt
     (tmp_path / "data").symlink_to(tmp_path / "b")
     capfd.readouterr()
     assert "other settings: data_fingerprint" in fails(command, capfd)
-    # a checkpoint that is evaluated brings its own image size
+    # an evaluated checkpoint has its own image size
     checkpoint = str(tmp_path / "out" / "L16_p0" / "last.safetensors")
     evaluate = ["sweep", "--method", "evaluate", "--checkpoint", checkpoint, "--masking-ratios", "0,0.5"]
     assert main([*evaluate, "--time-steps", "2", "--mask-seeds", "0", "--output", str(tmp_path / "e")]) == 0
@@ -289,7 +289,7 @@ def test_weights_without_thresholds_are_calibrated_and_those_with_are_not(
     [
         (["--model", "mst_nano_patch2_window2_8", "--quantize.max-pool", "average"], "have no effect on mst_nano"),
         (["--quantize.max-pool", "average"], "max_pool='average' has no effect: SmallResNet has no nn.MaxPool2d"),
-        (["--quantize.also", "Gelu"], "'Gelu' is no activation of torch.nn"),
+        (["--quantize.also", "Gelu"], "'Gelu' is not an activation of torch.nn"),
         (["--model", "vit_tiny_patch16_224"], "no ReLU-like activation"),
         (["--model", "torchvision:alexnet"], "does not take images of 1 x 8 x 8"),
         (["--model-kwargs.wdth", "3"], "cannot be built with the options"),

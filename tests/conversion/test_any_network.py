@@ -189,7 +189,7 @@ def test_lossless_carries_networks_that_rate_coding_refuses(name: str) -> None:
 
 
 def test_tensors_that_come_and_go_do_not_count_as_readers() -> None:
-    """The id of one that is gone may be given to a map's output, which then seemed to be read twice."""
+    """The id of a deleted tensor may be given to a map's output, which then seemed to be read twice."""
 
     class Busy(nn.Module):
         def __init__(self) -> None:
@@ -198,7 +198,7 @@ def test_tensors_that_come_and_go_do_not_count_as_readers() -> None:
             self.offset = nn.Parameter(torch.zeros(4))
 
         def forward(self, x: Tensor) -> Tensor:
-            for _ in range(20):  # each product is read together with the image, and gone
+            for _ in range(20):  # each product is read together with the image, then deleted
                 x = x + self.offset * 1.0
             y: Tensor = self.site(self.norm(self.fc(x)))
             return y
@@ -219,7 +219,7 @@ class GELUBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.act(self.map(x))
         x = self.act(self.norm(x))
-        x = torch.ops.aten.gelu(x)  # what no module shows
+        x = torch.ops.aten.gelu(x)  # functions that are not modules
         x, _ = self.rnn(x)
         x, _ = self.encoder(x, x, x)
         x = 1.0 / (1.0 + x * x)
@@ -310,7 +310,7 @@ def test_convert_folds_batch_norm_only_where_it_alone_reads_a_linear_map() -> No
     results = [mst.simulate(each, x, 6) for each in (snn, kept)]
     torch.testing.assert_close(results[0].logits, results[1].logits, rtol=1e-12, atol=1e-12)
     kinds = [op.operation.kind for op in results[0].operations]
-    assert kinds.count("batch_norm") == 2  # `after`, on spikes; `one`, whose linear map something else reads too
+    assert kinds.count("batch_norm") == 2  # `after` reads spikes; the linear map of `one` has a second reader
 
 
 def test_convert_makes_max_pools_exact_and_says_where_it_cannot() -> None:
@@ -338,7 +338,7 @@ def test_convert_makes_max_pools_exact_and_says_where_it_cannot() -> None:
 
 
 class Attention(nn.Module):
-    """A user's attention out of our parts, with BatchNorm over tokens."""
+    """Custom attention built from our modules, with BatchNorm over tokens."""
 
     def __init__(self, dim: int = 8) -> None:
         super().__init__()
@@ -371,7 +371,7 @@ def test_attention_out_of_our_parts_converts_and_can_be_masked_by_group() -> Non
 
 
 def exact(model: nn.Module, x: Tensor, steps: int = 8) -> float:
-    """How far the SNN is from its ANN after T = L steps, where there is one layer of neurons only."""
+    """Distance between the SNN and its ANN after T = L steps; small if there is only one layer of neurons."""
     quantized = mst.quantize(model.double().eval(), steps, [x]).eval()
     result = mst.simulate(mst.convert(quantized), x, steps)
     return float((result.logits - quantized(x)).detach().abs().max())

@@ -1,4 +1,4 @@
-"""Codings as objects: a third one from outside the package, through everything, and the refusals."""
+"""Codings as objects: a third one from outside the package in every room, and the refusals."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_leaky_coding_without_leak_is_rate_coding_spike_for_spike(
 
 
 def test_coding_with_signed_neurons_takes_what_lossless_coding_takes(tiny_model: MaskedSpikingTransformer) -> None:
-    """A copy under another name: only the properties count, never the name."""
+    """A copy under another name: only the properties matter, not the name."""
     copy = mst.Coding(**{**vars(CODINGS["lossless"]), "name": "copy"})
     mst.register_coding(copy)
     try:
@@ -117,7 +117,7 @@ def test_coding_that_is_not_registered_is_refused(tiny_model: MaskedSpikingTrans
 
 
 def test_register_coding_refuses_a_name_that_is_taken(leaky: mst.Coding) -> None:
-    assert mst.register_coding(mst.Coding("leaky", leaky_neuron)) == leaky  # the same once more
+    assert mst.register_coding(mst.Coding("leaky", leaky_neuron)) == leaky  # registering the same coding again
     with pytest.raises(ValueError, match="another coding is called 'rate'; choose another name"):
         mst.register_coding(mst.Coding("rate", leaky_neuron))
     assert CODINGS["rate"].neuron is not leaky_neuron

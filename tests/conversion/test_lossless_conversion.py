@@ -1,4 +1,4 @@
-"""Conversion to lossless coding: the network, its account and notes, and refusals."""
+"""Conversion to lossless coding: the network, its sites and notes, and refusals."""
 
 from __future__ import annotations
 

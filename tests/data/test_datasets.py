@@ -20,7 +20,7 @@ def idx(values: torch.Tensor) -> bytes:
 
 
 def write_fashion_mnist(folder: Path, compressed: bool = True) -> dict[str, torch.Tensor]:
-    """Four small files of the true format."""
+    """Four small files in the real format."""
     generator = torch.Generator().manual_seed(0)
     content = {}
     for name, count in zip(NAMES, (40, 40, 20, 20), strict=True):

@@ -43,7 +43,7 @@ class Hand(nn.Module):
 
 @pytest.fixture(scope="module")
 def by_hand() -> SimulationResult:
-    """Inputs 1 and 0.5 for 4 steps. From 1/2 on, the first neuron spikes at every step, the second at two."""
+    """Inputs 1 and 0.5 for 4 steps. From 1/2 on, the first neuron spikes at every step, the second at two of them."""
     images = torch.tensor([[1.0, 0.5]])
     return mst.simulate(mst.convert(Hand().eval(), example=images), images, 4)
 

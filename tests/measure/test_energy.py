@@ -34,7 +34,7 @@ def test_energy_by_site_is_spikes_times_fan_out(result: SimulationResult) -> Non
     fan_out = {
         "layers.0.blocks.0.shortcut1_if": 24,  # qkv: 3 x 8
         "layers.0.blocks.0.attn.q_if": 4,  # keys of the window
-        "layers.0.blocks.0.attn.k_if": 0,  # its spikes are met by the queries'
+        "layers.0.blocks.0.attn.k_if": 0,  # the queries' spikes are counted instead
         "layers.0.blocks.0.attn.attn_if": 0,  # goes into the analog softmax
         "layers.0.blocks.0.attn.v_if": 4,  # queries of the window
         "layers.0.blocks.0.attn.attn_v_if": 8,

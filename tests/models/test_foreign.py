@@ -42,7 +42,7 @@ def test_create_model_replaces_other_activations_by_name() -> None:
         mst.create_model("resnext26ts", num_classes=2)
     model = mst.create_model("resnext26ts", also=("SiLU",), num_classes=2)
     assert len(find_sites(model)) > 10
-    with pytest.raises(ValueError, match="'SiLu' is no activation of torch.nn; did you mean SiLU"):
+    with pytest.raises(ValueError, match="'SiLu' is not an activation of torch.nn; did you mean SiLU"):
         mst.create_model("resnext26ts", also=("SiLu",), num_classes=2)
 
 

@@ -85,7 +85,7 @@ def test_timm_interface_features_head_and_new_classifier() -> None:
     assert model(x).shape == (2, 16)
 
 
-# ---------------------------------------------------------------------------- every field does something
+# ---------------------------------------------------------------------------- every field has an effect
 
 CHANGED = {
     "img_size": 16, "patch_size": 1, "in_chans": 2, "align_chans": 3, "num_classes": 4, "embed_dim": 12,
@@ -97,7 +97,7 @@ CHANGED = {
 
 
 def fingerprint(config: MSTConfig) -> object:
-    """What can be seen of a configuration: shapes, values, sites' settings, and the training-mode output."""
+    """Visible effects of a configuration: shapes, values, settings of sites, and the training-mode output."""
     torch.manual_seed(0)
     model = MaskedSpikingTransformer(config)
     shapes = [(n, tuple(t.shape)) for n, t in [*model.named_parameters(), *model.named_buffers()]]

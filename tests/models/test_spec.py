@@ -1,4 +1,4 @@
-"""Network specs: what they answer, how they are described, and that a new kind of network needs one registration."""
+"""Network specs: their answers, their description, and a new kind of network by one registration."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_spec_builds_the_network_again_from_its_description(name: str) -> None:
     assert spec is not None
     assert (spec.architecture_name, spec.num_levels) == (name, 4)
     assert num_classes_of(model) == 3
-    description = json.loads(json.dumps(spec.describe()))  # as a file holds it
+    description = json.loads(json.dumps(spec.describe()))  # as it is stored in a file
     again = ARCHITECTURES[name].from_description(name, description).build()
     assert spec_of(again) == spec
     assert {n: t.shape for n, t in again.state_dict().items()} == {n: t.shape for n, t in model.state_dict().items()}

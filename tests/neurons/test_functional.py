@@ -169,7 +169,7 @@ def test_if_run_conserves_charge_and_sends_zero_or_one_spike(currents: list[floa
 def test_constant_input_over_num_levels_steps_gives_exactly_the_qcfs_output(
     numerator: int, num_levels: int, threshold_eighths: int
 ) -> None:
-    """In exact rationals too: the count of spikes is the level, ties at rounding included."""
+    """In exact rationals too, the number of spikes is the level, ties at rounding included."""
     threshold = Fraction(threshold_eighths, 8)
     x = Fraction(numerator, 64)
     v, count = threshold / 2, 0
@@ -187,7 +187,7 @@ def test_constant_input_over_num_levels_steps_gives_exactly_the_qcfs_output(
 
 
 def test_time_varying_input_leaves_an_unevenness_error() -> None:
-    """Spikes once sent can't be taken back: mean input 0, mean output not. The reason rate coding needs long T."""
+    """Spikes cannot be cancelled: the mean input is 0, the mean output is not. So rate coding needs many steps."""
     x, lam = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]]), torch.tensor([1.0])
     spikes, _ = if_run(x, initial_membrane_potential(x[0], lam), lam)
     assert spikes.mean().item() == 0.5
@@ -257,7 +257,7 @@ def test_drop_spikes_only_removes_and_does_not_rescale() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_qcfs_threshold_gradient_survives_half_precision(dtype: torch.dtype) -> None:
-    """Its two parts nearly cancel: rounded one by one they would leave nothing of their difference."""
+    """Its two parts nearly cancel: if each were rounded, their difference would be lost."""
     torch.manual_seed(0)
     x = (4 * torch.rand(20_000)).to(dtype)
     weight = (1e-3 + 1e-2 * torch.randn(20_000)).to(dtype)

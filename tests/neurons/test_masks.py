@@ -1,4 +1,4 @@
-"""Every mask rule against its properties: what is dropped together, how much, and that nothing else decides."""
+"""Properties of every mask rule: elements that are dropped together, their share, and independence of all else."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def kept(mask: SpikeMask, like: Tensor, images: Tensor, layout: Layout | None, s
     return mask.keep(like, images, seed=1, site="s", step=step, layout=layout).expand(like.shape)
 
 
-# ------------------------------------------------------------------------------------ what is dropped together
+# --------------------------------------------------------------------------- elements that are dropped together
 
 
 def test_random_mask_is_the_hash_of_seed_site_step_and_image() -> None:
@@ -85,8 +85,8 @@ def test_channel_and_token_masks_drop_whole_channels_and_whole_tokens(layout: La
         assert torch.equal(keep_BkCP, one_BkCP.expand_as(keep_BkCP))
         draws = one_BkCP.flatten(1).float()
         assert 0.4 < float(draws.mean()) < 0.6
-        assert len(draws.unique(dim=0)) > 15  # each image has its own
-        assert len(draws.unique(dim=1).T) == draws.shape[1]  # each channel or token is drawn by itself
+        assert len(draws.unique(dim=0)) > 15  # each image has its own mask
+        assert len(draws.unique(dim=1).T) == draws.shape[1]  # each channel or token has its own draw
 
 
 def test_token_of_attention_scores_is_the_row_of_the_query() -> None:
@@ -122,7 +122,7 @@ def test_mask_layout_of_its_own_overrides_that_of_the_site() -> None:
     assert torch.equal(by_mask, by_mask[:, :, :1].expand_as(like))
 
 
-# ---------------------------------------------------------------------------------------- every rule alike
+# ---------------------------------------------------------------------------------------- all rules
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 0.75])
@@ -173,7 +173,7 @@ def test_qcfs_mask_only_removes_and_stops_the_gradient(rule: str, training: bool
     assert 0.3 < float((y == 0).float().mean()) < 0.7
     assert torch.equal(y, free(x) * (y != 0))
     assert torch.equal(x.grad != 0, y != 0)
-    assert not torch.equal(site(x) != 0, y != 0)  # drawn afresh at each call
+    assert not torch.equal(site(x) != 0, y != 0)  # drawn again at each call
 
 
 def test_channel_mask_in_training_is_shared_by_the_windows_of_an_image() -> None:
@@ -235,7 +235,7 @@ def test_masked_mst_settles_to_its_ann(rule: str) -> None:
     assert (result.logits - expected).abs().max() < 1e-9
     free = MaskedSpikingTransformer(tiny_config()).eval().double()
     free.load_state_dict(model.state_dict())
-    assert (free(images) - expected).abs().max() > 1e-3  # the mask does something
+    assert (free(images) - expected).abs().max() > 1e-3  # the mask has an effect
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -254,7 +254,7 @@ def test_gradients_under_masks_are_the_same_with_gradient_checkpointing(rule: st
 
 
 def test_sites_of_an_mst_know_their_layout_and_windows() -> None:
-    """Against the tensors that pass: a channel mask outside a run is the same in all windows of an image."""
+    """Checked on the tensors that pass: outside a run, a channel mask is the same in all windows of an image."""
     model, num_images = masked_mst("channel"), 3
     mst.mask_spikes(model, 0.5, "all", "channel")
     seen: dict[str, Tensor] = {}

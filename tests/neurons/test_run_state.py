@@ -30,7 +30,7 @@ def test_begin_run_names_sites_by_their_path_below_the_model() -> None:
     with running(inside):
         masked = part(x)
     with running(begin_run(whole, batch_size=1)):
-        assert torch.equal(part(x), masked)  # names of another run in between change nothing
+        assert torch.equal(part(x), masked)  # the names of another run in between have no effect
     with running(by_itself):
         assert not torch.equal(part(x), masked)
 

@@ -1,4 +1,4 @@
-"""Signed neurons against traces by hand, exact rationals and what must hold of every run."""
+"""Signed neurons against traces by hand, exact rationals and properties of every run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def trace(
 
 def test_signed_if_step_follows_a_trace_computed_by_hand() -> None:
     # L = 4, λ = 1, quantum 0.25, starts at half a quantum. Running input 0.5: two quanta; then it falls to 0.1
-    # (0.1·4 + 1/2 = 0.9: level 0) and both are taken back, one a step; then it rises beyond λ: four, and no more.
+    # (0.1·4 + 1/2 = 0.9: level 0) and both are cancelled, one per step; then it rises beyond λ: four, and no more.
     sent, counts = trace([0.5, 0.5, 0.5, 0.1, 0.1, 0.1, 9, 9, 9, 9, 9], levels=4)
     assert sent == [1, 1, 0, -1, -1, 0, 1, 1, 1, 1, 0]
     assert counts == [1, 2, 2, 1, 0, 0, 1, 2, 3, 4, 4]
@@ -52,7 +52,7 @@ def test_signed_if_step_sends_bursts_and_weighted_spikes() -> None:
     assert trace([1.0] * 6, levels=8, weights=(4, 2, 1)) == ([1, 1, 1, 0, 0, 1], [4, 6, 7, 7, 7, 8])
     # 7 missing: two spikes of 4 would lead to 8; two thirds of the second are missing, and 8 is a level
     assert trace([7 / 8, 7 / 8], levels=8, burst=2, weights=(4, 1)) == ([2, -1], [8, 7])
-    # 6 missing of 7 levels: a second spike of 4 does not fit into them
+    # 6 of 7 levels missing: a second spike of 4 would lead beyond them
     assert trace([6 / 7, 6 / 7], levels=7, burst=2, weights=(4, 2)) == ([1, 1], [4, 6])
     # 2 missing are half a spike of 4: none
     assert trace([2 / 8], levels=8, weights=(4,))[0] == [0]
@@ -115,7 +115,7 @@ def test_signed_neurons_stay_in_their_levels_and_rest_at_qcfs(
         assert bool((spikes.abs() <= burst).all())
         assert bool((spikes == spikes.round()).all())
         assert bool(((count >= 0) & (count <= levels)).all())
-        assert bool(((target - count).abs() <= before).all())  # never further away than it was
+        assert bool(((target - count).abs() <= before).all())  # the distance never grows
     assert torch.equal(count, target)
     torch.testing.assert_close(count * lam / levels, qcfs(x, lam, levels), rtol=0, atol=1e-12)
 
@@ -198,7 +198,7 @@ def test_signed_neuron_batch_of_another_size_is_refused() -> None:
 def test_images_that_leave_take_their_neurons_with_them() -> None:
     neuron = SignedIFNeuron(torch.tensor([1.0]), 4, "site", mask=RandomMask(0.5))
     run = RunState(seed=0, batch_size=3, first_image=10)
-    x = torch.rand(6, 40)  # two rows an image
+    x = torch.rand(6, 40)  # two rows per image
     passes(neuron, run, x, 1)
     count, mask = run.state["site", "sent_quanta"].clone(), run.state["site", "mask"].clone()
     run.keep_images(torch.tensor([True, False, True]))

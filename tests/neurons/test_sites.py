@@ -1,4 +1,4 @@
-"""Masks by group, role and glob; ratios by site; and taking them away."""
+"""Masks by group, role and glob; ratios by site; removal of masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The counting under lossless coding, against brute force."""
+"""Counts under lossless coding, against brute force."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mst.simulation import SimulationResult
 
 
 class Small(nn.Module):
-    """A convolution on the image and one on rolled spikes, a norm of its own, an average pool, a linear map, a sum."""
+    """Convolutions on the image and on rolled spikes, a norm that does not fold, an average pool, a linear map."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ def test_recorded_operations_equal_brute_force(burst: int, input_steps: int) -> 
     got = counted(mst.simulate(snn, x, steps, steps_per_chunk=3, input_steps=input_steps))
 
     def fan_out(spikes: Tensor) -> int:
-        """Accumulations of a 3x3 convolution: every spike times every weight that meets it."""
+        """Accumulations of a 3x3 convolution: every spike times every weight that it meets."""
         return int(F.conv2d(spikes, torch.ones(2, spikes.shape[1], 3, 3).double(), padding=1).sum().round())
 
     counts: dict[str, Tensor] = {}
@@ -147,7 +147,7 @@ def test_energy_rows_of_lossless_coding_sum_to_the_totals() -> None:
 
 
 def test_spikes_of_several_sites_in_one_operand() -> None:
-    """Concatenated spikes: with one a step each change is a spike; in bursts their sizes differ, and MACs are paid."""
+    """Concatenated spikes: at a burst of 1 each change is a spike; in bursts their sizes differ, which costs MACs."""
 
     class Joined(nn.Module):
         def __init__(self) -> None:
@@ -179,7 +179,7 @@ def test_thresholds_by_channel_are_counted_at_convolutions_and_paid_as_analog_el
     )
     x = torch.rand(4, 1, 4, 4, dtype=torch.float64) * 3
     snn = mst.convert(model.double().eval(), "lossless", x, schedule=FiringSchedule(burst))
-    for chunk in (1, 3, 4):  # three steps at once are as many as there are channels
+    for chunk in (1, 3, 4):  # three steps at once, equal to the number of channels
         result = mst.simulate(snn, x, 40, steps_per_chunk=chunk)
         got, spikes = counted(result), result.spike_counts
         assert sum(got["2"][0]) == spikes["1"] * 3
@@ -239,7 +239,7 @@ def test_analog_changes_cost_the_same_in_half_precision(dtype: torch.dtype) -> N
 def test_the_largest_of_a_window_may_change_by_less_than_a_spike_and_still_costs_one() -> None:
     """One value has climbed to 7 quanta; the other overtakes it by a spike of 8, and the largest grows by 1."""
     model = nn.Sequential(QCFS(16, 16.0), nn.MaxPool2d((1, 2)), nn.Conv2d(1, 3, 1)).eval()
-    slices = torch.tensor([[14.0, 0.0], [0.0, 16.0]]).view(1, 2, 1, 1, 2)  # of which the network sees the mean so far
+    slices = torch.tensor([[14.0, 0.0], [0.0, 16.0]]).view(1, 2, 1, 1, 2)  # the network sees their mean so far
     schedule = FiringSchedule(4, (1, 1, 1, 8, 1, 1))
     result = mst.simulate(mst.convert(model, "lossless", slices[:, 0], schedule=schedule), slices, 6, in_slices=True)
     assert result.sent_per_step.tolist() == [4, 3, 0, 1, 0, 0]

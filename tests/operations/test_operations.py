@@ -1,4 +1,4 @@
-"""The counting, against brute force."""
+"""Counts of operations, against brute force."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_conv_fan_out_equals_the_outputs_that_one_spike_changes(conv: nn.Conv2d)
 
 
 class Small(nn.Module):
-    """One of each: convolution on the image, on spikes, linear on spikes, through layout changes and pooling."""
+    """One of each: convolution on the image and on spikes, linear map on spikes, behind layout changes and pooling."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def test_trace_tells_spikes_from_analog_values() -> None:
         "conv1": ("convolution", (), 2 * 16 * 9),  # the image is analog
         "conv2": ("convolution", ("site1",), 3 * 16 * 18),  # rolled spikes are spikes
         "norm2": ("batch_norm", (), 3 * 16),  # follows no linear map; norm1 does and folds
-        "fc": ("linear", ("site3",), 12 * 4),  # so are pooled and flattened ones
+        "fc": ("linear", ("site3",), 12 * 4),  # pooled and flattened spikes are spikes
     }
 
 
@@ -78,7 +78,7 @@ def test_recorded_accumulations_equal_brute_force() -> None:
     acs = {count.operation.name: count.acs_per_step for count in result.operations}
     assert acs["conv1"].tolist() == [0] * 6
 
-    # replay the spikes with plain tensors; one accumulation is one non-zero input times one kernel weight it meets
+    # replay the spikes with plain tensors; one accumulation is one non-zero input times one kernel weight that it meets
     potentials: dict[str, Tensor] = {}
 
     def fire(name: str, current: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def test_attention_products_are_counted_from_recorded_spikes() -> None:
         # a query spike meets every key of its window, a value spike every query: both fan-outs are N
         assert int(scores.acs_per_step.sum()) == spikes[f"{block}.attn.q_if"] * tokens
         assert int(mixed.acs_per_step.sum()) == spikes[f"{block}.attn.v_if"] * tokens
-        # linear maps: spikes times output features; the masked spikes are gone already
+        # linear maps: spikes times output features; masked spikes have already been dropped
         for site, linear, outputs in (("shortcut1_if", "attn.qkv", 3), ("shortcut2_if", "mlp.fc1", 2)):
             channels = 8 if block.startswith("layers.0") else 16
             acs = int(counts[f"{block}.{linear}"].acs_per_step.sum())
@@ -145,7 +145,7 @@ def test_spikes_joined_with_analog_values_are_analog_and_with_spikes_are_spikes(
         result = mst.simulate(mst.convert(Joined(with_spikes)), x, 8)
         count = {c.operation.name: c for c in result.operations}["outer"]
         assert count.operation.sources == sources
-        estimate = mst.estimate_energy(result)  # shared by two sites, or analog: the rows still sum
+        estimate = mst.estimate_energy(result)  # shared by two sites, or analog: the rows still add up to the total
         assert sum(site.snn.energy_pj for site in estimate.sites.values()) == pytest.approx(estimate.snn.energy_pj)
         if with_spikes:
             for site in ("a", "b"):
@@ -211,7 +211,7 @@ def test_spikes_through_an_average_pool_are_counted_one_by_one(threshold: float 
 
 
 def test_averages_of_unequal_spikes_are_billed_as_analog() -> None:
-    """Two thresholds in one average, or windows of unequal size, do not tell how many spikes there were."""
+    """Two thresholds in one average, or windows of unequal size, hide the number of spikes."""
 
     class Mixed(nn.Module):
         def __init__(self) -> None:

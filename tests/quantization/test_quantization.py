@@ -45,7 +45,7 @@ def images(n: int = 16, channels: int = 1, size: int = 6) -> Tensor:
 
 
 def fine(model: nn.Module, x: Tensor) -> nn.Module:
-    """Quantised so finely that it should equal the original."""
+    """A copy quantised so finely that it should equal the original."""
     return mst.quantize(model.eval(), 2**14, [x], threshold_from="max").eval()
 
 
@@ -196,7 +196,7 @@ def test_set_thresholds_says_which_sites_stay(caplog: pytest.LogCaptureFixture) 
     model.forward = lambda x: model["used"](x - 10)  # type: ignore[method-assign, assignment]
     set_thresholds(model, [torch.ones(2, 1)], {})
     assert "unused takes no part" in caplog.text
-    assert "used receives nothing above 0" in caplog.text
+    assert "used receives no value above 0" in caplog.text
     assert model["used"].threshold.item() == 2.0
 
 
@@ -276,7 +276,7 @@ def test_quantize_keeps_buffers_alive_and_does_not_freeze_chance(caplog: pytest.
 
 def test_quantize_refuses_a_network_that_would_compute_something_else() -> None:
     class Outside(nn.Module):
-        """An activation in place whose effect another module sees."""
+        """An activation in place whose effect reaches another module."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -294,7 +294,7 @@ def test_quantize_refuses_a_network_that_would_compute_something_else() -> None:
             return F.relu(self.map(x)) * (0.1 if isinstance(x, Tensor) else 1.0)
 
     for model in (Outside(), Typed()):
-        with pytest.raises(ValueError, match="computes something else. Either an activation works in place"):
+        with pytest.raises(ValueError, match="computes something else; if an activation overwrites"):
             mst.quantize(nn.Sequential(nn.Linear(4, 4), model), 8, torch.randn(8, 4))
 
 

@@ -46,11 +46,11 @@ def with_accuracy(result: SimulationResult, accuracy: list[float]) -> Simulation
 
 def test_steps_to_within_is_the_first_step_from_which_it_stays_there(runs: list[CodingRun]) -> None:
     rising = with_accuracy(runs[0].result, [0.1, 0.895, 0.5, 0.89, 0.893, 0.901])
-    assert steps_to_within(rising, 0.9, 1.0) == 4  # it was there at step 2, and left again
+    assert steps_to_within(rising, 0.9, 1.0) == 4  # reached at step 2, and lost again
     assert steps_to_within(rising, 0.9, 0.1) == 6
     assert steps_to_within(rising, 0.95, 1.0) is None
     assert steps_to_within(with_accuracy(runs[0].result, [0.9, 0.9]), 0.9, 0.1) == 1
-    above = with_accuracy(runs[0].result, [0.85, 0.95])  # to be better than the ANN by chance is no fault
+    above = with_accuracy(runs[0].result, [0.85, 0.95])  # more than the ANN by chance is allowed
     assert steps_to_within(above, 0.9, 0.1) == 2
 
 

@@ -1,4 +1,4 @@
-"""Early exit: the rules by hand, and a run against what a run without exit predicts."""
+"""Early exit: the rules by hand, and runs against the prediction of a run without exit."""
 
 from __future__ import annotations
 
@@ -86,10 +86,12 @@ def test_run_with_early_exit_is_what_the_run_without_it_predicts(
     assert float(result.accuracy[-1]) == pytest.approx(predicted.accuracy)
     assert sum(done) == 24 * 40
     readouts = readouts_of(whole)
-    for i, steps in enumerate(result.steps_taken.tolist()):  # masks and neurons of who stays are as if all had stayed
+    for i, steps in enumerate(
+        result.steps_taken.tolist()
+    ):  # masks and neurons of the remaining images are as if all had stayed
         torch.testing.assert_close(result.logits[i], readouts[steps - 1, i], rtol=0, atol=1e-12)
     assert result.spikes_per_image < whole.spikes_per_image
-    for t in range(1, 41):  # accuracy after each step, with those who have left keeping their prediction
+    for t in range(1, 41):  # accuracy after each step; images that have left keep their prediction
         at = result.steps_taken.clamp_max(t)
         hits = readouts[at - 1, torch.arange(24)].argmax(-1) == whole.labels
         assert float(result.accuracy[t - 1]) == pytest.approx(float(hits.double().mean()))

@@ -40,7 +40,7 @@ def test_calibration_keeps_the_accuracy_with_fewer_steps(whole: SimulationResult
 
 
 def test_calibration_finds_the_best_there_is(whole: SimulationResult) -> None:
-    """Of the stability rules all are tried; so no other of them that is as safe is better."""
+    """All stability rules are tried, so none that is as safe takes fewer steps."""
     chosen = mst.calibrate_early_exit(whole, "stability", 0.2).chosen
     for value in range(1, 41):
         for first in range(1, 33):
@@ -50,7 +50,7 @@ def test_calibration_finds_the_best_there_is(whole: SimulationResult) -> None:
 
 
 def test_calibration_is_wary_of_few_images() -> None:
-    """The loss that it states, one standard error included, holds for most other images; luck on few is not used."""
+    """The stated loss, with one standard error, holds on most other images; chance gains on few images are not used."""
     torch.manual_seed(0)
     num_steps, per_run, exceeded = 12, 100, 0
     right_at = torch.tensor([0.5 + 0.04 * t for t in range(num_steps)])  # accuracy after each step
@@ -67,7 +67,7 @@ def test_calibration_is_wary_of_few_images() -> None:
         chosen = mst.calibrate_early_exit(draw(per_run), "margin", 0.05).chosen.early_exit
         exceeded += exit_point(draw(4000), chosen).loss > 0.05 + 0.05
     assert exceeded <= 1
-    for _ in range(5):  # one of 20 images is 0.05, so a loss of 0.01 cannot be told: none is lost
+    for _ in range(5):  # one of 20 images is 0.05, so a loss of 0.01 cannot be measured: no image may be lost
         assert mst.calibrate_early_exit(draw(20), "margin", 0.01).chosen.num_lost == 0
 
 

@@ -1,4 +1,4 @@
-"""Lossless coding: what has settled equals the ANN; how it gets there, against a plain description by changes."""
+"""Lossless coding: a settled network equals the ANN; every step equals a plain implementation that sends changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from released_networks import OTHERS, released_network
 
 
 def ann_logits(model: nn.Module, images: Tensor, seed: int = 0) -> Tensor:
-    """Of the ANN under the masks that the lossless SNN holds."""
+    """Logits of the ANN under the masks that the lossless SNN holds."""
     with torch.no_grad(), running(begin_run(model, seed=seed, batch_size=len(images))):
         logits: Tensor = model(images)
     return logits
@@ -123,7 +123,7 @@ def test_lossless_carries_functions_that_rate_coding_refuses_and_says_where_they
 
 
 def test_float32_settled_predictions_are_the_anns() -> None:
-    """Sums of the same terms: nothing differs but where rounding does, by the number of rows of a product."""
+    """Sums of the same terms: only rounding differs, which depends on the number of rows of a product."""
     model = random_mst(5, num_levels=8).float()
     images = images_of(5, 64).float()
     result = mst.simulate(mst.convert(model, "lossless"), images, 100, record_operations=False)
@@ -131,7 +131,9 @@ def test_float32_settled_predictions_are_the_anns() -> None:
     with torch.no_grad():
         expected = model(images)
     assert torch.equal(result.logits.argmax(1), expected.argmax(1))
-    assert ((result.logits - expected).abs().amax(1) < 1e-5).sum() >= 60  # the others: a neuron on the edge of a level
+    assert (
+        (result.logits - expected).abs().amax(1) < 1e-5
+    ).sum() >= 60  # the others have a neuron at the border of a level
 
 
 def test_settling_under_masks_depends_on_seed_as_the_ann_does() -> None:
@@ -240,7 +242,7 @@ def test_accuracy_of_settled_images_is_the_anns_from_then_on() -> None:
 
 
 def test_spikes_are_never_fewer_than_the_quanta_of_the_ann() -> None:
-    """With spikes of one quantum; and no more where no site has anything to take back."""
+    """Minimum number of spikes of one quantum; reached if no site has a spike to cancel."""
     model, images = random_mst(14), images_of(14)
     quanta: dict[str, int] = {}
 
@@ -275,7 +277,7 @@ def test_slices_add_up_to_the_mean_of_all() -> None:
     result = mst.simulate(mst.convert(model, "lossless", burst=2), slices, 60, in_slices=True)
     assert result.num_settled == 2
     assert result.settled_at is not None
-    assert int(result.settled_at.min()) > 50  # the last slice comes at step 51
+    assert int(result.settled_at.min()) > 50  # the last slice arrives at step 51
     with torch.no_grad():
         assert (result.logits - model(slices.mean(1))).abs().max().item() < 1e-9
 
@@ -352,7 +354,7 @@ def test_lossless_on_a_gpu_settles_to_the_cpus_ann() -> None:
 
 
 def test_lossless_computes_few_steps_that_are_not_needed() -> None:
-    """Small networks could compute all steps at once; those behind the last would be thrown away."""
+    """Small networks could compute all steps at once; those after the last would be thrown away."""
     snn, images, computed = mst.convert(random_mst(21), "lossless", burst=4), images_of(21, 4), []
     snn.register_forward_pre_hook(lambda module, args: computed.append(len(args[0]) // 4))  # type: ignore[arg-type]
     result = mst.simulate(snn, images, 200, record_operations=False)

@@ -69,7 +69,7 @@ def test_simulate_can_be_repeated_and_another_seed_differs() -> None:
 
 
 def test_simulate_masking_only_removes_spikes_at_the_first_masked_sites() -> None:
-    """The first masked site sees the same input with and without masks, so what it loses is what was dropped."""
+    """The first masked site has the same input with and without masks, so it loses exactly the dropped spikes."""
     free, masked = run(masked_model(0.0)), run(masked_model(0.5))
     site = "layers.0.blocks.0.attn.q_if"
     assert masked.spike_counts[site] + masked.dropped_counts[site] == free.spike_counts[site]
@@ -136,7 +136,7 @@ def test_simulate_runs_in_two_threads_do_not_touch_each_other() -> None:
 
 
 def test_simulate_memory_does_not_grow_with_time() -> None:
-    """Bytes of all live tensors, looked at after every chunk: the same early and late in a long run."""
+    """Bytes of all live tensors, measured after every chunk: the same early and late in a long run."""
     snn, held = mst.convert(masked_model(0.5)), []
 
     def look(done: int) -> None:

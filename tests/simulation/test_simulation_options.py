@@ -73,7 +73,7 @@ def test_batch_size_of_a_tensor_is_the_batch_that_is_run(snn: mst.SpikingNetwork
 
 
 def test_every_option_changes_what_is_seen(snn: mst.SpikingNetwork) -> None:
-    """No field is without effect; those that only lossless coding takes are tried on a lossless network."""
+    """Every field has an effect; those of lossless coding are tried on a lossless network."""
     lossless = mst.convert(MaskedSpikingTransformer(tiny_config()).double().eval(), "lossless", burst=4)
     slices = images(6).view(2, 3, 1, 8, 8)
 

@@ -71,7 +71,7 @@ def test_step_t_sees_slice_t_times_k_over_t() -> None:
 
 
 def test_state_is_carried_from_slice_to_slice() -> None:
-    """A membrane keeps what one slice left in it: 0.3 + 0.3 above half a threshold that each alone stays below."""
+    """A membrane keeps its charge between slices: 0.3 + 0.3 is above half a threshold, each alone is below."""
 
     class One(nn.Module):
         def __init__(self) -> None:
@@ -124,7 +124,7 @@ def test_macs_of_slices_are_values_times_the_outputs_they_reach() -> None:
     result = mst.simulate(mst.convert(network), images, 5, in_slices=True)
     count = next(c for c in result.operations if c.operation.name == "conv")
     assert count.macs_per_step is not None
-    windows = F.unfold((images.flatten(0, 1) != 0).double(), 3, stride=2, padding=1)  # what each output sees
+    windows = F.unfold((images.flatten(0, 1) != 0).double(), 3, stride=2, padding=1)  # the input of each output
     expected = windows.sum(dim=(1, 2)).view(3, 5).sum(dim=0) * 3
     assert count.macs_per_step.tolist() == expected.tolist()
     static = mst.simulate(mst.convert(network), images[:, 0], 5)
@@ -200,7 +200,7 @@ def test_convolution_that_pads_by_itself_is_billed_as_dense() -> None:
 
 
 def test_slices_carry_the_mean_to_the_first_site() -> None:
-    """Charge is conserved: what the first site has sent and keeps is the sum of what all slices brought."""
+    """Charge is conserved: what the first site has sent and still holds is the sum of its input from all slices."""
     network = Small().double().eval()
     images = slices(2, 400)
     snn = mst.convert(network)

@@ -127,7 +127,7 @@ def test_train_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, options: 
     with pytest.raises(Stop):
         run(tmp_path / "cut", config, fresh(**options), observer=after_step(stop_in_the_third_epoch))
     assert mst.read_checkpoint_info(tmp_path / "cut" / "last.safetensors").provenance["epochs"] == 2
-    torch.manual_seed(99)  # whatever the process did before
+    torch.manual_seed(99)  # independent of what the process did before
     steps: list[int] = []
     resumed = run(tmp_path / "cut", config, fresh(**options), resume=True, observer=after_step(steps.append))
     assert steps == [*range(2 * 4, 4 * 4 + 1)]
@@ -184,11 +184,11 @@ def test_train_truncated_state_falls_back_to_the_one_before(tmp_path: Path, capl
     assert steps[0] == 3 * 4
     assert losses(resumed) == losses(whole)
     assert load_training_state(tmp_path)[0]["epoch"] == 4
-    path.unlink()  # what was damaged has not been kept as the state to fall back to
+    path.unlink()  # the damaged state has not been kept as the one to fall back to
     assert load_training_state(tmp_path)[0]["epoch"] == 3
     for one, two in zip(mst.load_checkpoint(resumed.last_checkpoint).parameters(), fresh().parameters(), strict=True):
         assert one.shape == two.shape
-    (tmp_path / "last.safetensors").write_bytes(last[:5000])  # of a run that is finished: written again from its state
+    (tmp_path / "last.safetensors").write_bytes(last[:5000])  # of a finished run: written again from its state
     run(tmp_path, resume=True)
     mst.load_checkpoint(tmp_path / "last.safetensors")
 
@@ -264,7 +264,7 @@ def test_train_writes_its_state_within_a_long_epoch(tmp_path: Path) -> None:
 
 
 def test_train_accumulated_gradients_are_those_of_the_larger_batch(tmp_path: Path) -> None:
-    """Without BatchNorm's statistics, which each batch has of its own, the two are one."""
+    """Without BatchNorm, whose statistics differ from batch to batch, the two are equal."""
     models = []
     for options in ({"batch_size": 8}, {"batch_size": 4, "accumulation_steps": 2}):
         model = fresh().double()

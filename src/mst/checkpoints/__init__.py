@@ -1,5 +1,6 @@
 """Files come in and networks go out; networks come in and files go out."""
 
+from .copying import WeightsDoNotFitError
 from .format import (
     CheckpointInfo,
     NoDescriptionError,
@@ -9,13 +10,15 @@ from .format import (
     save_checkpoint,
 )
 from .initial import InitialWeights, load_initial_weights
-from .released import import_released, read_pickle, read_state_dict, strip_prefixes
+from .reading import read_pickle, read_state_dict, strip_prefixes
+from .released import import_released
 from .swin import import_swin, is_swin, load_swin, map_swin, read_swin
 
 __all__ = [
     "CheckpointInfo",
     "InitialWeights",
     "NoDescriptionError",
+    "WeightsDoNotFitError",
     "describe_model",
     "import_released",
     "import_swin",

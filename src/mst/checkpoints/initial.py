@@ -1,4 +1,4 @@
-"""Weights to start a training from: a checkpoint of ours, released weights, a Swin's, or those of the same network."""
+"""Weights to start a training from: a checkpoint, released weights, a Swin's, or those of the same network."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Literal
 import timm
 from torch import Tensor, nn
 
+from mst.errors import InputError
 from mst.models import ChannelAlignment, MaskedSpikingTransformer
 from mst.quantization import shape_thresholds
 
-from .released import copy_weights, load_released, read_state_dict, strip_prefixes
+from .copying import copy_weights
+from .reading import read_state_dict, strip_prefixes
+from .released import load_released
 from .swin import is_swin, load_swin, read_swin
 
 TIMM = "timm:"
@@ -21,17 +24,17 @@ TIMM = "timm:"
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """kind: whose weights they were.  head_kept: whether the head came with them.
-
-    Of a network that is no MST they are "plain" without thresholds, else "quantised".
-    """
+    """Report of `load_initial_weights`."""
 
     kind: Literal["mst", "released", "swin", "plain", "quantised"]
+    """Origin of the weights. For networks other than an MST it is "quantised" if they hold thresholds, else "plain"."""
+
     head_kept: bool
+    """True if the weights of the head were copied too."""
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether the weights came without thresholds."""
+        """True if the weights came without thresholds."""
         return self.kind in ("swin", "plain")
 
 
@@ -39,12 +42,14 @@ def load_initial_weights(model: nn.Module, source: str) -> InitialWeights:
     """Fill `model` with the weights of `source`; a head for other classes is left as it is.
 
     Args:
-        model: of the same sizes, but for the head. Its levels and masking stay its own.
-        source: a checkpoint of ours, a .pth or .safetensors with released weights, a Swin's or the model's own, or
+        model: a network of the same sizes except the head. It keeps its levels and masks.
+        source: a checkpoint; a .pth or .safetensors file with released weights, a Swin's or the model's own; or
             timm:NAME, a Swin for an MST and the same network for others.
 
     Raises:
-        FileNotFoundError, ValueError: no such file; a damaged one; weights of another architecture or other sizes.
+        MissingFileError: no such file.
+        InputError: a damaged file, or weights that cannot be fetched.
+        WeightsDoNotFitError: weights of another architecture or other sizes.
     """
     if not isinstance(model, MaskedSpikingTransformer):
         return _load_same(model, source)
@@ -60,17 +65,18 @@ def load_initial_weights(model: nn.Module, source: str) -> InitialWeights:
 
 
 def _load_same(model: nn.Module, source: str) -> InitialWeights:
-    """Weights of the same network, with thresholds or without."""
+    """Copy weights of the same network, with thresholds or without."""
     if source.startswith(TIMM):
         try:
             published = timm.create_model(source[len(TIMM) :], pretrained=True)
         except (RuntimeError, OSError, ValueError) as error:
-            raise ValueError(f"the weights of {source} cannot be fetched: {error}") from error
+            raise InputError(f"the weights of {source} cannot be fetched: {error}") from error
         state: dict[str, Tensor] = published.state_dict()
     else:
         state = strip_prefixes(read_state_dict(Path(source)))
     if isinstance(model, ChannelAlignment) and not any(name.startswith("network.") for name in state):
-        state = {f"network.{name}": tensor for name, tensor in state.items()}  # of the network behind the alignment
+        # They belong to the network behind the alignment.
+        state = {f"network.{name}": tensor for name, tensor in state.items()}
     shape_thresholds(model, state)
     ours = model.state_dict(keep_vars=True)
     thresholds = [name for name in ours if name.endswith(".threshold")]

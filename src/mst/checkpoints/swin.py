@@ -1,10 +1,11 @@
-"""Weights of a Swin Transformer (timm's, or the official code's) as a start for an MST.
+"""Weights of a Swin Transformer (from timm or the official code) as a start for an MST.
 
-A Swin and an MST of the same sizes have the same linear maps and position tables. What differs: a Swin normalises with
-LayerNorm where an MST has BatchNorm; it has GELU in the MLP where an MST has a QCFS, and nothing where an MST has a
-QCFS on queries, keys, values, scores and after both output maps; and the second residual of an MST block carries the
-normalised activation. So the weights are a start for training and no working network. Linear maps and tables are
-copied; LayerNorm's scale and shift become BatchNorm's; statistics and thresholds then come from data (`calibrate`).
+A Swin and an MST of the same sizes have the same linear maps and position tables. They differ in three ways. A Swin
+normalises with LayerNorm where an MST has BatchNorm. It has GELU in the MLP where an MST has a QCFS, and nothing where
+an MST has a QCFS on queries, keys, values, scores and after both output maps. And the second residual of an MST block
+carries the normalised activation. So the weights are a start for training, not a working network. Linear maps and
+tables are copied; LayerNorm's scale and shift become BatchNorm's; statistics and thresholds then come from data
+(`calibrate`).
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from urllib.error import URLError
 import timm
 from torch import Tensor
 
+from mst.errors import InputError
 from mst.models import RELEASED_MASK_SITES, MaskedSpikingTransformer
 
-from .released import copy_weights, infer_config, read_state_dict, strip_prefixes
+from .copying import copy_weights
+from .reading import read_state_dict, strip_prefixes
+from .released import infer_config
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +34,7 @@ _DOWNSAMPLE = re.compile(r"layers\.(\d+)\.downsample\.(.+)$")
 
 
 def is_swin(state: Mapping[str, Tensor]) -> bool:
-    """Whether these are the weights of a Swin and not those of an MST, which has thresholds."""
+    """True for the weights of a Swin; those of an MST have thresholds too."""
     has_blocks = "layers.0.blocks.0.attn.relative_position_bias_table" in state
     return has_blocks and not any(name.endswith((".up", ".threshold")) for name in state)
 
@@ -38,11 +42,11 @@ def is_swin(state: Mapping[str, Tensor]) -> bool:
 def map_swin(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A Swin's tensors under the names of an MST; nothing is computed.
 
-    timm's Swin has a stage's merging at the start of the next stage and its head under head.fc; the official one has
-    them where an MST has them. Order of the merged tokens and of the position tables are the same in all three.
+    timm's Swin has the merging of a stage at the start of the next stage, and its head under head.fc. The official Swin
+    has both where an MST has them. The merged tokens and the position tables are in the same order in all three.
 
     Raises:
-        ValueError: tensors that no Swin of the first version has; listed.
+        InputError: tensors that a Swin of the first version does not have; listed.
     """
     timm_layout = "layers.0.downsample.reduction.weight" not in state
     mapped: dict[str, Tensor] = {}
@@ -60,9 +64,7 @@ def map_swin(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             unknown.append(name)
     if unknown:
-        raise ValueError(
-            f"these weights are no Swin Transformer of the first version: unexpected {', '.join(unknown[:10])}"
-        )
+        raise InputError(f"not a Swin Transformer of the first version: unexpected {', '.join(unknown[:10])}")
     return mapped
 
 
@@ -80,9 +82,13 @@ def _is_shared(name: str) -> bool:
 def read_swin(weights: str | Path | None, timm_name: str | None = None) -> dict[str, Tensor]:
     """A Swin's state dict, from a file or from timm's published weights.
 
+    Args:
+        weights: a file; None downloads the weights of `timm_name`.
+        timm_name: a Swin of timm.
+
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: no Swin in it, an unknown name, or the download failed.
+        MissingFileError: no such file.
+        InputError: no Swin in it, an unknown name, or the download failed.
     """
     if weights is not None:
         state = strip_prefixes(read_state_dict(Path(weights)))
@@ -90,16 +96,16 @@ def read_swin(weights: str | Path | None, timm_name: str | None = None) -> dict[
         assert timm_name is not None
         if not timm_name.startswith("swin_") or timm_name.split(".")[0] not in timm.list_models("swin_*"):
             known = ", ".join(timm.list_models("swin_*"))
-            raise ValueError(f"{timm_name} is no Swin of timm. Known: {known}")
+            raise InputError(f"{timm_name} is not a Swin of timm", remedy=f"choose from {known}")
         try:
             state = timm.create_model(timm_name, pretrained=True).state_dict()
         except (OSError, RuntimeError, URLError, ValueError) as error:
-            raise ValueError(
-                f"the weights of {timm_name} could not be downloaded ({type(error).__name__}); fetch them elsewhere "
-                "and name the file with --weights"
+            raise InputError(
+                f"the weights of {timm_name} could not be downloaded ({type(error).__name__})",
+                remedy="fetch them elsewhere and name the file with --weights",
             ) from error
     if not is_swin(state):
-        raise ValueError(f"{weights or timm_name} holds no Swin Transformer")
+        raise InputError("holds no Swin Transformer", where=str(weights or timm_name))
     return state
 
 
@@ -113,13 +119,13 @@ def import_swin(
     """Build an MST of the sizes of a Swin and give it the Swin's weights. Calibrate it before use.
 
     Args:
-        state: what `read_swin` returned.
-        img_size: pixels.
-        num_classes: None keeps the Swin's head; another number gets a new head.
+        state: from `read_swin`.
+        img_size: pixels, one number or (height, width).
+        num_classes: None keeps the Swin's head; a number that differs from the Swin's gives a new head.
         options: further fields of `MSTConfig` (num_levels, masking_ratio, mask_sites, mlp_batch_norm, ...).
 
     Raises:
-        ValueError: no Swin, or sizes that do not fit.
+        InputError: not a Swin, or sizes that do not fit.
     """
     mapped = map_swin(state)
     config = infer_config(
@@ -140,10 +146,11 @@ def load_swin(model: MaskedSpikingTransformer, state: Mapping[str, Tensor]) -> b
     """Copy a Swin's weights into an MST of the same sizes.
 
     Returns:
-        Whether the head was copied too; it is not where the numbers of classes differ.
+        True if the head was copied too; it is not where the numbers of classes differ.
 
     Raises:
-        ValueError: missing, unexpected or misshapen tensors; all listed.
+        InputError: not a Swin.
+        WeightsDoNotFitError: missing, unexpected or misshapen tensors; all listed.
     """
     mapped = map_swin(state)
     ours = model.state_dict(keep_vars=True)

@@ -11,6 +11,7 @@ from typing import Any
 import timm
 from torch import nn
 
+from mst.errors import InputError
 from mst.text import nearest_name
 
 from .layers import ChannelAlignment, set_submodule
@@ -18,17 +19,22 @@ from .layers import ChannelAlignment, set_submodule
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a network can be built again: by name, from a library, with plain options.
-
-    library: "timm" or "torchvision".  options: keyword arguments.  small_stem: see `use_small_stem`.
-    align_chans: channels behind a `ChannelAlignment` in front; 0: there is none.
-    """
+    """How a network is built again: by name, from a library, with plain options."""
 
     library: str
+    """ "timm" or "torchvision"."""
+
     name: str
+    """Name of the network in its library."""
+
     options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of its builder, plain values."""
+
     small_stem: bool = False
+    """True if `use_small_stem` changed it."""
+
     align_chans: int = 0
+    """Channels that a `ChannelAlignment` in front of it returns; 0: there is none."""
 
 
 TORCHVISION = "torchvision:"
@@ -38,7 +44,7 @@ _RESERVED = (
     "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "scriptable",
     "exportable", "weights", "weights_backbone", "progress", "features_only",
 )  # fmt: skip
-"""Options that fetch, read or reshape; a checkpoint must not bring them along."""
+"""Options that download, read files or reshape; a checkpoint must not contain them."""
 
 
 def architecture(name: str, options: Mapping[str, Any], small_stem: bool = False, align_chans: int = 0) -> Architecture:
@@ -51,7 +57,7 @@ def architecture(name: str, options: Mapping[str, Any], small_stem: bool = False
         align_chans: channels that a `ChannelAlignment` in front makes of in_chans; 0: none.
 
     Raises:
-        ValueError: an unknown name (suggests the nearest), an option that is reserved, or no plain value.
+        InputError: an unknown name (suggests the nearest), a reserved option, or one that is not a plain value.
     """
     library, bare = ("torchvision", name[len(TORCHVISION) :]) if name.startswith(TORCHVISION) else ("timm", name)
     if library == "timm":
@@ -64,16 +70,16 @@ def architecture(name: str, options: Mapping[str, Any], small_stem: bool = False
         is_known = bare in known
     if not is_known:
         near = nearest_name(bare.partition(".")[0], known)
-        raise ValueError(f"unknown model {name!r}{near} Names are timm's, or torchvision:NAME for torchvision's")
+        raise InputError(f"unknown model {name!r}{near} Names are timm's, or torchvision:NAME for torchvision's")
     reserved = sorted(set(options) & set(_RESERVED))
     if reserved:
-        raise ValueError(f"{', '.join(reserved)} cannot be among the options of {name}")
+        raise InputError(f"{', '.join(reserved)} cannot be among the options of {name}")
     try:
         plain = json.loads(json.dumps(dict(options)))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"the options of {name} must be plain values: {error}") from error
+        raise InputError(f"the options of {name} must be plain values: {error}") from error
     if not isinstance(align_chans, int) or align_chans < 0:
-        raise ValueError(f"align_chans must be a whole number from 0 on, got {align_chans!r}")
+        raise InputError(f"align_chans must be a whole number, at least 0, got {align_chans!r}")
     return Architecture(library, bare, plain, small_stem, align_chans)
 
 
@@ -81,11 +87,11 @@ def build(architecture: Architecture, pretrained: bool = False) -> nn.Module:
     """The plain network, before quantisation.
 
     Args:
-        architecture: what to build.
-        pretrained: fetch the published weights of that name; a head for other classes starts anew.
+        architecture: the network.
+        pretrained: fetch the published weights of that name; a head for other classes gets fresh weights.
 
     Raises:
-        ValueError: options that the library does not take, no published weights, or they cannot be fetched.
+        InputError: options that the library does not take, no published weights, or they cannot be fetched.
     """
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in architecture.options.items()}
     in_chans = architecture.options.get("in_chans", 3)
@@ -95,7 +101,7 @@ def build(architecture: Architecture, pretrained: bool = False) -> nn.Module:
         network = _BUILDERS[architecture.library](architecture.name, options, pretrained)
     except Exception as error:  # foreign code, which may fail in any way
         what = "with its published weights" if pretrained else f"with the options {options}"
-        raise ValueError(f"{architecture.name} of {architecture.library} cannot be built {what}: {error}") from error
+        raise InputError(f"{architecture.name} of {architecture.library} cannot be built {what}: {error}") from error
     if architecture.small_stem:
         use_small_stem(network)
     if architecture.align_chans:
@@ -136,11 +142,12 @@ _BUILDERS: dict[str, Callable[[str, dict[str, Any], bool], nn.Module]] = {
 
 
 def use_small_stem(network: nn.Module) -> None:
-    """Let a network made for 224 px keep the resolution of small images: its first convolution becomes 3x3 with stride
-    1, and a max-pool before the second convolution goes.
+    """Let a network made for 224 px keep the resolution of small images.
+
+    Its first convolution becomes 3x3 with stride 1, and a max-pool before the second convolution is removed.
 
     Raises:
-        ValueError: the network has such a stem already, or does not begin with a convolution.
+        InputError: the network has such a stem already, or does not begin with a convolution.
     """
     path, first = _first_convolution(network)
     changed = False
@@ -154,14 +161,14 @@ def use_small_stem(network: nn.Module) -> None:
             set_submodule(network, name, nn.Identity())
             changed = True
     if not changed:
-        raise ValueError(f"small_stem has no effect: {type(network).__name__} keeps the resolution already")
+        raise InputError(f"small_stem has no effect: {type(network).__name__} keeps the resolution already")
 
 
 def _first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d]:
     for path, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             return path, module
-    raise ValueError(f"{type(network).__name__} has no convolution")
+    raise InputError(f"{type(network).__name__} has no convolution")
 
 
 def _replace_convolution(network: nn.Module, path: str, was: nn.Conv2d, **changes: Any) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
+from mst.errors import InputError
+
 from . import small_cnn  # noqa: F401 (registers its models)
 from .mst import MaskedSpikingTransformer
 from .mst_config import MSTConfig
@@ -39,7 +41,9 @@ default_cfgs = generate_default_cfgs(
 
 def _create(variant: str, pretrained: bool, sizes: dict[str, Any], options: dict[str, Any]) -> MaskedSpikingTransformer:
     if pretrained:
-        raise ValueError(f"no weights are published for {variant}; use mst.import_released or mst.load_checkpoint")
+        raise InputError(
+            f"no weights are published for {variant}", remedy="use mst.import_released or mst.load_checkpoint"
+        )
 
     def build(**kwargs: Any) -> MaskedSpikingTransformer:
         return MaskedSpikingTransformer(MSTConfig(**kwargs))

@@ -1,4 +1,4 @@
-"""BatchNorm statistics and thresholds set from data, for weights that were trained without them."""
+"""Thresholds and BatchNorm statistics set from data, for weights that were trained without them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from mst.errors import InputError
 from mst.models import TokenBatchNorm, spec_of
 from mst.neurons import MIN_THRESHOLD, QCFS, find_sites, qcfs
 
@@ -23,23 +24,23 @@ ThresholdFrom = Literal["least_squares", "max", "percentile"]
 
 
 def fit_threshold(x: Tensor, num_levels: int) -> Tensor:
-    """The thresholds that make QCFS nearest to ReLU on given values, in least squares:
+    """The thresholds with which QCFS is nearest to ReLU on given values, in least squares.
 
         λ = arg min  Σ (qcfs(x; λ, L) - max(x, 0))²
 
     Args:
-        x: what the site receives, [n] for one threshold or [n, C] for one a channel.
+        x: inputs of the site, [n] for one threshold or [n, C] for one per channel.
         num_levels: L.
 
     Returns:
-        λ in units of x, [1] or [C], by search over fractions of the largest value in steps of 0.2 %; NaN where no value
-        is above 0.
+        λ in units of x, [1] or [C], found by search over fractions of the largest value in steps of 0.2 %; NaN where no
+        value is above 0.
 
     Raises:
-        ValueError: x has another number of axes.
+        InputError: x has another number of axes.
     """
     if x.dim() not in (1, 2):
-        raise ValueError(f"values come as [n] or [n, C], got {tuple(x.shape)}")
+        raise InputError(f"values must be [n] or [n, C], got {tuple(x.shape)}")
     values = _draw(x.detach(), 1 if x.dim() == 1 else x.shape[1]).double().cpu()
     values = values.reshape(len(values), -1).clamp_min(0.0)
     largest = values.amax(dim=0)
@@ -59,7 +60,7 @@ def fit_threshold(x: Tensor, num_levels: int) -> Tensor:
 
 
 def _draw(rows: Tensor, num_channels: int) -> Tensor:
-    """At most SAMPLE values, whole rows, drawn: a fixed stride would take the same few channels of every token."""
+    """At most SAMPLE values in whole rows, at random: a fixed stride would take the same channels of each token."""
     wanted = max(1, SAMPLE // num_channels)
     if len(rows) <= wanted:
         return rows
@@ -68,7 +69,7 @@ def _draw(rows: Tensor, num_channels: int) -> Tensor:
 
 
 class _Sample:
-    """What one site receives: its largest values, and a fair draw of all."""
+    """Inputs of one site: the largest values, and a uniform random sample."""
 
     def __init__(self, per_channel: bool, seed: int) -> None:
         self.per_channel = per_channel
@@ -79,7 +80,7 @@ class _Sample:
         self.lots = torch.empty(0)
 
     def add(self, x: Tensor, channel_axis: int) -> None:
-        """x: what the site gets from one batch, [B, ...]."""
+        """x: the site's input from one batch, [B, ...]."""
         if self.per_channel:
             axis = channel_axis % x.dim()
             self.shape = (x.shape[axis], *[1] * (x.dim() - 1 - axis))
@@ -88,7 +89,7 @@ class _Sample:
             rows = x.reshape(-1, 1)
         largest = rows.amax(dim=0)
         self.largest = largest if self.largest is None else torch.maximum(self.largest, largest)
-        # Every row draws a lot, and the lowest lots stay: a uniform draw, whatever the batches.
+        # Every row draws a lot, and the lowest lots stay: a uniform sample however the images are batched.
         wanted = max(1, SAMPLE // rows.shape[1])
         lots = torch.rand(len(rows), generator=self.generator).to(rows.device)
         if len(self.rows):
@@ -98,13 +99,13 @@ class _Sample:
             rows = rows[kept]
         self.rows, self.lots = rows, lots
 
-    def threshold(self, num_levels: int, chosen_by: ThresholdFrom, percentile: float) -> Tensor:
-        """[1] or [C]; NaN where nothing above 0 came."""
+    def threshold(self, num_levels: int, threshold_from: ThresholdFrom, percentile: float) -> Tensor:
+        """[1] or [C]; NaN where no value was above 0."""
         assert self.largest is not None
-        if chosen_by == "least_squares":
+        if threshold_from == "least_squares":
             return fit_threshold(self.rows if self.per_channel else self.rows[:, 0], num_levels)
         value = self.largest.double().cpu()
-        if chosen_by == "percentile":
+        if threshold_from == "percentile":
             rows = self.rows.double().cpu()
             positive = torch.where(rows > 0, rows, torch.nan)
             value = positive.nanquantile(percentile / 100, dim=0) if len(rows) else value
@@ -119,7 +120,9 @@ def set_thresholds(
     percentile: float = 99.9,
     per_channel: bool = False,
 ) -> tuple[tuple[int, ...], int | None]:
-    """Set every site's threshold from what reaches it while the sites act as the ReLU they replaced.
+    """Set every site's threshold from the values that reach it while all sites act as the ReLU that they replaced.
+
+    Call it on a network that `quantize` or `create_model` made without calibration images, once it has trained weights.
 
     Args:
         model: an ANN with QCFS sites; its mode and its weights do not change.
@@ -129,15 +132,15 @@ def set_thresholds(
         threshold_from, percentile, per_channel: see `quantize`.
 
     Returns:
-        The shape of one image, and the length of the output (None if it is no [B, classes]).
+        The shape of one image, and the length of the output (None if the output is not [B, classes]).
 
     Raises:
-        ValueError: an unknown choice, or no images.
+        InputError: an unknown choice, a percentile outside (0, 100], or no images.
     """
     if threshold_from not in get_args(ThresholdFrom):
-        raise ValueError(f"threshold_from must be one of {', '.join(get_args(ThresholdFrom))}, got {threshold_from!r}")
+        raise InputError(f"threshold_from must be one of {', '.join(get_args(ThresholdFrom))}, got {threshold_from!r}")
     if not 0 < percentile <= 100:
-        raise ValueError(f"percentile must be in (0, 100], got {percentile}")
+        raise InputError(f"percentile must be in (0, 100], got {percentile}")
     if caps is None:
         spec = spec_of(model)
         caps = {} if spec is None else spec.caps
@@ -166,16 +169,16 @@ def set_thresholds(
             shape = tuple(images.shape[1:])
             num_classes = output.shape[1] if isinstance(output, Tensor) and output.dim() == 2 else None
     if not shape:
-        raise ValueError("there are no images to calibrate with")
+        raise InputError("there are no images to calibrate with")
     for name, site in sites.items():
-        if name not in seen:  # an auxiliary head, say, which only training uses
-            logger.warning("%s takes no part in the forward pass; its threshold stays", name)
+        if name not in seen:  # for example an auxiliary head, which only training uses
+            logger.warning("%s takes no part in the forward pass; its threshold is unchanged", name)
             continue
         threshold = samples[name].threshold(site.num_levels, threshold_from, percentile)
         if bool(threshold.isnan().all()):
-            logger.warning("%s receives nothing above 0 in the calibration images; its threshold stays", name)
+            logger.warning("%s receives no value above 0 from the calibration images; its threshold is unchanged", name)
             continue
-        # A channel that is silent in these images may still speak in others; it takes the median of its neighbours.
+        # A channel that is silent in these images may be active in others; it takes the median of its neighbours.
         threshold = torch.where(threshold.isnan(), threshold.nanmedian(), threshold)
         site.threshold = nn.Parameter(threshold.view(samples[name].shape).to(site.threshold))
     return shape, num_classes
@@ -185,7 +188,7 @@ _CHANNEL_MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.modules.batchnor
 
 
 def _channel_axis(values: Tensor, last_map: nn.Module | None) -> int:
-    """The axis of the channels that the last map before a site gave out, or one of as many places if they moved."""
+    """The axis of the channels that the last map before a site returned, or an axis of that length if they moved."""
     if last_map is None:
         return 1
     axis = values.dim() - 1 if isinstance(last_map, nn.Linear | TokenBatchNorm) else 1
@@ -201,7 +204,7 @@ def _channel_axis(values: Tensor, last_map: nn.Module | None) -> int:
 
 @contextmanager
 def in_evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the block; afterwards every module is in the mode it was in."""
+    """Evaluation mode within the block; afterwards every module is in its former mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -215,7 +218,13 @@ def in_evaluation(model: nn.Module) -> Iterator[None]:
 def acting_as_relu(
     model: nn.Module, caps: Mapping[str, float], observe: Callable[[str, Tensor], None] | None = None
 ) -> Iterator[None]:
-    """Within the block every site of `model` is the ReLU it stands for; `observe` is told (site, what it gives out)."""
+    """Within the block every site of `model` acts as the ReLU that it replaced.
+
+    Args:
+        model: an ANN with QCFS sites.
+        caps: site -> largest output, for those that saturate.
+        observe: called with (site, its output) at every use.
+    """
 
     def act(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         values = inputs[0].clamp(0.0, caps.get(name))
@@ -248,15 +257,16 @@ def image_batches(data: Tensor | tuple[Tensor, Tensor] | Iterable[Tensor | tuple
 def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set every BatchNorm's statistics and every site's threshold from images, in the order of the forward pass.
 
-    The first batch fixes the thresholds: each site's is fitted to what reaches it once all before it are calibrated.
-    Statistics are the mean over all batches. Weights do not change; nor does the model's mode.
+    For networks whose sites do not stand in for activations of trained weights, such as an MST with a Swin's weights.
+    The first batch fixes the thresholds: each is fitted to the values that reach the site once all sites before it are
+    calibrated. Statistics are the mean over all batches. Weights and mode do not change.
 
     Args:
         model: an ANN with QCFS sites.
         batches: images [B, ...]; the first batch should be large, a few hundred images.
 
     Raises:
-        ValueError: no batches, or a site that the model has but does not use.
+        InputError: no batches, or a site that the model has but does not use.
     """
     sites = find_sites(model)
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -270,7 +280,7 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
         seen.add(name)
         threshold = fit_threshold(inputs[0].flatten(), module.num_levels)
         if bool(threshold.isnan()):
-            logger.warning("%s receives nothing above 0 in the calibration images; its threshold stays", name)
+            logger.warning("%s receives no value above 0 from the calibration images; its threshold is unchanged", name)
         else:
             module.threshold.fill_(float(threshold))
 
@@ -290,7 +300,7 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
             norm.momentum = momentum
         model.train(was_training)
     if not seen:
-        raise ValueError("there are no images to calibrate with")
+        raise InputError("there are no images to calibrate with")
     unused = sorted(sites.keys() - seen)
     if unused:
-        raise ValueError(f"these sites take no part in the forward pass: {', '.join(unused)}")
+        raise InputError(f"these sites take no part in the forward pass: {', '.join(unused)}")

@@ -9,6 +9,7 @@ import timm
 import torch
 from torch import nn
 
+from mst.errors import InputError
 from mst.models import MODEL_NAMES, Architecture, MaskedSpikingTransformer, MSTConfig, build
 from mst.models.foreign import architecture
 from mst.neurons import ALL_SITES, mask_spikes
@@ -45,7 +46,7 @@ def create_model(
         options: fields of `MSTConfig`, or keyword arguments of the library's builder (num_classes, in_chans, ...).
 
     Raises:
-        ValueError: unknown name or option (suggests the nearest), a value out of range, a network without a ReLU, or
+        InputError: unknown name or option (suggests the nearest), a value out of range, a network without a ReLU, or
             weights that cannot be fetched.
     """
     if name not in MODEL_NAMES:
@@ -56,11 +57,11 @@ def create_model(
     taken = {"max_pool": max_pool != "keep", "also": bool(also), "small_stem": small_stem}
     for option, is_set in taken.items():
         if is_set:
-            raise ValueError(
-                f"{option} has no effect on {name}, which has QCFS sites, no max-pool and a stem of its own"
-            )
+            raise InputError(f"{option} has no effect on {name}, which has QCFS sites, no max-pool and its own stem")
     if pretrained:
-        raise ValueError(f"no weights are published for {name}; use mst.import_released or mst.load_checkpoint")
+        raise InputError(
+            f"no weights are published for {name}", remedy="use mst.import_released or mst.load_checkpoint"
+        )
     options |= {"num_levels": num_levels, "masking_ratio": masking_ratio, "align_chans": align_chans}
     options |= {"mask_rule": mask_rule}
     if mask_sites is not None:
@@ -68,7 +69,7 @@ def create_model(
     fields = [f.name for f in dataclasses.fields(MSTConfig)]
     for option in options:
         if option not in fields:
-            raise ValueError(
+            raise InputError(
                 f"unknown model option {option!r}{nearest_name(option, fields)} Known: {', '.join(fields)}"
             )
     model: MaskedSpikingTransformer = timm.create_model(name, **options)
@@ -85,18 +86,18 @@ def quantize_named(
     """Build and quantise a network of a library.
 
     Args:
-        of: which.
+        of: the network.
         num_levels, max_pool: see `quantize`.
         also: names of torch's activation classes.
         pretrained: fetch its published weights.
 
     Raises:
-        ValueError: as `build` and `quantize`; a name in `also` that is no activation of torch.
+        InputError: as `build` and `quantize`; a name in `also` that is not an activation of torch.
     """
     activations = {name: getattr(torch.nn.modules.activation, name, None) for name in also}
     for name, kind in activations.items():
         known = torch.nn.modules.activation.__all__
         if name not in known or not isinstance(kind, type):
-            raise ValueError(f"{name!r} is no activation of torch.nn{nearest_name(name, known)}")
+            raise InputError(f"{name!r} is not an activation of torch.nn{nearest_name(name, known)}")
     classes = tuple(kind for kind in activations.values() if isinstance(kind, type))
     return quantize(build(of, pretrained), num_levels, max_pool=max_pool, also=classes, architecture=of)

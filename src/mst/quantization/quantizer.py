@@ -10,6 +10,7 @@ from typing import TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
+from mst.errors import InputError
 from mst.models import Architecture, set_submodule
 from mst.neurons import QCFS, find_sites
 
@@ -42,52 +43,54 @@ def quantize(
     are found; one that is used several times becomes one site for each use. The network keeps its class, its methods
     and the names of its weights. BatchNorm stays until `mst.convert` folds it.
 
-    Max-pools stay, and `mst.convert` makes them exact for spikes, at the price of a counter for each of their inputs.
-    "average" replaces them by average pools, which need none; the network then has to be trained with them. (A max-pool
-    that is a function stays as it is, and sends more spikes than it should; `mst.convert` says so.)
+    Max-pools stay, and `mst.convert` makes them exact for spikes, at the cost of a counter for each of their inputs.
+    "average" replaces them by average pools, which need no counters; the network then has to be trained with them. A
+    max-pool that is a function stays as it is and sends too many spikes; `mst.convert` notes it.
 
     Args:
-        model: any network; left as it was.
+        model: any network; it does not change.
         num_levels: L of every site.
-        calibration: images [B, ...], a pair (images, labels), or an iterable of either (a DataLoader), to set the
-            thresholds from; a few hundred images. The
-            network runs on them with ReLU (ReLU6, ...) at every site. For a network that has been trained; None leaves
-            every threshold at 2, which is the better start for training from scratch.
-        threshold_from: "least_squares" makes QCFS nearest to the activation it replaces; "max" takes the largest value
-            seen; "percentile" the value that this percentage of the positive ones does not exceed.
+        calibration: a few hundred images [B, ...], a pair (images, labels), or an iterable of either (a DataLoader), to
+            set the thresholds from. The network runs on them with ReLU (ReLU6, ...) at every site. For a network that
+            has been trained; None leaves every threshold at 2, which is the better start for training from scratch.
+        threshold_from: "least_squares" makes QCFS nearest to the activation that it replaces; "max" takes the largest
+            value seen; "percentile" the value that this percentage of the positive ones does not exceed.
         percentile: in (0, 100].
         per_channel: a threshold for each channel rather than one for the site.
         max_pool: "keep" or "average".
-        also: further module classes to replace, say nn.GELU or your own; the network then has to be trained.
+        also: further module classes to replace, for example nn.GELU; the network then has to be trained.
         architecture: how to build the network again, for checkpoints; `mst.create_model` fills it in.
 
+    Returns:
+        The copy, which carries its `Quantization` as `network_spec`.
+
     Raises:
-        ValueError: no activation to replace; num_levels below 1; an unknown choice; no calibration images, or such as
-            the network does not take; per_channel without calibration; a network that would compute something else
+        InputError: no activation to replace; num_levels below 1; an unknown choice; no calibration images, or images
+            that the network does not take; per_channel without calibration; a network that would compute something else
             (see `check_same`).
 
     Source: Masked Spiking Transformer (ICCV 2023) for QCFS; `fit_threshold` for the least squares.
     """
     if max_pool not in get_args(MaxPool):
-        raise ValueError(f"max_pool must be one of {', '.join(get_args(MaxPool))}, got {max_pool!r}")
+        raise InputError(f"max_pool must be one of {', '.join(get_args(MaxPool))}, got {max_pool!r}")
     if per_channel and calibration is None:
-        raise ValueError("per_channel thresholds are set from images; give calibration")
+        raise InputError("per_channel thresholds are set from images", remedy="give calibration")
     classes = tuple(also)
     try:
         quantized = copy.deepcopy(model)
-    except RuntimeError as error:  # of torch, for weights that are computed anew at each call
-        raise ValueError(
-            f"{type(model).__name__} cannot be copied ({error}); make pruning or weight normalisation permanent first "
-            "(torch.nn.utils.prune.remove)"
+    except RuntimeError as error:  # from torch, for weights that are computed at each call
+        raise InputError(
+            f"{type(model).__name__} cannot be copied ({error})",
+            remedy="make pruning or weight normalisation permanent first (torch.nn.utils.prune.remove)",
         ) from error
     if find_sites(quantized):
-        raise ValueError(f"{type(model).__name__} has QCFS sites already; there is nothing to quantise")
+        raise InputError(f"{type(model).__name__} has QCFS sites already; there is nothing to quantise")
     root_is_activation = not list(quantized.children()) and isinstance(quantized, nn.ReLU)
     found = replace_activations(quantized, lambda: QCFS(num_levels), classes)
     if root_is_activation or not found:
-        raise ValueError(
-            f"{type(model).__name__} has no ReLU-like activation to replace; name the classes of others in also=(...), "
-            "or put mst.QCFS there yourself"
+        raise InputError(
+            f"{type(model).__name__} has no ReLU-like activation to replace",
+            remedy="name the classes of others in also=(...), or put mst.QCFS there yourself",
         )
     like = next(model.parameters(), None)
     if like is not None:
@@ -98,7 +101,7 @@ def quantize(
         check_same(model, quantized, batches[0], caps, classes)
     pools = _replace_max_pools(quantized) if max_pool == "average" else []
     if max_pool == "average" and not pools:
-        raise ValueError(f"max_pool='average' has no effect: {type(model).__name__} has no nn.MaxPool2d")
+        raise InputError(f"max_pool='average' has no effect: {type(model).__name__} has no nn.MaxPool2d")
     sites = find_sites(quantized)
     shapes = None
     if calibration is not None:
@@ -124,17 +127,17 @@ def check_same(
     caps: Mapping[str, float],
     also: tuple[type[nn.Module], ...] = (),
 ) -> None:
-    """See that the quantised network, its sites acting as ReLU, computes what the plain one does.
+    """Check that the quantised network, its sites acting as ReLU, computes what the plain one does.
 
     Args:
-        plain: the network as it was.
-        quantized: what became of it.
+        plain: the network before quantisation.
+        quantized: the network after it.
         images: [B, ...].
-        caps: where activations saturated.
-        also: module classes that were replaced though they are no ReLU; they count as ReLU on both sides.
+        caps: site -> largest output of the activation that it replaced, for those that saturate.
+        also: module classes that were replaced although they are not ReLU-like; both sides use ReLU for them.
 
     Raises:
-        ValueError: the outputs differ.
+        InputError: the outputs differ.
     """
     if also:
         plain = copy.deepcopy(plain)
@@ -148,20 +151,20 @@ def check_same(
     if isinstance(before, Tensor) and not torch.allclose(
         before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())
     ):
-        raise ValueError(
-            f"{type(plain).__name__} with sites in place of its activations computes something else. Either an "
-            "activation works in place on what another module reads later (make it inplace=False), or a forward asks "
-            "for the type of its arguments (make its activations modules)"
+        raise InputError(
+            f"{type(plain).__name__} with sites in place of its activations computes something else",
+            remedy="if an activation overwrites what another module reads later, make it inplace=False; if a forward "
+            "depends on the type of its arguments, make its activations modules",
         )
 
 
 def _replace_max_pools(model: nn.Module) -> list[str]:
-    """Average pools of the same windows in place of max-pools; returns where."""
+    """Put average pools of the same windows in place of max-pools; returns their paths."""
     replaced = []
     for name, pool in list(model.named_modules(remove_duplicate=False)):
         if isinstance(pool, nn.MaxPool2d):
             if pool.dilation not in (1, (1, 1)):
-                raise ValueError(f"{name}: a max-pool with dilation {pool.dilation} has no average pool like it")
+                raise InputError(f"a max-pool with dilation {pool.dilation} has no average pool like it", where=name)
             average = nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)
             set_submodule(model, name, average)
             replaced.append(name)

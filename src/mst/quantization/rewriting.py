@@ -1,9 +1,9 @@
-"""Activations of any network -> QCFS sites of its own, one for each use, in a network that keeps its class and names.
+"""Activations of any network -> QCFS sites, one for each use, in a network that keeps its class and names.
 
-A module that is an activation is replaced where it hangs. An activation that is a function (`F.relu`), or a module that
-is called several times, has no place of its own; the forward of the module around it is traced with torch.fx, children
-left whole, and written anew with a site for each use. Only such modules are traced, so the rest of a network may hold
-whatever torch.fx cannot follow.
+A module that is an activation is replaced in its place. An activation that is a function (`F.relu`), or a module that
+is called several times, has no place for each use. The forward of the module around it is then traced with torch.fx,
+without entering the children, and rewritten with a site for each use. Only such modules are traced, so the rest of a
+network may hold code that torch.fx cannot follow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mst.neurons import QCFS
 logger = logging.getLogger(__name__)
 
 RELU_MODULES: tuple[type[nn.Module], ...] = (nn.ReLU, nn.ReLU6)
-"""Subclasses (timm has some) count too. So do Hardtanh from 0 and, by `also`, what a user names."""
+"""Subclasses (timm has some) count too. So do Hardtanh from 0 and the classes that a user names in `also`."""
 
 _RELU_FUNCTIONS: dict[Any, float | None] = {
     F.relu: None, F.relu_: None, torch.relu: None, torch.relu_: None, F.relu6: 6.0,
@@ -39,10 +39,13 @@ _CLAMPS = (torch.clamp, torch.clamp_, torch.clamp_min, torch.clamp_min_, "clamp"
 
 @dataclass(frozen=True)
 class FoundSite:
-    """Where an activation was. cap: its largest output, None if it has none."""
+    """A place where an activation was replaced."""
 
     name: str
+    """Module path of the site."""
+
     cap: float | None
+    """Largest output of the activation; None if it does not saturate."""
 
 
 def replace_activations(
@@ -52,15 +55,15 @@ def replace_activations(
 
     Args:
         model: any network.
-        make_site: a fresh QCFS.
-        also: further module classes to take for activations.
+        make_site: returns a new QCFS.
+        also: further module classes to treat as activations.
 
     Returns:
         The sites, in the order of the network's modules.
     """
     found: dict[str, float | None] = {}
     in_place: set[str] = set()
-    # A module that hangs in several places is one site in each; what is inside a replaced one goes with it.
+    # A module that is used under several names becomes a site under each; children of a replaced one are gone.
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if name and _is_activation(module, also) and not any(name.startswith(f"{parent}.") for parent in found):
             found[name] = _cap(module)
@@ -70,7 +73,7 @@ def replace_activations(
     for path, module in list(model.named_modules()):
         if _has_own_forward(module):
             _Rewriter(path, module, make_site, in_place, found).run()
-    names = dict(model.named_modules())  # a container that hangs in several places holds its sites once
+    names = dict(model.named_modules())  # a container under several names holds its sites once
     order = {name: place for place, name in enumerate(names)}
     sites = sorted((name for name in found if isinstance(names.get(name), QCFS)), key=order.__getitem__)
     return tuple(FoundSite(name, found[name]) for name in sites)
@@ -87,7 +90,7 @@ def _cap(module: nn.Module) -> float | None:
 
 
 def _has_own_forward(module: nn.Module) -> bool:
-    """Whether its forward is somebody's code, rather than torch's or ours."""
+    """True if its forward is neither torch's nor ours."""
     for kind in type(module).__mro__:
         if "forward" in vars(kind):
             return not kind.__module__.startswith(("torch.nn.", "mst."))
@@ -98,7 +101,7 @@ def _has_own_forward(module: nn.Module) -> bool:
 
 
 class _ChildrenWhole(fx.Tracer):
-    """Follows one forward; the modules it calls stay calls, and so do the buffers it reads."""
+    """Follows one forward; the modules that it calls and the buffers that it reads stay as they are."""
 
     proxy_buffer_attributes = True
     traced_func_name = "forward"
@@ -108,18 +111,18 @@ class _ChildrenWhole(fx.Tracer):
 
 
 class CannotFollowError(Exception):
-    """A forward that its graph would not be true to."""
+    """A forward whose graph would compute something else."""
 
 
 Given = dict[str, Any]
-"""Arguments of a forward that are no tensors (None, a flag, ...): the graph holds for these values."""
+"""Arguments of a forward that are not tensors (None, a flag, ...): the graph holds for these values only."""
 
 
 def _trace(module: nn.Module, given: Given, method: str = "forward") -> tuple[fx.Graph, fx.Graph]:
-    """The forward in training and in evaluation, torch.fx taking `self.training` for a constant.
+    """Graphs of the forward in training and in evaluation: torch.fx treats `self.training` as a constant.
 
     Raises:
-        CannotFollowError: torch.fx cannot follow it, or would freeze what may change.
+        CannotFollowError: torch.fx cannot follow it, or would freeze values that may change.
     """
     before = dict(vars(module))
     graphs = []
@@ -144,7 +147,7 @@ def _trace(module: nn.Module, given: Given, method: str = "forward") -> tuple[fx
 
 
 class _Rewriter:
-    """One module's forward, written anew if an activation in it has no place of its own."""
+    """Rewrites the forward of one module if an activation in it has no place of its own."""
 
     def __init__(
         self,
@@ -167,9 +170,9 @@ class _Rewriter:
         try:
             graphs = _trace(self.module, given)
         except CannotFollowError as error:
-            level = logging.WARNING if _speaks_of_activations(self.module) else logging.DEBUG
+            level = logging.WARNING if _names_activations(self.module) else logging.DEBUG
             logger.log(
-                level, "%s: activations that are functions in its forward stay, for torch.fx cannot follow it: %s",
+                level, "%s: activations that are functions in its forward stay, because torch.fx cannot follow it: %s",
                 self._where(), error,
             )  # fmt: skip
             return
@@ -247,31 +250,38 @@ class _Rewriter:
         return self.path or type(self.module).__name__
 
 
-def _speaks_of_activations(module: nn.Module) -> bool:
-    """Whether the code of its forward names a function that may be an activation."""
+def _names_activations(module: nn.Module) -> bool:
+    """True if the code of its forward names a function that may be an activation."""
     code = getattr(type(module).forward, "__code__", None)
     names = code.co_names if code is not None else ()
     return any(name in ("relu", "relu_", "relu6", "hardtanh", "clamp", "clamp_", "clamp_min") for name in names)
 
 
 def _acts_on_values(node: fx.Node) -> bool:
-    """Whether what the function acts on is an activation, rather than a parameter or whole numbers."""
+    """True if the function acts on activations rather than on a parameter or on whole numbers."""
     source = _input(node)
     return source.op != "get_attr" and source.target not in ("long", "int", "short", "byte", "argmax", torch.argmax)
 
 
 @dataclass(frozen=True)
 class _Use:
-    """A call of an activation. what: the module's path, "" for a function."""
+    """A call of an activation."""
 
     node: fx.Node
+    """The call."""
+
     what: str
+    """Path of the module that is called; "" for a function."""
+
     cap: float | None
+    """Largest output; None if it does not saturate."""
+
     in_place: bool
+    """True if it overwrites its input."""
 
 
 def _function_cap(node: fx.Node) -> float | bool | None:
-    """Where the function that `node` calls saturates (None: nowhere), or False if it is no ReLU."""
+    """Largest output of the function that `node` calls (None: it does not saturate), or False if it is not a ReLU."""
     if node.op == "call_function" and node.target in _RELU_FUNCTIONS:
         return _RELU_FUNCTIONS[node.target]
     if node.op == "call_method" and node.target in _RELU_METHODS:
@@ -300,7 +310,7 @@ def _input(node: fx.Node) -> fx.Node:
 
 
 def _seen_later(node: fx.Node) -> list[fx.Node]:
-    """Who reads the input of `node` after it, and so sees what it has done in place."""
+    """Nodes that read the input of `node` after it, and so see what it has overwritten."""
     order = {each: place for place, each in enumerate(node.graph.nodes)}
     return [user for user in _input(node).users if order[user] > order[node]]
 
@@ -327,7 +337,7 @@ def _set_forward(
     defaults: Given,
     at_defaults: tuple[Callable[..., Any], Callable[..., Any]],
 ) -> None:
-    """Let `module` be of a subclass of its class whose forward runs graphs, one for each set of plain arguments."""
+    """Give `module` a subclass of its class whose forward runs graphs, one for each set of plain arguments."""
     kind = type(module)
     signature = inspect.signature(kind.forward)
     variants = {_key(defaults): at_defaults}

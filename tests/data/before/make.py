@@ -1,4 +1,4 @@
-"""Makes the samples in this folder with the code of commit bd582e6; see README.md. Run it in an empty folder."""
+"""Make the samples in this folder with the code of commit bd582e6; see README.md. Run it in an empty folder."""
 
 # ruff: noqa: SIM905 (long lists of words)
 

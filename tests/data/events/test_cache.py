@@ -1,4 +1,4 @@
-"""Frames on disk: found again, never half, never stale."""
+"""Frames on disk: found again, never incomplete, never out of date."""
 
 from __future__ import annotations
 

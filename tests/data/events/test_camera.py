@@ -36,7 +36,7 @@ def test_events_lie_on_the_sensor_in_the_order_of_time() -> None:
 
 
 def test_number_of_events_is_the_way_of_the_intensity_over_the_threshold() -> None:
-    """Back where it began, a pixel has sent as many ON as OFF events, but for one at most."""
+    """A pixel that returns to its first brightness has sent as many ON as OFF events, within one."""
     camera = SimulatedCamera(QUIET, (8, 8))
     events = camera.record(square())
     balance = np.zeros((16, 16), int)

@@ -1,4 +1,4 @@
-"""The event data sets in the layouts in which they are published, their splits, and what a network sees of them."""
+"""The event data sets in the layouts in which they are published, their splits, and the input that a network gets."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ def test_bad_events_are_dropped_where_the_representation_says_so(
     assert "1 of 6 events left out" in caplog.text
 
 
-# ------------------------------------------------------------------------------------- what a network sees
+# ------------------------------------------------------------------------------------- the input of a network
 
 
 def digits(**options: object) -> DataSplits:
@@ -395,7 +395,7 @@ def test_workers_give_what_the_main_process_gives() -> None:
     splits = digits(events=ONE)
     frames = torch.cat([images for images, _ in DataLoader(splits.test, 30, num_workers=2)])
     assert torch.equal(frames[:40], torch.stack([splits.test[i][0] for i in range(40)]))
-    sent = pickle.loads(pickle.dumps(splits.test))  # as a spawned worker gets it
+    sent = pickle.loads(pickle.dumps(splits.test))  # as a spawned worker receives it
     assert torch.equal(sent[7][0], splits.test[7][0])
 
 

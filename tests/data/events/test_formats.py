@@ -1,4 +1,4 @@
-"""Every file format of recordings: files written byte by byte are read, damaged ones are named."""
+"""Every file format of recordings: files written byte by byte are read, damaged ones are reported by name."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_aedat2_time_goes_on_where_its_32_bits_wrap(tmp_path: Path) -> None:
 
 
 def test_aedat2_whose_first_address_begins_with_the_header_sign(tmp_path: Path) -> None:
-    address = 0x23 << 24 | 0x41 << 16 | 0x0A << 8  # "#A\n": like a short line of header, but for the byte after
+    address = 0x23 << 24 | 0x41 << 16 | 0x0A << 8  # "#A\n": like a short header line, except for the next byte
     content = aedat2_bytes([(address, 7), (address, 9)], "#!AER-DAT2.0\r\n")
     recording = read_events(written(tmp_path / "a.aedat", content), DAVIS)
     assert recording.events["t"].tolist() == [7, 9]
@@ -222,7 +222,7 @@ def _bomb(path: Path) -> None:
         for name in ("t", "x", "y", "p"):
             archive.writestr(f"{name}.npy", b"0")
     content = bytearray(path.read_bytes())
-    at = content.find(b"PK\x01\x02")  # what the directory says of the first member
+    at = content.find(b"PK\x01\x02")  # the directory entry of the first member
     content[at + 24 : at + 28] = struct.pack("<I", 2**32 - 2)
     path.write_bytes(bytes(content))
 
@@ -233,7 +233,7 @@ def _cut_mat(path: Path) -> None:
 
 
 def _wrong_type(path: Path) -> None:
-    """A byte that ends the process of a reader that trusts it: the type of a matrix's numbers."""
+    """The type of a matrix's numbers: a reader that trusts this byte ends the process."""
     mat_file(path, SMALL)
     content = bytearray(path.read_bytes())
     content[176] = 0
@@ -305,7 +305,7 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "aedat 3 with an overflow below 0": (
         "a.aedat", lambda p: p.write_bytes(aedat3_bytes([(1, 2**32 - 5, SMALL)])), "is not valid",
     ),
-    "aedat 4 whose description is no text": (
+    "aedat 4 whose description is not text": (
         "a.aedat4", lambda p: p.write_bytes(aedat4_bytes(SMALL, 9, 9).replace(b"outInfo", b"out\xefnfo", 1)),
         "cannot be decoded as AEDAT 4 .its description",
     ),

@@ -129,7 +129,7 @@ def test_corrupt_image_fails_by_name_or_is_skipped(
     with caplog.at_level(logging.WARNING):
         train = [data.train[i] for i in range(len(data.train))]
         batches = list(in_order(data.test, range(6), 2, 0))
-    assert torch.equal(train[4][0], train[5][0])  # its neighbour stands in for it
+    assert torch.equal(train[4][0], train[5][0])  # its neighbour replaces it
     assert [len(labels) for _, labels in batches] == [2, 1, 2]
     assert "train_1_0.JPEG" in caplog.text
     assert "val_1_0.JPEG" in caplog.text
@@ -217,7 +217,7 @@ def test_augmentation_that_the_images_do_not_allow_is_refused() -> None:
 
 
 def test_workers_leave_signals_to_the_main_process() -> None:
-    """A launcher signals the whole group; a worker that died of it would take the main process down while it saves."""
+    """A launcher signals the whole group; a worker that died of it would stop the main process while it saves."""
 
     class Slow(Dataset[tuple[torch.Tensor, int]]):
         def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
