@@ -19,11 +19,11 @@ from torch import distributed
 Value = TypeVar("Value")
 
 PATIENCE = timedelta(days=1)
-"""How long a process waits for the others: equal shares of a long simulation do not end at the same minute."""
+"""Limit of the wait for the other processes: equal shares of a long simulation do not end at the same minute."""
 
 
 def num_processes() -> int:
-    """How many processes work together; 1 where none were joined."""
+    """Number of processes that work together; 1 if none were joined."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
@@ -33,7 +33,7 @@ def process_index() -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that prints and writes."""
+    """True in the process that prints and writes."""
     return (process_index() if num_processes() > 1 else int(os.environ.get("RANK", 0))) == 0
 
 
@@ -69,12 +69,12 @@ def one_process_first() -> Iterator[None]:
 
 
 def runs_on_cpu(device: str) -> bool:
-    """Whether "cpu" is asked for, or all that there is."""
+    """True if "cpu" is asked for, or if the machine has no accelerator."""
     return device == "cpu" or not torch.accelerator.is_available()
 
 
 def share_of(count: int) -> range:
-    """Which of `count` images are this process's: unbroken, disjoint, all of them taken once."""
+    """Indices of this process's share of `count` images: contiguous, and each image in exactly one share."""
     index, total = process_index(), num_processes()
     return range(index * count // total, (index + 1) * count // total)
 

@@ -35,7 +35,7 @@ def write_atomically(
     Path(temporary).touch(exist_ok=False)
     permissions = os.stat(
         temporary
-    ).st_mode  # what the umask allows; some writers make the file anew, for its owner only
+    ).st_mode  # as the umask allows; some writers replace the file by one for its owner only
     try:
         try:
             write(temporary)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one stage of a computation is.
+    """State of one stage of a computation.
 
     Within one run each stage reports with a `done` that grows up to `total`.
     """
 
     stage: str
-    """What is being done, for people ("training digits-mst", "simulating 64 steps")."""
+    """Name of the stage, for people ("training digits-mst", "simulating 64 steps")."""
 
     done: int
     """Units done so far in this stage."""
@@ -23,7 +23,7 @@ class Progress:
     """Units in this stage."""
 
     unit: str
-    """What is counted ("steps", "image-steps", "images")."""
+    """Unit of the counts ("steps", "image-steps", "images")."""
 
     detail: str = ""
     """The latest figure, if there is one ("loss 0.123")."""
@@ -37,7 +37,7 @@ class Stage:
     """Counts what is done in one stage and reports it.
 
     Args:
-        report: the caller's callback; None reports to nobody.
+        report: the caller's callback; None: no reports.
         name, total, unit: see `Progress`.
     """
 

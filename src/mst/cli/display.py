@@ -1,4 +1,4 @@
-"""What the user sees: results on standard output; progress and notes on standard error."""
+"""Output of the command: results on standard output; progress and notes on standard error."""
 
 from __future__ import annotations
 

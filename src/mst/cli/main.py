@@ -73,7 +73,7 @@ def _leave_processes() -> None:
 
 
 def _process() -> str:
-    """Which of several processes the error is from."""
+    """Number of the process that the error is from, if there are several."""
     return f"process {os.environ['RANK']}: " if int(os.environ.get("RANK", 0)) else ""
 
 

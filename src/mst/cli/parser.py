@@ -111,7 +111,7 @@ def verb_parser(name: str, function: Function) -> VerbParser:
     )
     explained = {each.arg_name: each.description for each in parse(inspect.getdoc(function) or "").params}
     for parameter, kind in _parameters(function):
-        if is_dataclass(kind):
+        if isinstance(kind, type) and is_dataclass(kind):
             add_group(parser, kind)
         else:
             default = inspect.signature(function).parameters[parameter].default

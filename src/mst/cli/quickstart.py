@@ -21,20 +21,20 @@ class _Run:
     """One row of the quickstart."""
 
     recipe: str
-    """What is trained, once for all runs of one recipe."""
+    """Recipe to train, once for all runs of one recipe."""
 
     folder: str
-    """Where this run's files go."""
+    """Name of the folder for this run's files."""
 
     steps: StepOptions
-    """How long it is simulated."""
+    """Time steps, slices and seed."""
 
     coding: CodingOptions = CodingOptions()  # noqa: RUF009  frozen
-    """How spikes carry activations."""
+    """Coding of the simulation."""
 
 
 def _runs(events: bool, steps: StepOptions) -> dict[str, _Run]:
-    """Label -> what is trained and how it is simulated."""
+    """Label -> recipe and kind of simulation."""
     if events:
         recipe, label = "digits-dvs-mst", f"{steps.time_steps} slices over time"
         in_slices = replace(steps, slices=steps.time_steps)

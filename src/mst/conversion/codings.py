@@ -23,7 +23,7 @@ NeuronFactory = Callable[[QCFS, str, FiringSchedule | None], SpikingNeuron]
 
 @dataclass(frozen=True)
 class Coding:
-    """How spikes carry activations. The defaults of the fields are those of rate coding.
+    """A way for spikes to carry activations. The defaults of the fields are those of rate coding.
 
     Raises:
         InputError: an empty name, or a counter that counts something else than what the neurons send.

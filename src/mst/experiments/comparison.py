@@ -58,7 +58,7 @@ class ComparisonRun:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """What every coding of one comparison is run on."""
+    """Images, ANN and settings shared by all codings of one comparison."""
 
     opened: OpenedRun
     validation: Dataset[tuple[Tensor, int]]

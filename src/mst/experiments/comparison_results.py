@@ -1,4 +1,4 @@
-"""What a comparison of codings finds, and one row of plain values for each coding."""
+"""Results of a comparison of codings, and one row of plain values for each coding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXIT_LOSSES = (0.5, 0.1)
 
 @dataclass(frozen=True)
 class Exit:
-    """What early exit does. loss: allowed on the validation images, in points.  accuracy: on the test images."""
+    """Effect of early exit. loss: allowed on the validation images, in points.  accuracy: on the test images."""
 
     rule: str
     loss: float
@@ -58,7 +58,7 @@ class AnnRun:
 
 
 def steps_to_within(result: SimulationResult, ann_accuracy: float, points: float) -> int | None:
-    """The smallest T from which on the accuracy is at most so many points below the ANN's; None: there is none."""
+    """The smallest T from which on the accuracy is at most `points` points below the ANN's; None if there is none."""
     assert result.accuracy is not None
     below = (ann_accuracy - result.accuracy > points / 100 + 1e-9).nonzero()
     first = 1 if len(below) == 0 else int(below[-1]) + 2

@@ -39,7 +39,7 @@ class ListedDataset:
     """Facts about it."""
 
     place: str | None
-    """Where its files are, for people; None if they are not here, or if the name must state a path."""
+    """Place of its files, for people; None if they are not here, or if the name must state a path."""
 
 
 @dataclass(frozen=True)

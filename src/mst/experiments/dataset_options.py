@@ -87,7 +87,7 @@ class RecordingsOptions:
     """Format of the files; dat and npz state the sensor's size."""
 
     on_bad_image: BadImages = "fail"
-    """What to do with an image that cannot be read: fail, or skip it and report it."""
+    """Action at an image that cannot be read: fail, or skip it and report it."""
 
     def __post_init__(self) -> None:
         if self.file_format not in get_args(RecordingFormat):

@@ -36,7 +36,7 @@ class OpenedRun:
     """The ANN, on its device."""
 
     info: CheckpointInfo
-    """What the checkpoint states besides its weights."""
+    """Data set, preprocessing and provenance, as the checkpoint states them."""
 
     data: DataSplits
     """The data set, preprocessed for the network."""

@@ -1,4 +1,4 @@
-"""What a user can ask of a run, as frozen groups of options.
+"""Options of every kind of run, as frozen groups.
 
 Each group is written once. Verbs lay the groups flat on the command line, recipes fill them from YAML, programs build
 them directly. Nothing here imports torch, so that `mst VERB --help` answers quickly.
@@ -60,11 +60,11 @@ class CheckpointOptions:
     """Fraction of the spikes dropped, if other than the checkpoint's."""
 
     mask_sites: tuple[str, ...] | None = None
-    """Where that ratio acts, and nowhere else: all, attention, mlp, a role or a glob of site names. By default where
+    """Sites where that ratio acts, and no others: all, attention, mlp, a role or a glob of site names. By default where
     the checkpoint masks."""
 
     mask_rule: str | None = None
-    """What that ratio drops: random (single spikes), channel (whole channels) or token (whole tokens or places). By
+    """Unit that is dropped: random (single spikes), channel (whole channels) or token (whole tokens or places). By
     default as in the checkpoint."""
 
     device: str = "auto"
@@ -77,7 +77,7 @@ class CheckpointOptions:
     """CPU threads; by default chosen by the size of the network."""
 
     on_bad_image: BadImages = "fail"
-    """What to do with an image file or a recording that cannot be read: fail, or skip it with a warning."""
+    """Action at an image file or a recording that cannot be read: fail, or skip it with a warning."""
 
     def __post_init__(self) -> None:
         check_counts(batch_size=self.batch_size, max_images=self.max_images, threads=self.threads)
@@ -98,10 +98,10 @@ class EvaluationOptions(CheckpointOptions):
 
 @dataclass(frozen=True)
 class CodingOptions:
-    """How spikes carry activations."""
+    """The coding and its options."""
 
     coding: CodingName = "rate"
-    """How spikes carry activations: rate, by their mean over time; lossless, by signed spikes that send what has
+    """Coding: rate, by their mean over time; lossless, by signed spikes that send what has
     changed, until the answer equals the ANN's."""
 
     burst: int = 1
@@ -126,7 +126,7 @@ class CodingOptions:
 
 @dataclass(frozen=True)
 class ExitOptions:
-    """How much accuracy early exit may cost."""
+    """The accuracy that early exit may cost."""
 
     loss: float | None = None
     """Accuracy that may be lost on the validation images, in percentage points; 0.1 by default."""
@@ -157,7 +157,7 @@ class ExitOptions:
 
 @dataclass(frozen=True)
 class StepOptions:
-    """How long a network is simulated and what it is shown."""
+    """Length of a simulation, early exit, slices."""
 
     time_steps: int = 64
     """T; one run gives the accuracy at every t <= T."""
@@ -167,7 +167,7 @@ class StepOptions:
     prediction has not changed for some steps. The value is chosen on validation images."""
 
     exit: ExitOptions = ExitOptions()
-    """How much early exit may cost."""
+    """Accuracy that early exit may cost."""
 
     slices: int | None = None
     """Cut each recording of an event camera into this many parts over time and show them one after another, each for
@@ -206,7 +206,7 @@ def check_steps(time_steps: int, slices: int | None = None, input_steps: int = 1
 
 @dataclass(frozen=True)
 class EnergyOptions:
-    """What an operation costs."""
+    """Energy of an operation."""
 
     cost_model: str = "45nm-fp32"
     """Cost model that prices the operations: 45nm-fp32, 45nm-fp16 or 45nm-int8."""
@@ -220,7 +220,7 @@ class EnergyOptions:
 
 @dataclass(frozen=True)
 class QuantizeOptions:
-    """How a network other than an MST is quantised."""
+    """Quantisation of a network other than an MST."""
 
     max_pool: MaxPool = "keep"
     """Keep max-pools, or replace them by average pools."""
@@ -233,7 +233,7 @@ class QuantizeOptions:
     pool."""
 
     threshold_from: ThresholdFrom = "least_squares"
-    """How calibration images set thresholds: least_squares, max or percentile."""
+    """Rule by which calibration images set thresholds: least_squares, max or percentile."""
 
     percentile: float = 99.9
     """With threshold_from percentile: the percentage of positive values that the threshold covers."""
@@ -254,7 +254,7 @@ class NetworkOptions:
     """An MST by its registered name, any name of timm, or torchvision:NAME."""
 
     model_kwargs: dict[str, Any] | None = None
-    """How to build it, for example --model-kwargs.depths 2,2 or --model-kwargs.width 16."""
+    """Keyword arguments of the model, for example --model-kwargs.depths 2,2 or --model-kwargs.width 16."""
 
     pretrained: bool = False
     """Start from the weights that timm or torchvision publish under this name; they are downloaded."""
@@ -271,16 +271,16 @@ class NetworkOptions:
     """Fraction of the spikes dropped at the mask sites, in [0, 1)."""
 
     mask_sites: tuple[str, ...] | None = None
-    """Where to mask: all, attention (the default for an MST), mlp, a role, or a glob of site names."""
+    """Sites to mask: all, attention (the default for an MST), mlp, a role, or a glob of site names."""
 
     mask_rule: str = "random"
-    """What a mask drops: random (single spikes), channel (whole channels) or token (whole tokens or places)."""
+    """Unit that a mask drops: random (single spikes), channel (whole channels) or token (whole tokens or places)."""
 
     num_levels: int = 16
     """L, quantisation levels of every activation."""
 
     quantize: QuantizeOptions = QuantizeOptions()
-    """How to quantise a network other than an MST."""
+    """Quantisation of a network other than an MST."""
 
     align_chans: int = 0
     """Channels to which a 1x1 convolution in front brings those of the frames, 3 in the paper; 0: no such convolution,
@@ -302,7 +302,7 @@ class TrainingOptions:
     """The training and test images."""
 
     train: TrainConfig = TrainConfig()  # noqa: RUF009  frozen
-    """How to train."""
+    """Settings of the training loop."""
 
     threads: int | None = None
     """CPU threads; by default chosen by the size of the network."""
@@ -365,11 +365,11 @@ class SweepOptions:
     """Fractions of the spikes dropped, in [0, 1)."""
 
     mask_sites: tuple[str, ...] | None = None
-    """Where to mask; each entry is a setting of its own, and + joins several selections in one entry, as in query+key.
+    """Sites to mask; each entry is a setting of its own, and + joins several selections in one entry, as in query+key.
     By default attention for an MST, all for others."""
 
     mask_rule: str = "random"
-    """What a mask drops: random, channel or token."""
+    """Unit that a mask drops: random, channel or token."""
 
     num_levels: tuple[int, ...] | None = None
     """L; 16 by default. A checkpoint that is evaluated has its own."""
@@ -393,16 +393,16 @@ class SweepOptions:
     """As for `mst train`."""
 
     quantize: QuantizeOptions = QuantizeOptions()
-    """How to quantise a network other than an MST."""
+    """Quantisation of a network other than an MST."""
 
     align_chans: int = 0
     """As for `mst train`."""
 
     data: DataOptions = field(default=DataOptions(), metadata=FLAT)
-    """How the images are read, see `mst train`; `dataset` names them."""
+    """Reading of the images, see `mst train`; `dataset` names them."""
 
     train: TrainConfig = TrainConfig()  # noqa: RUF009  frozen
-    """How to train each combination; its spike_penalty is given by spike_penalties."""
+    """Settings of each training; their spike_penalty is given by spike_penalties."""
 
     batch_size: int = 32
     """Images simulated at once."""
@@ -434,7 +434,7 @@ class ImportOptions:
     """Fraction of the spikes dropped that the weights were trained with, or are to be trained with, in [0, 1)."""
 
     mask_sites: tuple[str, ...] = ("attention",)
-    """Where to mask: attention, mlp, all, a role or a glob of site names."""
+    """Sites to mask: attention, mlp, all, a role or a glob of site names."""
 
     mlp_batch_norm: bool | None = None
     """For a Swin: give each MLP BatchNorms of its own; it has none by default."""

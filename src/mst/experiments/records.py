@@ -1,4 +1,4 @@
-"""What a verb leaves behind: JSON files that say what was run, on what, and what came out."""
+"""Records of runs: JSON files that state the settings, the data and the results."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def simulation_record(result: SimulationResult, ann_accuracy: float | None, **fa
 
 
 def _settling(result: SimulationResult) -> dict[str, Any]:
-    """How many images settled, and after how many steps."""
+    """Number of images that settled, and their steps."""
     assert result.settled_at is not None
     settled = result.settled_at[result.settled_at > 0]
     mean, last = (settled.double().mean().item(), int(settled.max())) if len(settled) else (None, None)

@@ -41,22 +41,22 @@ class SimulationRun:
     """The network and the images that are reported on."""
 
     steps: StepOptions
-    """How long it ran and what it was shown."""
+    """Length of the run, early exit, slices."""
 
     coding: CodingOptions
-    """How spikes carry activations."""
+    """The coding."""
 
     result: SimulationResult
-    """What the SNN did."""
+    """Result of the SNN."""
 
     evaluation: Evaluation
-    """What its ANN did."""
+    """Result of its ANN."""
 
     calibration: ExitCalibration | None = None
-    """How the rule of early exit was chosen, if it was."""
+    """Choice of the rule of early exit, if it was chosen."""
 
     longest_settling: int | None = None
-    """Where runs settle: steps after which any image has settled that is shown whole at once."""
+    """If runs settle: steps after which any image has settled that is shown whole at once."""
 
     @property
     def ann_accuracy(self) -> float:

@@ -1,4 +1,4 @@
-"""What a sweep finds: its cells, their runs, and one table of all of them."""
+"""Results of a sweep: its cells, their runs, and one table of all of them."""
 
 from __future__ import annotations
 

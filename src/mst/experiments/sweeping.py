@@ -254,7 +254,7 @@ def _dataset_of(checkpoint: Path) -> str | None:
 
 
 def _events_of(checkpoint: Path, given: EventRepresentation) -> EventRepresentation:
-    """How recordings become frames: as given, or as the checkpoint that is to be fine-tuned has it."""
+    """The representation of recordings: as given, or as the checkpoint that is to be fine-tuned has it."""
     preprocessing = read_checkpoint_info(checkpoint).preprocessing
     if given != EventRepresentation() or preprocessing is None or preprocessing.events is None:
         return given
@@ -330,7 +330,7 @@ def _seed_run(
 
 
 def _read_run(path: Path, cell: SweepCell, num_steps: int) -> SeedRun | None:
-    """What an earlier run of this cell has written, cut to T steps; None if there is nothing, or not as many steps."""
+    """Result that an earlier run of this cell has written, cut to T steps; None if it has fewer steps or is missing."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         values = {name: stored[name] for name in SeedRun.__dataclass_fields__}

@@ -43,10 +43,10 @@ class Cost:
     """Operations and energy of one image."""
 
     operations: Operations
-    """How many operations of each kind."""
+    """Number of operations of each kind."""
 
     energy_pj: float
-    """What they cost together, in pJ."""
+    """Energy of all of them, in pJ."""
 
     @property
     def num_macs(self) -> float:
@@ -93,10 +93,10 @@ class CostModel:
     """Publication or data sheet that the constants come from."""
 
     status: Status
-    """How the source obtained them."""
+    """Way in which the source obtained them."""
 
     technology: str = ""
-    """What the operations run on: process, voltage, number format."""
+    """Hardware that the constants belong to: process, voltage, number format."""
 
     unit: EnergyUnit = "pJ"
     """Unit of the constants. Energies are reported in pJ."""

@@ -91,10 +91,10 @@ class EnergyEstimate:
     """Cumulative: entry t-1 is the energy in pJ of a run stopped after t steps."""
 
     cost_model: CostModel
-    """What one operation costs."""
+    """Prices of the operations."""
 
     assumptions: tuple[str, ...] = ()
-    """What the counts rest on."""
+    """Assumptions behind the counts."""
 
     @property
     def ratio(self) -> float:

@@ -1,4 +1,4 @@
-"""How many images a network takes in a second."""
+"""Throughput of a network, in images per second."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from .layers import ChannelAlignment, set_submodule
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a network is built again: by name, from a library, with plain options."""
+    """Recipe to build a network again: by name, from a library, with plain options."""
 
     library: str
     """ "timm" or "torchvision"."""

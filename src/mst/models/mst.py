@@ -290,7 +290,7 @@ class MaskedSpikingTransformer(nn.Module):
 
     @property
     def network_spec(self) -> MSTSpec:
-        """How to build the network again, and what it takes and returns."""
+        """Specification of the network: how to build it, and its input and output."""
         return MSTSpec(self.config)
 
     def init_weights(self) -> None:

@@ -75,7 +75,7 @@ class MSTConfig:
     """Masked sites: groups, roles or globs of site names, see `select_sites`."""
 
     mask_rule: str = "random"
-    """Which spikes are dropped together: a name in `MASK_RULES` ("random", "channel", "token")."""
+    """Rule of the spikes that are dropped together: a name in `MASK_RULES` ("random", "channel", "token")."""
 
     drop_path_rate: float = 0.0
     """Stochastic depth of the last block; earlier ones rise linearly to it."""

@@ -193,7 +193,7 @@ MASK_RULES: dict[str, type[SpikeMask]] = {rule.name: rule for rule in (RandomMas
 """Name -> rule. To add one from outside: MASK_RULES[MyMask.name] = MyMask."""
 
 MaskRule = str | type[SpikeMask] | SpikeMask
-"""How a rule is given: by name, as a class, or as a mask whose other fields are used."""
+"""Ways to give a rule: by name, as a class, or as a mask whose other fields are used."""
 
 
 def make_mask(masking_ratio: float, rule: MaskRule = "random") -> SpikeMask | None:

@@ -20,8 +20,8 @@ DEFAULT_SCHEDULE: ScheduleName = "weighted"
 
 @dataclass(frozen=True)
 class FiringSchedule:
-    """How signed neurons take turns. A settled network equals its ANN under any schedule; the schedule decides how many
-    steps and spikes it takes to settle.
+    """The turns that signed neurons take. A settled network equals its ANN under any schedule; the schedule decides how
+    many steps and spikes it takes to settle.
 
     Raises:
         InputError: burst below 1, weights below 1 or without a 1, or a stagger that is negative or not finite.

@@ -40,8 +40,8 @@ def codings_markdown(ann: AnnRun, rows: Sequence[Mapping[str, Any]], title: str)
         f"| {r['num_acs'] / 1e6:.1f} M | {r['energy_ratio']:.2f}x | {r['time_ratio']:.0f}x |"
         for r in rows
     ]
-    lines += ["", "The smallest T from which on the accuracy is at most so many points below the ANN's, and spikes per "
-              "image and energy up to there:", "",
+    lines += ["", "The smallest T from which on the accuracy is at most this many points below the ANN's, and spikes "
+              "per image and energy up to there:", "",
               "| coding | " + " | ".join(f"within {p}: T | spikes | energy" for p in points) + " |",
               "|---|" + "---|---|---|" * len(points)]  # fmt: skip
     for r in rows:

@@ -16,7 +16,7 @@ from .early_exit import EarlyExit
 
 @dataclass(frozen=True)
 class SimulationOptions:
-    """How `mst.simulate` runs a network.
+    """Options of `mst.simulate`.
 
     Raises:
         InputError: a value out of range, or options that contradict each other.

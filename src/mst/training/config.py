@@ -21,7 +21,7 @@ FREE_ON_RESUME = ("num_workers", "eval_batch_size", "device", "trackers", "check
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train.
+    """Settings of the training loop.
 
     Raises:
         InputError: a value outside its range, an unknown optimizer or tracker, a tracker that is not installed, or

@@ -77,7 +77,7 @@ DEFAULTS: dict[str, Any] = {
     "AUG.CUTMIX": 1.0,
     "TEST.CROP": True,
 }
-"""Every key and its value where nobody says otherwise.
+"""Every key and its value by default.
 
 AUG.AUTO_AUGMENT and AUG.REPROB default to rand-m9-mstd0.5-inc1 and 0.25 on ImageNet and to nothing on CIFAR, where the
 released code crops at random with a padding of 4 instead. (With AUTO_AUGMENT timm leaves colour jitter out.)
@@ -171,7 +171,7 @@ class Settings:
         return dataset_info(self.dataset).crop_ratio if self["TEST.CROP"] else 1.0
 
     def check_sizes(self, config: MSTConfig, weights: Path) -> None:
-        """See that what --opts says of the network is true of these weights.
+        """Check that the sizes in --opts are those of these weights.
 
         Raises:
             ValueError: it is not.
@@ -265,7 +265,7 @@ def resolve(flags: argparse.Namespace) -> Settings:
         try:
             given[_known(key, "--opts")] = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise InputError(f"--opts {key}: {text!r} is no value that YAML understands") from error
+            raise InputError(f"--opts {key}: {text!r} is not a value in YAML") from error
     by_flag = {
         "DATA.BATCH_SIZE": flags.batch_size, "DATA.DATA_PATH": flags.data_path, "DATA.DATASET": flags.dataset,
         "DATA.ZIP_MODE": flags.zip or None, "DATA.CACHE_MODE": flags.cache_mode, "MODEL.PRETRAINED": flags.pretrained,
