@@ -136,11 +136,13 @@ from mst.training import (
     Evaluation,
     TrainConfig,
     TrainingDivergedError,
+    TrainingObserver,
     TrainingResult,
     TrainingStoppedError,
     evaluate,
     train,
 )
+from mst.threads import choose_threads, intra_op_threads
 
 __version__: str
 
@@ -223,6 +225,7 @@ __all__ = [
     "TokenMask",
     "TrainConfig",
     "TrainingDivergedError",
+    "TrainingObserver",
     "TrainingOptions",
     "TrainingResult",
     "TrainingRun",
@@ -230,12 +233,14 @@ __all__ = [
     "__version__",
     "calibrate",
     "calibrate_early_exit",
+    "choose_threads",
     "convert",
     "create_model",
     "estimate_energy",
     "evaluate",
     "exit_point",
     "import_released",
+    "intra_op_threads",
     "load_checkpoint",
     "load_dataset",
     "load_initial_weights",
