@@ -131,6 +131,7 @@ from mst.simulation import (
     exit_point,
     simulate,
 )
+from mst.threads import choose_threads, intra_op_threads
 from mst.training import (
     EpochRecord,
     Evaluation,
@@ -142,7 +143,6 @@ from mst.training import (
     evaluate,
     train,
 )
-from mst.threads import choose_threads, intra_op_threads
 
 __version__: str
 

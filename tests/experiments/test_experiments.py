@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import mst
 from mst.errors import FileConflictError, InputError, MissingFileError
@@ -148,3 +149,13 @@ def test_run_sweep_continues_and_refuses_other_settings(tmp_path: Path) -> None:
 def test_options_refuse_bad_values_at_once(make, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_threads_are_those_asked_for_and_are_given_back(trained: mst.TrainingRun) -> None:
+    before = torch.get_num_threads()
+    opened = mst.open_checkpoint(mst.CheckpointOptions(trained.result.last_checkpoint, max_images=4, threads=2))
+    assert opened.threads == opened.facts()["threads"] == 2
+    mst.run_evaluation(opened)
+    assert torch.get_num_threads() == before
+    with pytest.raises(InputError, match="threads must be at least 1, got 0"):
+        mst.CheckpointOptions(trained.result.last_checkpoint, threads=0)

@@ -20,6 +20,7 @@ from mst.neurons import full_precision
 from mst.progress import ProgressCallback
 from mst.simulation import EXIT_RULES, SimulationResult, calibrate_early_exits, exit_point, simulate
 from mst.text import note
+from mst.threads import intra_op_threads
 from mst.training import Evaluation
 
 from .comparison_results import EXIT_LOSSES, AnnRun, CodingRun, Exit
@@ -182,7 +183,7 @@ def _seconds(opened: OpenedRun, images: Tensor) -> float:
     like = next(opened.model.parameters())
     images = images.to(like.device, like.dtype)
     times = []
-    with torch.no_grad(), full_precision():  # as in the runs that it is compared with
+    with torch.no_grad(), full_precision(), intra_op_threads(opened.threads):  # as in the runs that it is compared with
         for _ in range(4):
             began = time.perf_counter()
             for batch in torch.split(images, opened.batch_size):
@@ -194,11 +195,12 @@ def _seconds(opened: OpenedRun, images: Tensor) -> float:
 def _seconds_snn(comparison: _Comparison, coding: CodingOptions, snn: SpikingNetwork) -> float:
     """Seconds per image of the simulation, nothing recorded; the run before has warmed it up."""
     images, steps = comparison.timed, comparison.steps
-    seconds = [
-        simulate(
-            snn, torch.split(images, comparison.opened.batch_size), steps.time_steps, record_operations=False,
-            seed=steps.seed, input_steps=coding.input_steps,
-        ).seconds
-        for _ in range(2)
-    ]  # fmt: skip
+    with intra_op_threads(comparison.opened.threads):
+        seconds = [
+            simulate(
+                snn, torch.split(images, comparison.opened.batch_size), steps.time_steps, record_operations=False,
+                seed=steps.seed, input_steps=coding.input_steps,
+            ).seconds
+            for _ in range(2)
+        ]  # fmt: skip
     return min(seconds) / len(images)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mst.threads import intra_op_threads
 from mst.training import Evaluation, evaluate
 
 from .opening import OpenedRun, open_checkpoint
@@ -55,7 +56,8 @@ def run_evaluation(options: EvaluationOptions | OpenedRun | str | Path, *, seed:
         options = EvaluationOptions(Path(options))
     opened = options if isinstance(options, OpenedRun) else open_checkpoint(options)
     began = time.perf_counter()
-    evaluation = evaluate(
-        opened.model, opened.images, batch_size=opened.batch_size, num_workers=opened.num_workers, seed=seed
-    )
+    with intra_op_threads(opened.threads):
+        evaluation = evaluate(
+            opened.model, opened.images, batch_size=opened.batch_size, num_workers=opened.num_workers, seed=seed
+        )
     return EvaluationRun(opened, evaluation, evaluation.num_images / (time.perf_counter() - began))

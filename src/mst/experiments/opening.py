@@ -19,6 +19,7 @@ from mst.models import spec_of
 from mst.neurons import ALL_SITES, find_sites, mask_spikes
 from mst.quantization import calibrate, image_shape_of, num_classes_of, quantization_of, set_thresholds
 from mst.text import note
+from mst.threads import choose_threads
 
 from .options import CheckpointOptions
 
@@ -56,6 +57,9 @@ class OpenedRun:
     checkpoint: Path
     """File that the network came from."""
 
+    threads: int
+    """CPU threads that its runs use."""
+
     def facts(self) -> dict[str, Any]:
         """Entries of a record that identify the network and its images."""
         return {
@@ -64,6 +68,7 @@ class OpenedRun:
             "masking_ratio": masking_ratio_of(self.model),
             "device": str(next(self.model.parameters()).device),
             "data_fingerprint": self.data.fingerprint,
+            "threads": self.threads,
         }
 
     def __repr__(self) -> str:
@@ -151,8 +156,10 @@ def open_network(
         raise InputError(f"{name} has {data.info.num_classes} classes, {checkpoint} has {num_classes_of(model)}")
     num_images = min(options.max_images or len(data.test), len(data.test))
     images = Subset(data.test, range(num_images))
+    model = model.to(device)
+    threads = choose_threads(model, shape, options.batch_size, options.threads)
     return OpenedRun(
-        model.to(device), info, data, images, options.batch_size, options.num_workers, num_images, checkpoint
+        model, info, data, images, options.batch_size, options.num_workers, num_images, checkpoint, threads
     )
 
 

@@ -46,10 +46,10 @@ def run_record(verb: str, settings: Mapping[str, Any], results: Mapping[str, Any
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": settings,
         "results": results,
+        "threads": torch.get_num_threads(),
         **facts,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "git_commit": _git_commit(),
-        "threads": torch.get_num_threads(),
         "machine": platform.machine(),
     }
 

@@ -21,6 +21,7 @@ from mst.neurons import DEFAULT_SCHEDULE
 from mst.progress import ProgressCallback, Stage
 from mst.simulation import EarlyExit, ExitCalibration, SimulationResult, calibrate_early_exit, simulate
 from mst.text import note
+from mst.threads import intra_op_threads
 from mst.training import Evaluation, evaluate
 
 from .opening import OpenedRun, open_checkpoint, training_images
@@ -229,9 +230,10 @@ def open_run(checkpoint: CheckpointOptions | OpenedRun | str | Path) -> OpenedRu
 
 def evaluate_opened(opened: OpenedRun, seed: int) -> Evaluation:
     """The ANN of an opened run on its images."""
-    return evaluate(
-        opened.model, opened.images, seed=seed, batch_size=opened.batch_size, num_workers=opened.num_workers
-    )
+    with intra_op_threads(opened.threads):
+        return evaluate(
+            opened.model, opened.images, seed=seed, batch_size=opened.batch_size, num_workers=opened.num_workers
+        )
 
 
 def converted(opened: OpenedRun, options: CodingOptions) -> SpikingNetwork:
@@ -262,11 +264,12 @@ def simulate_images(
     total = len(share_of(len(images))) * steps.time_steps  # type: ignore[arg-type]
     done = Stage(progress, stage, total, "image-steps")
     how = {"record_operations": False} | how
-    return simulate(
-        snn, images, steps.time_steps, batch_size=opened.batch_size, num_workers=opened.num_workers,
-        steps_per_chunk=steps.steps_per_chunk, seed=steps.seed, progress=done.advance, input_steps=coding.input_steps,
-        **how,
-    )  # fmt: skip
+    with intra_op_threads(opened.threads):
+        return simulate(
+            snn, images, steps.time_steps, batch_size=opened.batch_size, num_workers=opened.num_workers,
+            steps_per_chunk=steps.steps_per_chunk, seed=steps.seed, progress=done.advance,
+            input_steps=coding.input_steps, **how,
+        )  # fmt: skip
 
 
 def set_aside(opened: OpenedRun, count: int | None) -> tuple[OpenedRun, Dataset[tuple[Tensor, int]]]:

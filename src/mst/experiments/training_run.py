@@ -12,11 +12,12 @@ from torch import nn
 
 from mst.checkpoints import CheckpointInfo
 from mst.data import DataSplits, load_dataset
-from mst.distributed import is_main_process, join_processes, num_processes, one_process_first
+from mst.distributed import is_main_process, join_processes, num_processes, one_process_first, runs_on_cpu
 from mst.files import prepare_folder, write_json
 from mst.options import flatten
 from mst.progress import ProgressCallback
 from mst.text import note
+from mst.threads import choose_threads, intra_op_threads
 from mst.training import EpochRecord, TrainingObserver, TrainingResult, has_training_state, train
 
 from .networks import build_network, image_size_option, start_from
@@ -100,11 +101,20 @@ def run_training(
     network = build_network(options.network, splits, download=not resume)
     if not resume:
         start_from(network, options.network, splits)
-    result = _train(network, splits, output, options, resume, progress, on_epoch)
     record = None
-    if is_main_process():
-        record = write_run_record(output, _record(options, settings, network, splits, result))
+    with intra_op_threads(_threads(options, network, splits)):
+        result = _train(network, splits, output, options, resume, progress, on_epoch)
+        if is_main_process():
+            record = write_run_record(output, _record(options, settings, network, splits, result))
     return TrainingRun(options, network, result, record)
+
+
+def _threads(options: TrainingOptions, network: nn.Module, splits: DataSplits) -> int:
+    """CPU threads for the training; where an accelerator computes, as many as there are."""
+    if not runs_on_cpu(options.train.device):
+        return options.threads or torch.get_num_threads()
+    shape = (splits.preprocessing.in_chans, *splits.preprocessing.size)
+    return choose_threads(network, shape, options.train.batch_size, options.threads)
 
 
 def _train(
