@@ -14,7 +14,7 @@ import mst
 
 HEAVY = ("accelerate", "matplotlib", "pandas", "scipy", "sklearn", "tensorboard", "tonic")
 LIGHT_ROOMS = (
-    "neurons", "models", "quantization", "dataflow", "operations", "conversion",
+    "data", "neurons", "models", "quantization", "dataflow", "operations", "conversion",
 )  # fmt: skip
 
 
@@ -33,10 +33,15 @@ def test_help_loads_no_heavy_package() -> None:
     assert not loaded_by("from mst.cli.main import main; main(['--help'])") & {*HEAVY, "torch", "timm", "numpy"}
 
 
+def test_options_of_data_sets_load_no_torch() -> None:
+    assert not loaded_by("import mst.data.options, mst.data.unreadable") & {*HEAVY, "torch", "timm", "PIL"}
+
+
 def test_rooms_load_nothing_heavier_than_torch_and_timm() -> None:
     """safetensors, torchvision and PIL come with timm."""
     torch_and_timm = loaded_by("import torch, timm")
-    ours = loaded_by(f"import mst\nfor room in {LIGHT_ROOMS}: getattr(mst, room)\nmst.convert, mst.quantize")
+    used = "mst.convert, mst.quantize, mst.load_dataset, mst.data.DATASETS"
+    ours = loaded_by(f"import mst\nfor room in {LIGHT_ROOMS}: getattr(mst, room)\n{used}")
     added = {name for name in ours - torch_and_timm if name not in sys.stdlib_module_names}
     assert added == {"mst"}
 
@@ -68,3 +73,11 @@ def test_rooms_are_attributes_and_other_names_are_not() -> None:
     assert mst.conversion is import_module("mst.conversion")
     with pytest.raises(AttributeError, match="module 'mst' has no attribute 'convertt'"):
         mst.convertt  # noqa: B018
+
+
+def test_names_of_the_data_room_are_loaded_at_first_use() -> None:
+    for name in mst.data.__all__:
+        getattr(mst.data, name)
+    assert set(mst.data.__all__) <= set(dir(mst.data))
+    with pytest.raises(AttributeError, match="module 'mst.data' has no attribute 'load_datasets'"):
+        mst.data.load_datasets  # noqa: B018

@@ -74,7 +74,7 @@ def test_rows_hold_what_was_measured(runs: list[CodingRun]) -> None:
 def test_markdown_has_three_tables_with_a_row_for_each_run(runs: list[CodingRun]) -> None:
     text = codings_markdown(ANN, coding_rows(ANN, runs), "Title")
     assert text.startswith("## Title\n")
-    assert "ANN: 50.00 % of 4 test images; 100 quanta an image." in text
+    assert "ANN: 50.00 % of 4 test images; 100 quanta per image." in text
     for run in runs:
         assert text.count(f"| {run.label} |") == 4  # two rules of early exit
     assert "| 7.25 | " in text

@@ -21,7 +21,7 @@ LabelledImages = tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]] | Datas
 
 @dataclass(frozen=True)
 class LabelledBatches:
-    """What one process reads."""
+    """Batches that one process reads."""
 
     batches: Iterable[tuple[Tensor, Tensor]]
     """Pairs (images [B, ...], labels [B])."""

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Batch(NamedTuple):
-    """What a worker process sends."""
+    """Batch as a worker process sends it."""
 
     images: Tensor
     labels: Tensor

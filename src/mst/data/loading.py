@@ -1,4 +1,4 @@
-"""A data set by name, opened: both splits as a network is to see them."""
+"""Open a data set by name: both splits as a network sees them."""
 
 from __future__ import annotations
 
@@ -24,27 +24,33 @@ from .registry import entry_of
 from .splits import ImageDataset, PartOfSplit, StoredImages, fingerprint
 
 RECORDINGS_FOR_STATISTICS = 256
-"""Training recordings, evenly taken, from which the scale of event counts is measured."""
+"""Training recordings, evenly spaced, on which the scale of event counts is measured."""
 
 
 @dataclass(frozen=True)
 class DataSplits:
-    """A data set ready to use.
-
-    fingerprint: sha256 over images and labels in memory, or over the names of files.
-    """
+    """A data set ready to use."""
 
     info: DatasetInfo
+    """Facts about it."""
+
     preprocessing: Preprocessing
+    """How its images become the input of a network."""
+
     train: ImageDataset
+    """Training split, with random changes if there are any."""
+
     test: ImageDataset
+    """Test split."""
+
     fingerprint: str
+    """sha256 over images and labels in memory, or over the names of files."""
 
     def with_train_images(self, count: int) -> DataSplits:
-        """The same data set with so many training images, evenly taken, always the same ones.
+        """The same data set with only `count` training images, evenly spaced, always the same ones.
 
         Raises:
-            ValueError: fewer than 1, or more than there are.
+            InputError: fewer than 1, or more than there are.
         """
         whole = self.train.raw
         if not 1 <= count <= len(whole):
@@ -54,14 +60,14 @@ class DataSplits:
         return replace(self, train=train, fingerprint=fingerprint(part, self.test.raw))
 
     def without_augmentation(self) -> ImageDataset:
-        """The training split as the test split is read."""
+        """The training split with the transform of the test split."""
         return ImageDataset(self.train.raw, self.test.transform, self.train.on_bad_image, replace_bad=True)
 
     def test_in_slices(self, num_slices: int) -> ImageDataset:
         """The test split with each recording cut into K slices over time: [K, C, height, width].
 
         Raises:
-            ValueError: it holds no recordings, or the network does not see them as one frame.
+            InputError: a data set of images, or a network that does not see a recording as one frame.
         """
         if self.info.sensor is None or self.preprocessing.events is None:
             raise InputError(f"{self.info.name} holds images; only recordings of event cameras have slices over time")
@@ -136,7 +142,7 @@ def _load_images(
 
 
 def _image_preprocessing(opened: OpenedDataset, given: DataOptions) -> Preprocessing:
-    """As the options ask for it; mean and standard deviation of the data set, or measured."""
+    """Preprocessing that the options ask for; mean and standard deviation are known or measured."""
     info, train = opened.info, opened.train
     size = info.native_size if given.img_size is None else given.img_size
     if size is None:
@@ -205,9 +211,9 @@ def _statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _scale(frames: ImageDataset) -> tuple[float, ...]:
-    """Standard deviation of each channel over some of the training recordings; 1 where nothing ever happens.
+    """Standard deviation of each channel over some of the training recordings; 1 for a channel without events.
 
-    Counts are divided by it, but no mean is taken from them: no event stays 0.
+    Counts are divided by it, but no mean is subtracted: a pixel without events stays 0.
     """
     count = min(RECORDINGS_FOR_STATISTICS, len(frames))
     sums = torch.stack([

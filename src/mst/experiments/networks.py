@@ -9,8 +9,8 @@ from mst.checkpoints import load_initial_weights
 from mst.conversion import ConversionError, convert
 from mst.data import DataSplits
 from mst.errors import InputError
-from mst.models import MODEL_NAMES, build
-from mst.quantization import check_same, create_model, in_evaluation, note_quantization, quantization_of
+from mst.models import MODEL_NAMES
+from mst.quantization import check_same_as_plain, create_model, image_shape_of, in_evaluation, note_quantization
 from mst.text import note
 
 from .opening import CALIBRATION_IMAGES, calibrate_on
@@ -73,7 +73,7 @@ def build_network(options: NetworkOptions, splits: DataSplits, download: bool = 
         in_chans=images.in_chans,
         **kwargs,
     )
-    if quantization_of(network) is not None:
+    if image_shape_of(network) is None:
         shape = (images.in_chans, *images.size)
         note_quantization(network, image_shape=shape, num_classes=splits.info.num_classes)
         _try(network, options, shape, splits.info.num_classes)
@@ -83,9 +83,7 @@ def build_network(options: NetworkOptions, splits: DataSplits, download: bool = 
 
 def _try(network: nn.Module, options: NetworkOptions, shape: tuple[int, int, int], num_classes: int) -> None:
     """Check on two random images that the network takes them, gives logits, and computes what its name promises."""
-    noted, name = quantization_of(network), options.model
-    assert noted is not None
-    assert noted.architecture is not None
+    name = options.model
     images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad(), in_evaluation(network):
@@ -95,10 +93,7 @@ def _try(network: nn.Module, options: NetworkOptions, shape: tuple[int, int, int
             f"{name} does not take images of {' x '.join(map(str, shape))}: {error}",
             remedy="if they are too small for it, try --quantize.small-stem, or a larger --img-size",
         ) from error
-    plain = build(noted.architecture)
-    plain.load_state_dict({k: v for k, v in network.state_dict().items() if not k.endswith(".threshold")}, strict=False)
-    if noted.max_pool == "keep":
-        check_same(plain, network, images, noted.caps, tuple(getattr(nn, kind) for kind in options.quantize.also))
+    check_same_as_plain(network, images)
     if tuple(getattr(logits, "shape", ())) != (2, num_classes):
         raise InputError(f"{name} gives no logits of shape [B, {num_classes}]")
 

@@ -17,7 +17,7 @@ from mst.distributed import join_processes, one_process_first
 from mst.errors import InputError
 from mst.models import spec_of
 from mst.neurons import ALL_SITES, find_sites, mask_spikes
-from mst.quantization import calibrate, image_shape_of, num_classes_of, quantization_of, set_thresholds
+from mst.quantization import calibrate, image_shape_of, num_classes_of, set_thresholds
 from mst.text import note
 from mst.threads import choose_threads
 
@@ -214,8 +214,8 @@ def masking_ratio_of(model: nn.Module) -> float:
 
 
 def calibrate_on(model: nn.Module, data: DataSplits, num_images: int, **how: Any) -> int:
-    """Set thresholds from evenly spaced training images; of an MST, whose weights come from a Swin, the BatchNorm
-    statistics too.
+    """Set thresholds from evenly spaced training images; where sites do not stand in for activations, as in an MST with
+    a Swin's weights, the BatchNorm statistics too.
 
     Args:
         model: the network.
@@ -232,12 +232,11 @@ def calibrate_on(model: nn.Module, data: DataSplits, num_images: int, **how: Any
     if num_images < 1:
         raise InputError(f"calibration_images must be at least 1, got {num_images}")
     images = training_images(data, num_images)
-    noted = quantization_of(model)
-    if noted is None:
+    spec = spec_of(model)
+    if spec is not None and not spec.sites_replace_activations:
         calibrate(model, [images])
     else:
-        batches = list(torch.split(images, CALIBRATION_BATCH))
-        set_thresholds(model, batches, noted.caps, how["threshold_from"], how["percentile"], how["per_channel"])
+        set_thresholds(model, list(torch.split(images, CALIBRATION_BATCH)), **how)
     return len(images)
 
 

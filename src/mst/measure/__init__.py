@@ -1,4 +1,4 @@
-"""A simulation's record comes in; operations and energy per image, with their assumptions, go out."""
+"""Counted operations come in; energy per image, with its assumptions, goes out."""
 
 from .cost_models import (
     AC,

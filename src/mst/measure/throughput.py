@@ -7,6 +7,8 @@ import time
 import torch
 from torch import Tensor, nn
 
+from mst.errors import InputError
+
 WARM_UP = 2
 """Batches before the clock starts."""
 
@@ -17,13 +19,13 @@ def measure_throughput(model: nn.Module, images: Tensor, seconds: float = 5.0) -
     Args:
         model: [B, ...] -> logits.
         images: one batch, on the model's device.
-        seconds: for how long; at least two passes are made.
+        seconds: duration; at least two passes are made.
 
     Raises:
-        ValueError: no images.
+        InputError: no images.
     """
     if len(images) == 0:
-        raise ValueError("throughput needs at least one image")
+        raise InputError("throughput needs at least one image")
 
     def wait() -> None:
         if images.device.type != "cpu":

@@ -3,7 +3,7 @@
 from mst.models import image_shape_of, num_classes_of
 
 from .calibration import ThresholdFrom, calibrate, fit_threshold, in_evaluation, set_thresholds
-from .named import create_model
+from .named import check_same_as_plain, create_model
 from .quantizer import check_same, quantize, shape_thresholds
 from .spec import OWN, MaxPool, Quantization, note_quantization, quantization_of
 
@@ -14,6 +14,7 @@ __all__ = [
     "ThresholdFrom",
     "calibrate",
     "check_same",
+    "check_same_as_plain",
     "create_model",
     "fit_threshold",
     "image_shape_of",

@@ -7,7 +7,7 @@ from typing import Any
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mst.errors import InputError
 from mst.models import MODEL_NAMES, Architecture, MaskedSpikingTransformer, MSTConfig, build
@@ -15,8 +15,8 @@ from mst.models.foreign import architecture
 from mst.neurons import ALL_SITES, mask_spikes
 from mst.text import nearest_name
 
-from .quantizer import quantize
-from .spec import MaxPool
+from .quantizer import check_same, quantize
+from .spec import MaxPool, quantization_of
 
 
 def create_model(
@@ -94,10 +94,34 @@ def quantize_named(
     Raises:
         InputError: as `build` and `quantize`; a name in `also` that is not an activation of torch.
     """
-    activations = {name: getattr(torch.nn.modules.activation, name, None) for name in also}
+    return quantize(
+        build(of, pretrained), num_levels, max_pool=max_pool, also=_activation_classes(also), architecture=of
+    )
+
+
+def check_same_as_plain(quantized: nn.Module, images: Tensor) -> None:
+    """Check that a network of a library, quantised, computes what the library's own network does (see `check_same`).
+
+    Args:
+        quantized: a network that `create_model` made. Others, and networks with average pools for max-pools, pass.
+        images: [B, ...].
+
+    Raises:
+        InputError: the outputs differ.
+    """
+    noted = quantization_of(quantized)
+    if noted is None or noted.architecture is None or noted.max_pool != "keep":
+        return
+    plain = build(noted.architecture)
+    weights = {name: tensor for name, tensor in quantized.state_dict().items() if not name.endswith(".threshold")}
+    plain.load_state_dict(weights, strict=False)
+    check_same(plain, quantized, images, noted.caps, _activation_classes(noted.also))
+
+
+def _activation_classes(names: tuple[str, ...]) -> tuple[type[nn.Module], ...]:
+    activations = {name: getattr(torch.nn.modules.activation, name, None) for name in names}
     for name, kind in activations.items():
         known = torch.nn.modules.activation.__all__
         if name not in known or not isinstance(kind, type):
             raise InputError(f"{name!r} is not an activation of torch.nn{nearest_name(name, known)}")
-    classes = tuple(kind for kind in activations.values() if isinstance(kind, type))
-    return quantize(build(of, pretrained), num_levels, max_pool=max_pool, also=classes, architecture=of)
+    return tuple(kind for kind in activations.values() if isinstance(kind, type))

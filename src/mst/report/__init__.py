@@ -1,4 +1,4 @@
-"""Results come in; tables, figures and records go out."""
+"""Results come in; tables, figures and lines of text go out."""
 
 from .codings import codings_against_cost, codings_markdown, early_exit_curves
 from .datasets import cache_summary, check_summary, dataset_table, made_recordings_summary, recording_summary

@@ -1,4 +1,4 @@
-"""Codings of one network side by side: a table of what each needs to come near its ANN, and two figures."""
+"""Codings of one network side by side: tables of steps, spikes and energy near the ANN's accuracy, and two figures."""
 
 from __future__ import annotations
 
@@ -24,48 +24,82 @@ _STYLES = ("-", "--", "-.", ":")
 
 
 def codings_markdown(ann: AnnRun, rows: Sequence[Mapping[str, Any]], title: str) -> str:
-    """Three tables, with units."""
-    points = [f"{p:g}" for p in LOSSES]
+    """Tables in Markdown, with units: each coding to the end, up to given losses of accuracy, and with early exit.
+
+    Args:
+        ann: the ANN on the same images.
+        rows: from `coding_rows`.
+        title: heading above the tables.
+    """
     lines = [
-        f"## {title}", "",
-        f"ANN: {100 * ann.accuracy:.2f} % of {ann.num_images} test images; {ann.quanta:,.0f} quanta an image.", "",
-        "To the end (T, or until all have settled):", "",
+        f"## {title}",
+        "",
+        f"ANN: {100 * ann.accuracy:.2f} % of {ann.num_images} test images; {ann.quanta:,.0f} quanta per image.",
+        "",
+        *_to_the_end(rows),
+        "",
+        *_up_to_losses(rows),
+    ]
+    if any(row["early_exit"] for row in rows):
+        lines += ["", *_with_early_exit(rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _to_the_end(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [
+        "To the end (T, or until all images have settled):",
+        "",
         "| coding | accuracy | same answer as the ANN | T | mean T | spikes per image | per quantum | MACs | ACs "
         "| energy, times the ANN's | time, times the ANN's |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
-    lines += [
-        f"| {r['coding']} | {100 * r['accuracy']:.2f} % | {100 * r['agreement_with_ann']:.2f} % | {r['steps']} "
-        f"| {r['mean_steps']:.1f} | {r['spikes']:,.0f} | {r['spikes_per_quantum']:.2f} | {r['num_macs'] / 1e6:.1f} M "
-        f"| {r['num_acs'] / 1e6:.1f} M | {r['energy_ratio']:.2f}x | {r['time_ratio']:.0f}x |"
-        for r in rows
+        "|" + "---|" * 11,
+        *(
+            f"| {r['coding']} | {100 * r['accuracy']:.2f} % | {100 * r['agreement_with_ann']:.2f} % | {r['steps']} "
+            f"| {r['mean_steps']:.1f} | {r['spikes']:,.0f} | {r['spikes_per_quantum']:.2f} "
+            f"| {r['num_macs'] / 1e6:.1f} M | {r['num_acs'] / 1e6:.1f} M | {r['energy_ratio']:.2f}x "
+            f"| {r['time_ratio']:.0f}x |"
+            for r in rows
+        ),
     ]
-    lines += ["", "The smallest T from which on the accuracy is at most this many points below the ANN's, and spikes "
-              "per image and energy up to there:", "",
-              "| coding | " + " | ".join(f"within {p}: T | spikes | energy" for p in points) + " |",
-              "|---|" + "---|---|---|" * len(points)]  # fmt: skip
-    for r in rows:
+
+
+def _up_to_losses(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    points = [f"{p:g}" for p in LOSSES]
+    lines = [
+        "Smallest T from which the accuracy stays within the given points of the ANN's, with the spikes per image and "
+        "the energy up to that step:",
+        "",
+        "| coding | " + " | ".join(f"within {p}: T | spikes | energy" for p in points) + " |",
+        "|---|" + "---|---|---|" * len(points),
+    ]
+    for row in rows:
         cells = []
         for p in points:
-            at = r["within"][p]
+            at = row["within"][p]
             cells += ["never", "", ""] if at is None else [
                 str(at["steps"]), f"{at['spikes']:,.0f}", f"{at['energy_ratio']:.2f}x"
             ]  # fmt: skip
-        lines.append(f"| {r['coding']} | " + " | ".join(cells) + " |")
-    if any(r["early_exit"] for r in rows):
-        losses = [f"{loss:g} points: mean T | lost" for loss in EXIT_LOSSES]
-        lines += ["", "Early exit, chosen on validation images to cost so much at the most, and what it does to the "
-                  "test images (lost: accuracy against all steps, in points; below 0 it is won):", "",
-                  "| coding | rule | " + " | ".join(losses) + " |", "|---|---|" + "---|---|" * len(losses)]  # fmt: skip
-        for r in rows:
-            for rule in dict.fromkeys(each["rule"] for each in r["early_exit"]):
-                cells = [
-                    f"{each['mean_steps']:.2f} | {100 * (r['accuracy'] - each['accuracy']):.2f}"
-                    for each in r["early_exit"]
-                    if each["rule"] == rule
-                ]
-                lines.append(f"| {r['coding']} | {rule} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append(f"| {row['coding']} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _with_early_exit(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    losses = [f"{loss:g} points: mean T | lost" for loss in EXIT_LOSSES]
+    lines = [
+        "Early exit, chosen on validation images to cost at most the given points, and its effect on the test images "
+        "(lost: accuracy against all steps, in points; negative if it rises):",
+        "",
+        "| coding | rule | " + " | ".join(losses) + " |",
+        "|---|---|" + "---|---|" * len(losses),
+    ]
+    for row in rows:
+        for rule in dict.fromkeys(each["rule"] for each in row["early_exit"]):
+            cells = [
+                f"{each['mean_steps']:.2f} | {100 * (row['accuracy'] - each['accuracy']):.2f}"
+                for each in row["early_exit"]
+                if each["rule"] == rule
+            ]
+            lines.append(f"| {row['coding']} | {rule} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def codings_against_cost(ann: AnnRun, runs: Sequence[CodingRun], path: Path, title: str) -> Path:
@@ -132,7 +166,7 @@ def _looks(runs: Sequence[CodingRun]) -> list[dict[str, Any]]:
 
 
 def _legend_height(runs: Sequence[CodingRun]) -> float:
-    """Inches."""
+    """In inches."""
     return 0.3 + 0.19 * -(-len(runs) // 3)
 
 

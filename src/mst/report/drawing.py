@@ -52,7 +52,7 @@ def shade(fraction: float) -> Any:
 
 
 def label_time_axis(axes: Any, longest: int) -> None:
-    """Steps 1...T as powers of two."""
+    """Mark steps 1...T at powers of two."""
     if longest > 1:
         axes.set_xscale("log", base=2)
         ticks = [2**k for k in range(longest.bit_length()) if 2**k <= longest]

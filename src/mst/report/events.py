@@ -1,4 +1,4 @@
-"""Events -> pictures: frames over time, a scatter in space and time, an animation."""
+"""Events -> figures: frames over time, a scatter in space and time, an animation."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mst.files import write_atomically
 from .drawing import drawing, save_figure
 
 ON_COLOUR, OFF_COLOUR = "#c1440e", "#2a6f97"
-"""Of events that became brighter, and darker."""
+"""Of events where a pixel became brighter, and darker."""
 
 _NATIVE = EventRepresentation(num_bins=1, pad_to_square=False)
 MAX_SCATTERED = 20_000
-"""Events in a scatter; more would hide each other. They are taken evenly."""
+"""Events in a scatter, evenly spaced; more would hide each other."""
 
 FRAMES_PER_SECOND = 12
 _LEAST_SIDE = 320  # pixels of an animation's longer side
@@ -44,14 +44,14 @@ def draw_recording(recording: OpenedRecording, output: Path) -> list[Path]:
 
 
 def event_frames(events: Events, sensor: Sensor, path: str | Path, title: str = "", num_frames: int = 9) -> Path:
-    """Frames of equal duration in a row or grid, red where it became brighter and blue where darker.
+    """Frames of equal duration in a row or grid, red where pixels became brighter and blue where darker.
 
     Args:
         events: [N], in the order of time.
-        sensor: their pixels.
+        sensor: that recorded them.
         path: of the .png.
         title: above the figure.
-        num_frames: how many.
+        num_frames: number of frames.
     """
     pictures = _coloured(events, sensor, num_frames)
     edges = np.linspace(0, int(events["t"][-1] - events["t"][0]) + 1, num_frames + 1) / 1000
@@ -75,17 +75,17 @@ def event_frames(events: Events, sensor: Sensor, path: str | Path, title: str = 
 
 
 def event_scatter(events: Events, sensor: Sensor, path: str | Path, title: str = "") -> Path:
-    """Every event as a point in space and time; of more than `MAX_SCATTERED` an even selection.
+    """Every event as a point in space and time; at most `MAX_SCATTERED` of them, evenly spaced.
 
     Args:
         events: [N], in the order of time.
-        sensor: their pixels.
+        sensor: that recorded them.
         path: of the .png.
         title: above the figure.
     """
     shown = events[:: -(-len(events) // MAX_SCATTERED)]
     t_ms = (shown["t"] - events["t"][0]) / 1000
-    area = min(8.0, max(1.5, 10_000 / len(shown)))  # points², so that few are seen and many do not hide each other
+    area = min(8.0, max(1.5, 10_000 / len(shown)))  # points², few must be visible, many must not hide each other
     with drawing(6.4, 5.2) as figure:
         axes = figure.add_subplot(projection="3d")
         for polarity, colour, label in ((1, ON_COLOUR, "brighter"), (0, OFF_COLOUR, "darker")):
@@ -108,9 +108,9 @@ def event_animation(events: Events, sensor: Sensor, path: str | Path, num_frames
 
     Args:
         events: [N], in the order of time.
-        sensor: their pixels.
+        sensor: that recorded them.
         path: of the .gif.
-        num_frames: how many; shown at 12 a second, whatever time the recording took.
+        num_frames: number of frames, shown at 12 per second however long the recording is.
     """
     scale = max(1, -(-_LEAST_SIDE // max(sensor.height, sensor.width)))
     pictures = _coloured(events, sensor, num_frames).repeat(scale, axis=1).repeat(scale, axis=2)
@@ -130,7 +130,7 @@ def _coloured(events: Events, sensor: Sensor, num_frames: int) -> NDArray[np.uin
     counts = per_step_frames(events, sensor, _NATIVE, (sensor.height, sensor.width), num_frames).astype(np.float64)
     most = max(1.0, float(np.percentile(counts[counts > 0], 99)))
     share = np.clip(counts / most, 0.0, 1.0)
-    share[counts > 0] = 0.25 + 0.75 * share[counts > 0]  # a single event is to be seen
+    share[counts > 0] = 0.25 + 0.75 * share[counts > 0]  # a single event must be visible
     missing = np.zeros((*share.shape[:1], *share.shape[2:], 3))
     for polarity, colour in ((1, ON_COLOUR), (0, OFF_COLOUR)):
         rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255

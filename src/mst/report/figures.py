@@ -51,7 +51,7 @@ def accuracy_vs_time(
 
 
 def firing_rates(rates: Mapping[str, float], mean: float, path: Path, title: str = "") -> Path:
-    """Firing rate of every site, in spikes per neuron per step, sites in the order in which they fire."""
+    """Firing rate of every site in spikes per neuron per step, in the order of the network."""
     with drawing(7.2, 1.4 + 0.2 * len(rates)) as figure:
         axes = figure.subplots()
         names = list(rates)

@@ -1,4 +1,4 @@
-"""Runs in a few lines of words."""
+"""Results of runs in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many runs side by side: one table with mean and spread, and pictures of what each setting costs and gains."""
+"""Many runs side by side: a table with mean and spread, and figures of accuracy against cost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .drawing import ANN_COLOUR, CURVE_COLOURS, drawing, label_time_axis, save_f
 
 
 def write_sweep_csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    """All columns, unrounded."""
+    """Write all columns, unrounded."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -26,7 +26,7 @@ def write_sweep_csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def sweep_markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
-    """A table to read, with units; ± is the standard deviation over mask seeds."""
+    """A table in Markdown, with units; ± is the standard deviation over mask seeds."""
     headings = (
         "L", "p", "masked sites", "spike penalty", "T", "ANN (%)", "SNN (%)", "spikes per image", "relative to p = 0",
         "spikes per neuron", "firing rate", "energy (µJ)", "relative to its ANN",
@@ -57,7 +57,7 @@ def _spread(mean: float, spread: float, num_seeds: int, form: str) -> str:
     return f"{mean:{form}}" + (f" ± {spread:{form}}" if num_seeds > 1 else "")
 
 
-# --------------------------------------------------------------------------------------------- pictures
+# ---------------------------------------------------------------------------------------------- figures
 
 
 def sweep_against_ratio(results: Sequence[SweepResult], path: Path, title: str = "") -> Path:
@@ -146,7 +146,7 @@ def sweep_against_time(results: Sequence[SweepResult], path: Path, title: str = 
 
 
 _LEGEND_INSIDE = 4
-"""So many entries fit into a picture without covering its curves."""
+"""Entries that fit into a figure without covering its curves."""
 
 
 def _colour(number: int, total: int) -> Any:
@@ -163,7 +163,7 @@ def _legend(axes: Any, entries: int) -> None:
 
 
 def sweep_pareto(results: Sequence[SweepResult], path: Path, title: str = "") -> Path:
-    """Accuracy against spikes: each network's way over the time steps, and where its ANN's quanta would put it."""
+    """Accuracy against spikes: each network over the time steps, and its ANN at the quanta of its activations."""
     with drawing(9.6, 5.0) as figure:
         axes = figure.subplots()
         levels = sorted({result.cell.num_levels for result in results})
@@ -185,7 +185,7 @@ def sweep_pareto(results: Sequence[SweepResult], path: Path, title: str = "") ->
             quanta, ann = result.number("ann_quanta_per_neuron")[0], result.number("ann_accuracy", 100)[0]
             fewest = min(fewest, quanta) if quanta > 0 else fewest
             axes.plot([quanta], [ann], "*", color=colour, markersize=9, markeredgecolor=ANN_COLOUR, markeredgewidth=0.5)
-        axes.plot([], [], "*", color=ANN_COLOUR, label="ANN, at the quanta its activations are")
+        axes.plot([], [], "*", color=ANN_COLOUR, label="ANN, at the quanta of its activations")
         if any(run.spikes_per_image[-1] > 0 for result in results for run in result.runs):
             axes.set_xscale("log")
         axes.set_ylim(max(0.0, floor), max(ends) + 2)

@@ -60,7 +60,7 @@ def site_table(result: SimulationResult) -> Table:
 
 
 def energy_table(estimates: Mapping[str, EnergyEstimate]) -> Table:
-    """Operations and energy per image of each SNN and of the ANN it came from; an ANN of several SNNs in a row once."""
+    """Operations and energy per image of each SNN and of its ANN, which is listed once for SNNs that share it."""
     table = Table(title="Operations and energy per image")
     table.add_column("network", no_wrap=True)
     for heading in ("T\n(mean)", "MACs", "ACs", "energy (µJ)", "relative\nto its ANN"):
@@ -82,7 +82,7 @@ def energy_table(estimates: Mapping[str, EnergyEstimate]) -> Table:
 
 
 def operation_table(estimate: EnergyEstimate) -> Table:
-    """Every operation: what drives it and what it costs. The rows sum to the last one."""
+    """Every operation with its source and its cost. The rows sum to the last one."""
     table = Table(title=f"Operations per image, {steps_in_words(estimate.num_steps, estimate.mean_steps)}")
     table.add_column("operation", overflow="fold")
     table.add_column("driven by", overflow="fold")

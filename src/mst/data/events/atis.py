@@ -50,8 +50,8 @@ def read_dat(path: Path) -> Recording:
     header = content[:start].decode("latin-1")
     version = re.search(r"^% *Version +(\d+)", header, re.MULTILINE)
     if version is None or version[1] != "2":
-        said = f"version {version[1]}" if version else "no version"
-        raise UnreadableEventsError(path, f"the header states {said}; mst reads .dat files of version 2", 0)
+        stated = f"version {version[1]}" if version else "no version"
+        raise UnreadableEventsError(path, f"the header states {stated}; mst reads .dat files of version 2", 0)
     if len(content) < start + 2:
         raise UnreadableEventsError(path, "the file ends before its first event", len(content))
     kind, size = content[start], content[start + 1]
