@@ -58,6 +58,24 @@ def test_extending_runs(
     assert scope["estimate"].snn.energy_pj > 0
 
 
+def test_pages_of_data_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = run("docs/data.md", {"__name__": "data"})
+    assert len(data["fewer"].train) == 500
+    assert data["check"].damaged == ()
+    events = run("docs/events.md", {"__name__": "events"})
+    assert {path.name for path in tmp_path.iterdir()} >= {
+        "event_frames.png",
+        "event_scatter.png",
+        "events.gif",
+        "one.dat",
+    }
+    assert events["frames"].shape == (18, 16, 16)
+    assert events["slices"].shape == (64, 2, 16, 16)
+    assert events["result"].num_steps == 16
+    assert "SimulationResult(" in capsys.readouterr().out
+
+
 def test_examples_of_extending_are_short() -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 4

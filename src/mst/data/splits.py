@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,16 +21,8 @@ Sample = Tensor | Image.Image | StoredRecording
 """A sample as a data set holds it: an image in memory or decoded, or a recording of an event camera."""
 
 
-class Transform(Protocol):
-    """From a sample to the input of a network."""
-
-    output_shape: tuple[int, ...]
-    """Shape of the tensor, without a batch axis."""
-
-    is_random: bool
-    """True if it changes samples at random."""
-
-    def __call__(self, sample: Any, /) -> Tensor: ...
+Transform = Callable[[Any], Tensor]
+"""From a sample to the input of a network."""
 
 
 class RawSplit(Protocol):

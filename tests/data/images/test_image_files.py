@@ -1,10 +1,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,15 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader
 
 from image_data import encoded, image_files, write_folder, write_tar, write_zip
 from mst.data import (
     AugmentConfig,
     DataSplits,
     Preprocessing,
-    UnreadableImageError,
-    first_readable,
     in_order,
     load_dataset,
 )
@@ -135,34 +129,6 @@ def test_corrupt_image_fails_by_name_or_is_skipped(
     assert "val_1_0.JPEG" in caplog.text
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_in_order_leaves_out_a_batch_without_a_readable_image(tmp_path: Path, num_workers: int) -> None:
-    bad = [f"val/{name}/val_{label}_{i}.JPEG" for label, name in enumerate(CLASSES[:2]) for i in range(2)]
-    write_folder(tmp_path, {**FILES, **dict.fromkeys(bad, b"x")})
-    data = load_dataset("imagenet", tmp_path, img_size=16, on_bad_image="skip")
-    assert [labels.tolist() for _, labels in in_order(data.test, range(6), 2, num_workers)] == [[2, 2]]
-    assert first_readable(data.test)[1] == 2
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_in_order_raises_the_error_of_a_worker_with_its_fields(tmp_path: Path, num_workers: int) -> None:
-    bad = f"val/{CLASSES[1]}/val_1_0.JPEG"
-    write_folder(tmp_path, {**FILES, bad: b"x"})
-    data = load_dataset("imagenet", tmp_path, img_size=16)
-    batches = iter(in_order(data.test, range(6), 2, num_workers))
-    assert next(batches)[1].tolist() == [0, 0]
-    with pytest.raises(UnreadableImageError) as caught:
-        next(batches)
-    assert caught.value.where == str(tmp_path / bad)
-    assert caught.value.what.startswith("the file cannot be read as an image (cannot identify image file")
-    assert caught.value.remedy.endswith("--on-bad-image skip")
-
-
-def test_in_order_keeps_labels_below_zero() -> None:
-    data = TensorDataset(torch.zeros(3, 1), torch.tensor([-1, 0, -1]))
-    assert [labels.tolist() for _, labels in in_order(data, range(3), 2, 0)] == [[-1, 0], [-1]]  # type: ignore[arg-type]
-
-
 def test_evaluation_resizes_the_shorter_side_and_cuts_out_the_centre() -> None:
     pixels = np.zeros((40, 80, 3), np.uint8)
     pixels[:, 20:60] = 255  # the middle half is white
@@ -214,22 +180,3 @@ def test_augmentation_that_the_images_do_not_allow_is_refused() -> None:
         ImageTransform(None, preprocessing, AugmentConfig(crop_padding=4))
     with pytest.raises(ValueError, match="not a policy that timm understands"):
         ImageTransform(None, preprocessing, AugmentConfig(auto_augment="rand-q9"))
-
-
-def test_workers_leave_signals_to_the_main_process() -> None:
-    """A launcher signals the whole group; a worker that died of it would stop the main process while it saves."""
-
-    class Slow(Dataset[tuple[torch.Tensor, int]]):
-        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-            time.sleep(0.02)
-            return torch.zeros(1), index
-
-    batches = iter(in_order(Slow(), range(60), 1, num_workers=2))
-    next(batches)
-    workers = multiprocessing.active_children()
-    assert len(workers) == 2
-    for worker in workers:
-        assert worker.pid is not None
-        os.kill(worker.pid, signal.SIGTERM)
-        os.kill(worker.pid, signal.SIGINT)
-    assert [int(labels) for _, labels in batches] == list(range(1, 60))

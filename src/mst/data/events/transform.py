@@ -56,11 +56,8 @@ class EventTransform:
             )
         if num_slices is not None and (not isinstance(num_slices, int) or num_slices < 1):
             raise InputError(f"slices must be a whole number, at least 1, got {num_slices}")
-        self.output_shape: tuple[int, ...] = (preprocessing.in_chans, *self.size)
-        if num_slices is not None:
-            self.output_shape = (num_slices, *self.output_shape)
-        self.is_random = augment is not None and augment.changes_anything
-        self._augmentation = EventAugmentation(augment, sensor) if augment is not None and self.is_random else None
+        changes = augment is not None and augment.changes_anything
+        self._augmentation = EventAugmentation(augment, sensor) if augment is not None and changes else None
         self._std = torch.tensor(preprocessing.std)[:, None, None]
         self._mean = torch.tensor(preprocessing.mean)[:, None, None]
 

@@ -38,8 +38,6 @@ class ImageTransform:
         self, native_size: tuple[int, int] | None, preprocessing: Preprocessing, augment: AugmentConfig | None
     ) -> None:
         size = preprocessing.size
-        self.output_shape: tuple[int, ...] = (preprocessing.in_chans, *size)
-        self.is_random = augment not in (None, AugmentConfig())
         augment = augment or AugmentConfig()
         mode = InterpolationMode(preprocessing.interpolation)
         steps: list[Callable[[Any], Any]] = []
