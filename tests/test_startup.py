@@ -14,7 +14,8 @@ import mst
 
 HEAVY = ("accelerate", "matplotlib", "pandas", "scipy", "sklearn", "tensorboard", "tonic")
 LIGHT_ROOMS = (
-    "data", "neurons", "models", "quantization", "dataflow", "operations", "conversion",
+    "data", "neurons", "models", "quantization", "checkpoints", "dataflow", "operations", "conversion", "simulation",
+    "measure",
 )  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def test_options_of_data_sets_load_no_torch() -> None:
 def test_rooms_load_nothing_heavier_than_torch_and_timm() -> None:
     """safetensors, torchvision and PIL come with timm."""
     torch_and_timm = loaded_by("import torch, timm")
-    used = "mst.convert, mst.quantize, mst.load_dataset, mst.data.DATASETS"
+    used = "mst.convert, mst.simulate, mst.estimate_energy, mst.load_checkpoint, mst.load_dataset, mst.data.DATASETS"
     ours = loaded_by(f"import mst\nfor room in {LIGHT_ROOMS}: getattr(mst, room)\n{used}")
     added = {name for name in ours - torch_and_timm if name not in sys.stdlib_module_names}
     assert added == {"mst"}

@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import TypeVar
 
 import torch
-from accelerate import PartialState
 from torch import distributed
 
 Value = TypeVar("Value")
@@ -48,6 +47,8 @@ def join_processes(device: str = "auto") -> torch.device | None:
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return None
+    from accelerate import PartialState
+
     state = PartialState(cpu=runs_on_cpu(device), timeout=PATIENCE)
     return torch.device(state.device)
 
@@ -64,6 +65,8 @@ def one_process_first() -> Iterator[None]:
     if num_processes() == 1:
         yield
         return
+    from accelerate import PartialState
+
     with PartialState().local_main_process_first():
         yield
 
