@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,12 @@ from mst.experiments import (
 from mst.progress import Progress
 
 
+NOTES = logging.getLogger("mst.notes")
+
+
 @pytest.fixture(autouse=True)
-def _nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> object:
+def _nothing_is_printed(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(NOTES, "handlers", [])  # without those of the command line
     yield
     assert capfd.readouterr() == ("", "")
 
@@ -79,13 +84,9 @@ def test_make_recordings_notes_a_skipped_image(images: Path, tmp_path: Path, cap
     with pytest.raises(InputError) as caught:
         make_recordings(options)
     assert caught.value.where == str(bad)
-    logger = logging.getLogger("mst.notes")
-    logger.addHandler(caplog.handler)
-    logger.setLevel(logging.INFO)
-    try:
+    NOTES.addHandler(caplog.handler)
+    with caplog.at_level(logging.INFO, logger=NOTES.name):
         made = make_recordings(RecordingsOptions(images, tmp_path / "made", sensor=(16, 16), on_bad_image="skip"))
-    finally:
-        logger.removeHandler(caplog.handler)
     assert (made.num_recordings, made.num_skipped) == (5, 1)
     assert f"skipped: {bad}: the file cannot be read as an image" in caplog.text
 
