@@ -26,7 +26,6 @@ from mst.experiments import (
 )
 from mst.progress import Progress
 
-
 NOTES = logging.getLogger("mst.notes")
 
 
