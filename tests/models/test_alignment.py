@@ -67,7 +67,7 @@ def test_alignment_out_of_range_is_refused() -> None:
         ChannelAlignment(torch.nn.Identity(), in_chans=0)
     with pytest.raises(ValueError, match="align_chans must not be negative"):
         build("mst_nano_patch2_window2_8", align_chans=-1)
-    with pytest.raises(ValueError, match="align_chans must be a whole number from 0 on"):
+    with pytest.raises(ValueError, match="align_chans must be a whole number, at least 0"):
         build("resnet18_small", align_chans=-1)
 
 

@@ -10,9 +10,7 @@ the image, C channels, H heads, D channels of a head.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from dataclasses import replace
 
 import torch
 from timm.layers import DropPath, trunc_normal_
@@ -23,8 +21,7 @@ from mst.neurons import mask_spikes
 
 from .geometry import StageGeometry
 from .layers import ActivationProduct, AddConstant, TokenBatchNorm, checkpoint_forward
-from .mst_config import MSTConfig
-from .spec import register_architecture
+from .mst_config import MSTConfig, MSTSpec
 
 # ------------------------------------------------------------------------------------ tensor functions
 
@@ -351,85 +348,3 @@ class MaskedSpikingTransformer(nn.Module):
             for name, _ in self.named_parameters()
             if name.endswith((".threshold", "relative_position_bias_table", "absolute_pos_embed"))
         }
-
-
-# ------------------------------------------------------------------------------------------- the spec
-
-
-@dataclass(frozen=True)
-class MSTSpec:
-    """The `NetworkSpec` of a Masked Spiking Transformer: its configuration."""
-
-    config: MSTConfig
-    """All sizes and options."""
-
-    @property
-    def architecture_name(self) -> str:
-        """ "mst"."""
-        return "mst"
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """[C, height, width]."""
-        return self.config.in_chans, *self.config.image_shape
-
-    @property
-    def num_classes(self) -> int:
-        """Length of the output; 0 for a network without a head."""
-        return self.config.num_classes
-
-    @property
-    def num_levels(self) -> int:
-        """L of every site."""
-        return self.config.num_levels
-
-    @property
-    def default_mask_sites(self) -> tuple[str, ...]:
-        """The configuration's mask sites."""
-        return self.config.mask_sites
-
-    @property
-    def caps(self) -> dict[str, float]:
-        """Empty: no site has replaced an activation."""
-        return {}
-
-    @property
-    def sites_replace_activations(self) -> bool:
-        """False: most sites stand where a Swin has no activation."""
-        return False
-
-    def describe(self) -> dict[str, Any]:
-        """The fields of the configuration; `mask_rule`, which came later, only where it is not the default."""
-        fields = asdict(self.config)
-        if fields["mask_rule"] == MSTConfig.mask_rule:
-            del fields["mask_rule"]
-        return fields
-
-    @classmethod
-    def from_description(cls, architecture_name: str, description: Mapping[str, Any]) -> Self:
-        """The spec of a network with these fields.
-
-        Raises:
-            ValueError, TypeError: fields that `MSTConfig` does not take.
-        """
-        return cls(MSTConfig(**description))
-
-    def build(self) -> MaskedSpikingTransformer:
-        """A new network with fresh weights."""
-        return MaskedSpikingTransformer(self.config)
-
-    def adopt(self, model: nn.Module) -> None:
-        """Check that `model` is an MST of this configuration.
-
-        Raises:
-            InputError: it is not; the fields that differ are listed.
-        """
-        if not isinstance(model, MaskedSpikingTransformer):
-            raise InputError(f"{type(model).__name__} is not a Masked Spiking Transformer")
-        saved, now = asdict(self.config), asdict(model.config)
-        differing = [f"{name}: {saved[name]!r}, not {now[name]!r}" for name in saved if saved[name] != now[name]]
-        if differing:
-            raise InputError(f"it was saved with {'; '.join(differing)}", remedy="leave the model out to have it built")
-
-
-register_architecture("mst", MSTSpec)

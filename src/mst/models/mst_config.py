@@ -1,14 +1,21 @@
-"""The configuration of a Masked Spiking Transformer: all its sizes and options, checked."""
+"""The configuration of a Masked Spiking Transformer, all its sizes and options, and its network spec."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from torch import nn
 
 from mst.errors import InputError
 from mst.neurons import QCFS, Layout, make_mask
 
 from .geometry import StageGeometry, stage_geometries
+from .spec import register_architecture, spec_of
+
+if TYPE_CHECKING:
+    from .mst import MaskedSpikingTransformer
 
 RELEASED_MASK_SITES = ("attention",)
 """Sites that the released code masks: the queries, the keys and the attention scores."""
@@ -155,3 +162,85 @@ class MSTConfig:
     def site(self, role: str, layout: Layout = "channels_last", rows_per_image: int = 1) -> QCFS:
         """A new site for `role`, see `QCFS`; masks are set once all sites exist."""
         return QCFS(self.num_levels, self.threshold, role=role, layout=layout, rows_per_image=rows_per_image)
+
+
+@dataclass(frozen=True)
+class MSTSpec:
+    """The `NetworkSpec` of a Masked Spiking Transformer: its configuration."""
+
+    config: MSTConfig
+    """All sizes and options."""
+
+    @property
+    def architecture_name(self) -> str:
+        """ "mst"."""
+        return "mst"
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """[C, height, width]."""
+        return self.config.in_chans, *self.config.image_shape
+
+    @property
+    def num_classes(self) -> int:
+        """Length of the output; 0 for a network without a head."""
+        return self.config.num_classes
+
+    @property
+    def num_levels(self) -> int:
+        """L of every site."""
+        return self.config.num_levels
+
+    @property
+    def default_mask_sites(self) -> tuple[str, ...]:
+        """The configuration's mask sites."""
+        return self.config.mask_sites
+
+    @property
+    def caps(self) -> dict[str, float]:
+        """Empty: no site has replaced an activation."""
+        return {}
+
+    @property
+    def sites_replace_activations(self) -> bool:
+        """False: most sites stand where a Swin has no activation."""
+        return False
+
+    def describe(self) -> dict[str, Any]:
+        """The fields of the configuration; `mask_rule`, which came later, only where it is not the default."""
+        fields = asdict(self.config)
+        if fields["mask_rule"] == MSTConfig.mask_rule:
+            del fields["mask_rule"]
+        return fields
+
+    @classmethod
+    def from_description(cls, architecture_name: str, description: Mapping[str, Any]) -> Self:
+        """The spec of a network with these fields.
+
+        Raises:
+            ValueError, TypeError: fields that `MSTConfig` does not take.
+        """
+        return cls(MSTConfig(**description))
+
+    def build(self) -> MaskedSpikingTransformer:
+        """A new network with fresh weights."""
+        from .mst import MaskedSpikingTransformer  # which needs this file
+
+        return MaskedSpikingTransformer(self.config)
+
+    def adopt(self, model: nn.Module) -> None:
+        """Check that `model` is an MST of this configuration.
+
+        Raises:
+            InputError: it is not; the fields that differ are listed.
+        """
+        other = spec_of(model)
+        if not isinstance(other, MSTSpec):
+            raise InputError(f"{type(model).__name__} is not a Masked Spiking Transformer")
+        saved, now = asdict(self.config), asdict(other.config)
+        differing = [f"{name}: {saved[name]!r}, not {now[name]!r}" for name in saved if saved[name] != now[name]]
+        if differing:
+            raise InputError(f"it was saved with {'; '.join(differing)}", remedy="leave the model out to have it built")
+
+
+register_architecture("mst", MSTSpec)

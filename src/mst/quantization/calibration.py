@@ -146,7 +146,6 @@ def set_thresholds(
         caps = {} if spec is None else spec.caps
     sites = find_sites(model)
     samples = {name: _Sample(per_channel, seed) for seed, name in enumerate(sites)}
-    seen: set[str] = set()
     last_map: nn.Module | None = None
 
     def after_map(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -154,7 +153,6 @@ def set_thresholds(
         last_map = module
 
     def observe(site: str, values: Tensor) -> None:
-        seen.add(site)
         samples[site].add(values, _channel_axis(values, last_map) if per_channel else 1)
 
     shape: tuple[int, ...] = ()
@@ -171,17 +169,21 @@ def set_thresholds(
     if not shape:
         raise InputError("there are no images to calibrate with")
     for name, site in sites.items():
-        if name not in seen:  # for example an auxiliary head, which only training uses
-            logger.warning("%s takes no part in the forward pass; its threshold is unchanged", name)
-            continue
-        threshold = samples[name].threshold(site.num_levels, threshold_from, percentile)
-        if bool(threshold.isnan().all()):
-            logger.warning("%s receives no value above 0 from the calibration images; its threshold is unchanged", name)
-            continue
-        # A channel that is silent in these images may be active in others; it takes the median of its neighbours.
-        threshold = torch.where(threshold.isnan(), threshold.nanmedian(), threshold)
-        site.threshold = nn.Parameter(threshold.view(samples[name].shape).to(site.threshold))
+        _set_threshold(site, name, samples[name], threshold_from, percentile)
     return shape, num_classes
+
+
+def _set_threshold(site: QCFS, name: str, sample: _Sample, threshold_from: ThresholdFrom, percentile: float) -> None:
+    if sample.largest is None:  # for example an auxiliary head, which only training uses
+        logger.warning("%s takes no part in the forward pass; its threshold is unchanged", name)
+        return
+    threshold = sample.threshold(site.num_levels, threshold_from, percentile)
+    if bool(threshold.isnan().all()):
+        logger.warning("%s receives no value above 0 from the calibration images; its threshold is unchanged", name)
+        return
+    # A channel that is silent in these images may be active in others; it takes the median of its neighbours.
+    threshold = torch.where(threshold.isnan(), threshold.nanmedian(), threshold)
+    site.threshold = nn.Parameter(threshold.view(sample.shape).to(site.threshold))
 
 
 _CHANNEL_MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.modules.batchnorm._BatchNorm)

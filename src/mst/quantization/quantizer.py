@@ -76,26 +76,7 @@ def quantize(
     if per_channel and calibration is None:
         raise InputError("per_channel thresholds are set from images", remedy="give calibration")
     classes = tuple(also)
-    try:
-        quantized = copy.deepcopy(model)
-    except RuntimeError as error:  # from torch, for weights that are computed at each call
-        raise InputError(
-            f"{type(model).__name__} cannot be copied ({error})",
-            remedy="make pruning or weight normalisation permanent first (torch.nn.utils.prune.remove)",
-        ) from error
-    if find_sites(quantized):
-        raise InputError(f"{type(model).__name__} has QCFS sites already; there is nothing to quantise")
-    root_is_activation = not list(quantized.children()) and isinstance(quantized, nn.ReLU)
-    found = replace_activations(quantized, lambda: QCFS(num_levels), classes)
-    if root_is_activation or not found:
-        raise InputError(
-            f"{type(model).__name__} has no ReLU-like activation to replace",
-            remedy="name the classes of others in also=(...), or put mst.QCFS there yourself",
-        )
-    like = next(model.parameters(), None)
-    if like is not None:
-        quantized.to(like.device, like.dtype)
-    caps = {site.name: site.cap for site in found if site.cap is not None}
+    quantized, caps = _with_sites(model, num_levels, classes)
     batches = list(image_batches(calibration)) if calibration is not None else []
     if batches:
         check_same(model, quantized, batches[0], caps, classes)
@@ -118,6 +99,31 @@ def quantize(
         class_name=type(model).__name__,
     )
     return quantized
+
+
+def _with_sites(model: Model, num_levels: int, also: tuple[type[nn.Module], ...]) -> tuple[Model, dict[str, float]]:
+    """A copy with a site for each use of an activation, and the largest outputs of those that saturate."""
+    name = type(model).__name__
+    try:
+        quantized = copy.deepcopy(model)
+    except RuntimeError as error:  # from torch, for weights that are computed at each call
+        raise InputError(
+            f"{name} cannot be copied ({error})",
+            remedy="make pruning or weight normalisation permanent first (torch.nn.utils.prune.remove)",
+        ) from error
+    if find_sites(quantized):
+        raise InputError(f"{name} has QCFS sites already; there is nothing to quantise")
+    root_is_activation = not list(quantized.children()) and isinstance(quantized, nn.ReLU)
+    found = replace_activations(quantized, lambda: QCFS(num_levels), also)
+    if root_is_activation or not found:
+        raise InputError(
+            f"{name} has no ReLU-like activation to replace",
+            remedy="name the classes of others in also=(...), or put mst.QCFS there yourself",
+        )
+    like = next(model.parameters(), None)
+    if like is not None:
+        quantized.to(like.device, like.dtype)
+    return quantized, {site.name: site.cap for site in found if site.cap is not None}
 
 
 def check_same(
