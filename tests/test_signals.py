@@ -66,19 +66,17 @@ def test_in_order_workers_survive_signals_from_their_first_moment() -> None:
 
 
 def test_a_signal_that_arrives_while_workers_start_is_delivered_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the program has other threads, one of them may take it earlier."""
     fork = os.fork
-    noted_during_fork = []
 
     def fork_and_signal() -> int:
         if pid := fork():
             os.kill(os.getpid(), signal.SIGTERM)
-            noted_during_fork.append(stop.signal)
         return pid
 
     monkeypatch.setattr(os, "fork", fork_and_signal)
     with StopRequest() as stop:
         batches = iter(SteadyLoader(numbers(4), num_workers=2))
-        assert noted_during_fork == [None, None]
         assert stop.signal == signal.SIGTERM
         assert read(batches) == list(range(4))
 

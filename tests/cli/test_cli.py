@@ -170,7 +170,7 @@ def test_help_of_every_verb_explains_each_option(verb: str, capsys: pytest.Captu
         (
             ["train", "--model-kwargs.depths", "2"],
             1,
-            "depths (2,) and num_heads (3, 6) need one positive entry a stage",
+            "depths (2,) and num_heads (3, 6) need one positive entry per stage",
         ),
         (["train", "--train.device", "abacus"], 1, "device 'abacus' is not available for training here"),
         (["train", "--masking-ratio", "75"], 1, "for 75 % write 0.75"),
@@ -214,7 +214,7 @@ def test_bad_checkpoints_get_one_clear_line(trained: Path, tmp_path: Path, capfd
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(good[: len(good) // 2])
     out = ["--output", str(tmp_path / "out")]
-    assert "is no .safetensors file, or a damaged one" in fails(["simulate", str(bad), *out], capfd)
+    assert "not a .safetensors file, or a damaged one" in fails(["simulate", str(bad), *out], capfd)
     save_file({"a": torch.zeros(1)}, bad)
     assert "for foreign weights use `mst import`" in fails(["evaluate", str(bad), *out], capfd)
 

@@ -215,7 +215,7 @@ def test_imagenet_from_zip_and_throughput(tmp_path: Path, capsys: pytest.Capture
         ([], ["MODEL.TYPE", "vit"], "MODEL.TYPE 'vit' is not built here"),
         (["--snnvalidate", "True", "--sim_len", "0"], [], "SIM_LEN must be at least 1"),
         (["--throughput", "--optim", "sgd"], [], "--optim, --output would have no effect"),
-        ([], ["TAG", "["], "--opts TAG: '[' is no value"),
+        ([], ["TAG", "["], "--opts TAG: '[' is not a value in YAML"),
         ([], [], "imagenet is not in"),
     ],
 )  # fmt: skip

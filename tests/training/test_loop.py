@@ -93,7 +93,7 @@ def test_train_can_be_repeated(tmp_path: Path) -> None:
 
 def test_train_adds_up_gradients_in_one_order_and_leaves_the_setting_as_it_was(tmp_path: Path) -> None:
     seen: list[bool] = []
-    run(tmp_path, on_step=lambda done, loss: seen.append(torch.backends.cudnn.deterministic))
+    run(tmp_path, observer=TrainingObserver(lambda report: seen.append(torch.backends.cudnn.deterministic)))
     assert set(seen) == {True}
     assert not torch.backends.cudnn.deterministic
 
@@ -198,7 +198,7 @@ def test_train_damaged_states_are_refused(tmp_path: Path) -> None:
     for name in (STATE_FILE, PREVIOUS_STATE_FILE):
         path = tmp_path / name
         path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=f"{STATE_FILE} is .*; .*{PREVIOUS_STATE_FILE} is "):
+    with pytest.raises(ValueError, match=f"{STATE_FILE}: not a torch file.*{PREVIOUS_STATE_FILE}: "):
         run(tmp_path, resume=True)
     torch.save({"epoch": 1}, tmp_path / STATE_FILE)
     with pytest.raises(ValueError, match="is not a training state of this version of mst"):

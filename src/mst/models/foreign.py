@@ -83,6 +83,11 @@ def architecture(name: str, options: Mapping[str, Any], small_stem: bool = False
     return Architecture(library, bare, plain, small_stem, align_chans)
 
 
+LARGEST_SIZE = 2**24
+"""Largest number among the options of a network. A damaged or hostile checkpoint could ask for more memory than any
+machine has, and some versions of PyTorch then end the process."""
+
+
 def build(architecture: Architecture, pretrained: bool = False) -> nn.Module:
     """The plain network, before quantisation.
 
@@ -94,6 +99,11 @@ def build(architecture: Architecture, pretrained: bool = False) -> nn.Module:
         InputError: options that the library does not take, no published weights, or they cannot be fetched.
     """
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in architecture.options.items()}
+    huge = {key: value for key, value in options.items() if isinstance(value, int) and abs(value) > LARGEST_SIZE}
+    if huge:
+        raise InputError(
+            f"{architecture.name} of {architecture.library} cannot be built with {huge}: at most {LARGEST_SIZE}"
+        )
     in_chans = architecture.options.get("in_chans", 3)
     if architecture.align_chans:
         options["in_chans"] = architecture.align_chans
