@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 # Versions this project was tested with; pyproject.toml holds the ranges it runs with.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help quickstart test check clean
+.PHONY: help quickstart test test-fast coverage check clean
 
 help:
 	@echo "make quickstart  install, then train, convert, simulate and measure an MST on digits"
 	@echo "make test        install with the dev extra, then run every check and every test"
+	@echo "make test-fast   every test but the slow ones, without the checks"
+	@echo "make coverage    every test, and the lines of src that none of them runs"
 	@echo "make check       formatting, lint, types, imports between rooms"
 	@echo "make clean       remove .venv and caches"
 
@@ -32,8 +34,17 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# --dist loadfile: the tests of a file share the networks that they train.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	$(PYTEST)
+
+test-fast: $(VENV)/.installed-dev
+	$(PYTEST) -m "not slow"
+
+coverage: $(VENV)/.installed-dev
+	$(PYTEST) --cov=mst --cov-report=term-missing:skip-covered
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

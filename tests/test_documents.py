@@ -37,6 +37,7 @@ def registries() -> Iterator[None]:
             del table[name]
 
 
+@pytest.mark.slow
 def test_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     scope = run("README.md", {"__name__": "readme"})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import pytest
 
 from mst.errors import ExplainedError, FileConflictError, InputError, MissingFileError
+from mst.files import write_text
 
 
 @pytest.mark.parametrize(
@@ -21,3 +23,10 @@ def test_explained_errors_are_built_in_ones_with_fields(kind: type[ExplainedErro
     assert type(copy) is kind
     assert (copy.what, copy.where, copy.remedy) == ("it is wrong", "a.yaml", "mend it")
     assert str(kind("it is wrong")) == "it is wrong"
+
+
+def test_write_text_refuses_to_replace_what_is_not_a_file(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder exists and is not a regular file"):
+        write_text(tmp_path / "folder", "text")
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]

@@ -38,6 +38,7 @@ def test_options_of_data_sets_load_no_torch() -> None:
     assert not loaded_by("import mst.data.options, mst.data.unreadable") & {*HEAVY, "torch", "timm", "PIL"}
 
 
+@pytest.mark.slow
 def test_rooms_load_nothing_heavier_than_torch_and_timm() -> None:
     """safetensors, torchvision and PIL come with timm."""
     torch_and_timm = loaded_by("import torch, timm")
@@ -47,6 +48,7 @@ def test_rooms_load_nothing_heavier_than_torch_and_timm() -> None:
     assert added == {"mst"}
 
 
+@pytest.mark.slow
 def test_report_loads_matplotlib_to_draw_only(tmp_path: Path) -> None:
     assert "matplotlib" not in loaded_by("import mst.report")
     figure = tmp_path / "figure.png"
@@ -55,6 +57,7 @@ def test_report_loads_matplotlib_to_draw_only(tmp_path: Path) -> None:
     assert figure.is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("imports", ["import timm, mst", "import mst, timm.layers, timm"])
 def test_models_are_registered_with_timm_in_any_order_of_imports(imports: str) -> None:
     code = f"{imports}\nassert timm.is_model('mst_nano_patch2_window2_8') and timm.is_model('resnet18_small')"

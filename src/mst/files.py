@@ -30,6 +30,8 @@ def write_atomically(
     Raises:
         OSError: the folder cannot be written, or the disk is full; an older file at `path` stays.
     """
+    if path.exists() and not path.is_file():  # a device such as /dev/null would be replaced by a file
+        raise OSError(f"{path} exists and is not a regular file")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = str(path.parent / f".{path.name}.{secrets.token_hex(6)}.partial")
     Path(temporary).touch(exist_ok=False)

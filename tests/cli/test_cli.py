@@ -267,6 +267,7 @@ SMALL = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", recipe_names())
 def test_recipe_runs_to_its_end(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -325,6 +326,7 @@ def swin_file(folder: Path) -> Path:
     return folder / "swin.safetensors"
 
 
+@pytest.mark.slow
 def test_import_of_a_swin_is_calibrated_and_can_be_trained(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     weights, start = str(swin_file(tmp_path)), str(tmp_path / "start.safetensors")
     arguments = ["import", weights, "-o", start, "--img-size", "8", "--masking-ratio", "0.5", "--num-levels", "8"]

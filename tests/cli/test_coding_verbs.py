@@ -16,6 +16,8 @@ from mst.cli.main import main
 from mst.experiments.spiking_run import set_aside
 from mst.neurons import SCHEDULES, begin_run, running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:

@@ -16,6 +16,8 @@ from mst.cli.datasets import DATASETS_VERBS
 from mst.cli.main import main
 from mst.data import Sensor, read_events
 
+pytestmark = pytest.mark.slow
+
 NANO = ["--model-kwargs.window-size", "4", "--model-kwargs.embed-dim", "24", "--model-kwargs.num-heads", "2,4"]
 SHORT = [
     "--train.epochs", "1", "--train.warmup-epochs", "0", "--train.batch-size", "50", "--train.eval-batch-size", "500",

@@ -16,6 +16,8 @@ import mst
 from failing import fails
 from mst.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 
 def start_training(output: Path, *options: str) -> subprocess.Popen[str]:
     """`mst train` in a separate process that has finished its first epochs."""

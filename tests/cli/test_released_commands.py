@@ -19,6 +19,8 @@ from mst.cli.released import main
 from mst.cli.released.settings import DEFAULTS, Settings
 from mst.models import MaskedSpikingTransformer, MSTConfig
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "configs" / "mst" / "MST.yaml")
 SMALL = [

@@ -20,6 +20,8 @@ from mst.models.foreign import architecture
 from mst.neurons import find_sites
 from mst.quantization import note_quantization, quantization_of
 
+pytestmark = pytest.mark.slow
+
 TRAIN = [
     "--model", "resnet18_small", "--model-kwargs.width", "4", "--train-images", "128", "--train.epochs", "1",
     "--train.warmup-epochs", "0", "--train.batch-size", "32", "--train.learning-rate", "0.01",

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 import mst
 from mst.neurons import IFNeuron, find_sites
 
+pytestmark = pytest.mark.slow
+
 LEVELS, SIZE = 8, 32
 
 Build = Callable[[], nn.Module]

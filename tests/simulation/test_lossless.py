@@ -54,6 +54,7 @@ SCHEDULES = [
 # -------------------------------------------------------------------------- a settled network is its ANN
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     st.integers(0, 10**6),

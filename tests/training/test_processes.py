@@ -14,6 +14,8 @@ from mst import distributed as module
 from mst.distributed import is_main_process, share_of
 from mst.simulation import SimulationResult
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 SOURCES = str(Path(module.__file__).parents[1])
 

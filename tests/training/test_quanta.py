@@ -62,6 +62,7 @@ def test_quanta_are_counted_after_masks() -> None:
     assert mst.evaluate(model, [(images, labels)]).quanta_per_image < 0.5 * whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_spike_penalty_lowers_quanta(tmp_path: Path, checkpointed: bool) -> None:
     def train(name: str, penalty: float) -> float:
