@@ -115,3 +115,23 @@ def test_a_program_that_fails_with_workers_running_ends(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == "ValueError: on purpose"
+
+
+def test_a_program_ends_although_a_worker_does_not_answer(tmp_path: Path) -> None:
+    """Its iterator is gone and has waited in vain; on a busy machine a worker may just be slow."""
+    script = tmp_path / "deaf.py"
+    script.write_text(
+        "import time, torch\n"
+        "from torch.utils.data import Dataset, _utils\n"
+        "from mst.signals import SteadyLoader\n"
+        "class Slow(Dataset):\n"
+        "    def __len__(self): return 8\n"
+        "    def __getitem__(self, index): return time.sleep(3600 if index else 0) or index\n"
+        "_utils.MP_STATUS_CHECK_INTERVAL = 0.2\n"
+        "batches = iter(SteadyLoader(Slow(), batch_size=1, num_workers=1))\n"
+        "next(batches)\n"
+        "del batches\n"
+        "print('done')\n"
+    )
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "done\n")

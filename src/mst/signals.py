@@ -23,6 +23,9 @@ Batch = TypeVar("Batch")
 _iterators: WeakSet[Any] = WeakSet()
 """Iterators whose workers may be alive."""
 
+_workers: WeakSet[Any] = WeakSet()
+"""Worker processes that may be alive, also those whose iterator is gone."""
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask a program to end."""
 
@@ -97,6 +100,7 @@ class SteadyLoader(DataLoader[Batch]):
             batches = super().__iter__()
         if self.num_workers:
             _iterators.add(batches)
+            _workers.update(batches._workers)  # type: ignore[attr-defined]
         return batches
 
 
@@ -109,6 +113,6 @@ def _end_workers() -> None:
     """
     for batches in list(_iterators):
         batches._shutdown_workers()  # asks them to end, and waits some seconds
-        for worker in batches._workers:
-            if worker.is_alive():
-                worker.kill()
+    for worker in list(_workers):  # an iterator that is gone may have waited in vain
+        if worker.is_alive():
+            worker.kill()
