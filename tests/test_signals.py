@@ -65,6 +65,16 @@ def test_in_order_workers_survive_signals_from_their_first_moment() -> None:
     assert [label for _, labels in batches for label in labels.tolist()] == list(range(6))
 
 
+def test_workers_end_when_their_parent_asks() -> None:
+    """PyTorch and Python do so with workers that do not answer, and then wait for them."""
+    batches = iter(SteadyLoader(numbers(8), num_workers=1))
+    (worker,) = batches._workers  # type: ignore[attr-defined]
+    next(batches)  # it has been initialised
+    worker.terminate()
+    worker.join()
+    assert worker.exitcode == 0
+
+
 def test_a_signal_that_arrives_while_workers_start_is_delivered_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the program has other threads, one of them may take it earlier."""
     fork = os.fork
@@ -93,12 +103,13 @@ def test_stop_signals_held_restores_the_former_mask() -> None:
 
 
 def test_stop_request_second_interrupt_ends_at_once() -> None:
+    before = signal.getsignal(signal.SIGINT)
     with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.signal == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_program_that_fails_with_workers_running_ends(tmp_path: Path) -> None:

@@ -6,25 +6,18 @@ takes the main process down, which still needs it to finish its step and to writ
 
 from __future__ import annotations
 
-import atexit
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
-from weakref import WeakSet
 
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 Batch = TypeVar("Batch")
-
-_iterators: WeakSet[Any] = WeakSet()
-"""Iterators whose workers may be alive."""
-
-_workers: WeakSet[Any] = WeakSet()
-"""Worker processes that may be alive, also those whose iterator is gone."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask a program to end."""
@@ -73,20 +66,32 @@ def stop_signals_held() -> Iterator[None]:
 
 
 def leave_stop_signals_to_parent(worker: int) -> None:
-    """Ignore the stop signals in a worker process, those included that are pending since its start."""
+    """Ignore the stop signals in a worker process, those included that are pending since its start.
+
+    SIGTERM of the parent still ends the worker: PyTorch and Python send it to workers that do not answer, and then wait
+    for them. On a system that does not reveal the sender of a signal (macOS), any SIGTERM ends the worker.
+    """
     del worker
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # for the thread to wait for
+        threading.Thread(target=_end_when_parent_asks, daemon=True).start()
+    elif hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
-class SteadyLoader(DataLoader[Batch]):
-    """A DataLoader whose worker processes never react to SIGTERM or Ctrl-C, from their first moment to their last.
+def _end_when_parent_asks() -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)  # as PyTorch's own handler does
 
-    PyTorch gives a new worker handlers of its own before `worker_init_fn` runs; until then the worker has the signals
-    blocked, as it inherited them. A signal that reaches the main process while it starts workers is delivered right
-    after.
+
+class SteadyLoader(DataLoader[Batch]):
+    """A DataLoader whose worker processes never react to a stop signal that others send to the whole group.
+
+    They are protected from their first moment: PyTorch installs its own handlers in a new worker before
+    `worker_init_fn` runs, so a worker inherits the signals blocked. A signal that reaches the main process while it
+    starts workers is delivered right after.
 
     Args:
         dataset, options: as for `DataLoader`; `worker_init_fn` is taken.
@@ -97,22 +102,4 @@ class SteadyLoader(DataLoader[Batch]):
 
     def __iter__(self) -> _BaseDataLoaderIter:
         with stop_signals_held():
-            batches = super().__iter__()
-        if self.num_workers:
-            _iterators.add(batches)
-            _workers.update(batches._workers)  # type: ignore[attr-defined]
-        return batches
-
-
-@atexit.register
-def _end_workers() -> None:
-    """At the end of the program, end the workers that an unfinished iterator has left.
-
-    Python's multiprocessing would send them SIGTERM, which they ignore, and wait for them without limit. This function
-    runs before that, because it is registered later.
-    """
-    for batches in list(_iterators):
-        batches._shutdown_workers()  # asks them to end, and waits some seconds
-    for worker in list(_workers):  # an iterator that is gone may have waited in vain
-        if worker.is_alive():
-            worker.kill()
+            return super().__iter__()

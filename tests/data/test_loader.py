@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -107,8 +107,7 @@ def test_workers_leave_signals_to_the_main_process() -> None:
     next(batches)
     workers = multiprocessing.active_children()
     assert len(workers) == 2
-    for worker in workers:
-        assert worker.pid is not None
-        os.kill(worker.pid, signal.SIGTERM)
-        os.kill(worker.pid, signal.SIGINT)
+    pids = [worker.pid for worker in workers]
+    launcher = f"import os, signal\nfor pid in {pids}: os.kill(pid, signal.SIGTERM); os.kill(pid, signal.SIGINT)"
+    subprocess.run([sys.executable, "-c", launcher], check=True)
     assert [int(labels) for _, labels in batches] == list(range(1, 60))

@@ -9,7 +9,7 @@ Letters: B images of a batch.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -72,11 +72,12 @@ class BatchLoader(Iterable[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self._loader)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Close the generator to end the worker processes before its last batch."""
         return _readable(iter(self._loader))  # worker processes start now, not at the first batch
 
 
-def _readable(batches: Iterator[_Batch]) -> Iterator[tuple[Tensor, Tensor]]:
+def _readable(batches: Iterator[_Batch]) -> Generator[tuple[Tensor, Tensor], None, None]:
     for images, labels, unreadable in batches:
         for sample in unreadable:
             if not sample.may_be_skipped:

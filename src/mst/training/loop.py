@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -183,8 +184,9 @@ class _Trainer:
 
     def _epoch(self, epoch: int, stage: Stage) -> EpochRecord:
         began = time.perf_counter()
-        batches = _Timed(self._begin_epoch(epoch))
-        total = self._train_epoch(epoch, batches, began, stage)
+        with closing(self._begin_epoch(epoch)) as images_and_labels:  # workers end with the epoch, also after an error
+            batches = _Timed(images_and_labels)
+            total = self._train_epoch(epoch, batches, began, stage)
         trained = time.perf_counter() - began
         steps = self.batches.num_steps
         images = (steps - self.begun.step) * self.batches.images_per_step
@@ -213,7 +215,7 @@ class _Trainer:
             quanta_per_neuron=evaluation.quanta_per_neuron,
         )
 
-    def _begin_epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _begin_epoch(self, epoch: int) -> Generator[tuple[Tensor, Tensor], None, None]:
         self.batches.begin(epoch, self.begun.step)
         self.train_data.epoch = epoch
         self.steps.model.train()
