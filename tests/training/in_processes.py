@@ -1,4 +1,4 @@
-"""Script that `test_processes.py` runs alone and in two processes: `in_processes.py OUTPUT BATCH_SIZE`."""
+"""Work that `test_processes.py` does in one process and in two: `in_processes.py OUTPUT BATCH_SIZE`."""
 
 from __future__ import annotations
 

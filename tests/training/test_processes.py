@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import in_processes
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from mst import distributed as module
 from mst.distributed import is_main_process, share_of
 from mst.simulation import SimulationResult
+from mst.threads import intra_op_threads
 
 pytestmark = pytest.mark.slow
 
@@ -20,22 +22,23 @@ HERE = Path(__file__).parent
 SOURCES = str(Path(module.__file__).parents[1])
 
 
-def results(folder: Path, *command: str) -> dict[str, Any]:
-    folder.mkdir()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parent), SOURCES)), "OMP_NUM_THREADS": "1"}
-    script = [str(HERE / "in_processes.py"), str(folder)]
-    done = subprocess.run([*command[:-1], *script, command[-1]], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    loaded: dict[str, Any] = torch.load(folder / "results.pt", weights_only=False)
-    return loaded
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The same in one process with batches of 12 and in two with batches of 6."""
-    folder = tmp_path_factory.mktemp("processes")
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    return results(folder / "one", sys.executable, "12"), results(folder / "two", *torchrun, "6")
+    """The same work done by this process with batches of 12 and by two processes with batches of 6."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    with intra_op_threads(1):
+        in_processes.main(one, 12)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parent), SOURCES)), "OMP_NUM_THREADS": "1"}
+    command = [*torchrun, str(HERE / "in_processes.py"), str(two), "6"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return load(one), load(two)
+
+
+def load(folder: Path) -> dict[str, Any]:
+    results: dict[str, Any] = torch.load(folder / "results.pt", weights_only=False)
+    return results
 
 
 def assert_same(one: dict[str, Any], two: dict[str, Any], tolerance: float) -> None:
