@@ -40,7 +40,9 @@ def test_events_of_the_documentation_work(tmp_path: Path, monkeypatch: pytest.Mo
     assert scope["frames"].shape == (18, 16, 16)  # type: ignore[attr-defined]
     assert scope["slices"].sum() == len(scope["events"])  # type: ignore[attr-defined, arg-type]
     assert scope["result"].logits.shape == (1, 10)  # type: ignore[attr-defined]
-    assert {path.name for path in tmp_path.iterdir()} == {"frames.png", "scatter.png", "events.gif", "one.dat"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "event_frames.png", "event_scatter.png", "events.gif", "one.dat",
+    }  # fmt: skip
 
 
 def test_codings_of_the_documentation_work(capsys: pytest.CaptureFixture[str]) -> None:
