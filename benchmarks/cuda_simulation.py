@@ -1,9 +1,9 @@
-"""What a simulation costs on a CUDA device: against a plain loop over steps, against the ANN, in memory, and what for.
+"""Costs of a simulation on a CUDA device: against a plain loop over steps and the ANN, in memory, and by part.
 
     python benchmarks/cuda_simulation.py --checkpoint runs/fashion/last.safetensors --output cuda.json
 
 Without --checkpoint the small network has random weights, as the large one always has; thresholds are then set from
-random images. On a CPU it runs too, in sizes such as --batch-size 2 --small-batches 8 --time-steps 2 --rounds 1.
+random images. On a CPU it also runs, with sizes such as --batch-size 2 --small-batches 8 --time-steps 2 --rounds 1.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def plain_copy(snn: mst.SpikingNetwork) -> nn.Module:
 
 
 def plain_loop(network: nn.Module, images: Tensor, num_steps: int) -> Tensor:
-    """Mean logits after so many passes, each of one step."""
+    """Mean logits after this many passes, each of one step."""
     for module in network.modules():
         if isinstance(module, PlainNeuron):
             module.v = None
@@ -345,7 +345,7 @@ Table = dict[str, list[float]]
 def recorded(
     snn: mst.SpikingNetwork, images: Tensor, num_steps: int, device: torch.device, how: dict[str, Any]
 ) -> tuple[Table, Table, Table]:
-    """What one batch does, by kernel and by part; and how often the host calls what is in `WAITS`."""
+    """Kernels and parts of one batch, and the number of calls of the functions in `WAITS`."""
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     with labelled(snn.network), profile(activities=activities) as seen:
         mst.simulate(snn, images, num_steps, **how)
@@ -377,7 +377,7 @@ def recorded(
 
 
 def profiled(snn: mst.SpikingNetwork, images: Tensor, device: torch.device, **how: Any) -> dict[str, Any]:
-    """What a step costs, without what a batch costs however long it is: two runs, one of them `STEPS` longer."""
+    """Cost of a step without the fixed cost of a batch: two runs, one of them `STEPS` longer."""
     runs = {steps: partial(mst.simulate, snn, images, steps, **how) for steps in (1, 1 + 4 * STEPS)}
     short, long = (compare({"run": run}, 5, device)["run"]["median_s"] for run in runs.values())
     step_ms = 1e3 * (long - short) / (4 * STEPS)

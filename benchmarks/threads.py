@@ -1,4 +1,4 @@
-"""How much faster are networks on all threads than on one? Forward passes and training steps of several sizes.
+"""Speed of networks on all threads against one. Forward passes and training steps of several sizes.
 
 python benchmarks/threads.py            # on a machine that does nothing else
 python benchmarks/threads.py --busy 1   # while another process keeps one core busy

@@ -44,10 +44,10 @@ class CheckpointInfo:
     """Names of its classes, in the order of the logits."""
 
     preprocessing: Preprocessing | None = None
-    """How an image becomes the network's input."""
+    """Preprocessing of an image for the network."""
 
     provenance: dict[str, Any] = field(default_factory=dict)
-    """How the network was made (epochs, accuracy, seed, source file, ...), as plain values."""
+    """Origin of the network (epochs, accuracy, seed, source file, ...), as plain values."""
 
 
 def save_checkpoint(model: nn.Module, path: str | Path, info: CheckpointInfo | None = None) -> None:

@@ -1,4 +1,4 @@
-"""How a network sees images: preprocessing, which a checkpoint stores, and random changes for training."""
+"""Images as a network sees them: preprocessing, which a checkpoint stores, and random changes for training."""
 
 from __future__ import annotations
 
