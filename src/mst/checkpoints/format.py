@@ -16,8 +16,8 @@ from torch import nn
 from mst.data import Preprocessing
 from mst.errors import InputError, MissingFileError
 from mst.files import write_atomically
-from mst.models import ARCHITECTURES, CannotBuildError, spec_of
-from mst.neurons import SpikeMask, find_sites, make_mask, mask_from_dict
+from mst.models import ARCHITECTURES, CannotBuildError, spec_of, unwrapped
+from mst.neurons import SpikeMask, SpikingNeuron, find_sites, make_mask, mask_from_dict
 from mst.quantization import shape_thresholds
 from mst.text import one_line
 
@@ -54,7 +54,8 @@ def save_checkpoint(model: nn.Module, path: str | Path, info: CheckpointInfo | N
     """Write `model` and its description. The file appears whole or not at all.
 
     Args:
-        model: a `MaskedSpikingTransformer`, or what `quantize` returned.
+        model: a `MaskedSpikingTransformer`, or what `quantize` returned; wrappers of torch around it are left out (see
+            `mst.models.unwrapped`).
         path: ends in .safetensors; its folder is created if necessary.
         info: data set, preprocessing, provenance.
 
@@ -65,6 +66,7 @@ def save_checkpoint(model: nn.Module, path: str | Path, info: CheckpointInfo | N
     path = Path(path)
     if path.suffix != ".safetensors":
         raise InputError(f"a checkpoint is a .safetensors file, got {path.name!r}")
+    model = unwrapped(model)
     header = {
         "format_version": FORMAT_VERSION,
         **describe_model(model),
@@ -83,8 +85,14 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     """Everything that is needed to build `model` again except its weights, as plain values.
 
     Raises:
-        InputError: it is neither an MST nor quantised by `quantize`.
+        InputError: it is neither an MST nor quantised by `quantize`, or it is a spiking network.
     """
+    if any(isinstance(module, SpikingNeuron) for module in model.modules()):
+        raise InputError(
+            "a checkpoint holds an ANN, and this is a spiking network",
+            remedy="save the ANN that it was converted from, and convert that again after loading: "
+            "mst.convert(mst.load_checkpoint(path), coding, ...)",
+        )
     spec = spec_of(model)
     if spec is None:
         raise InputError(
@@ -100,7 +108,7 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
     Args:
         path: of a .safetensors file that `save_checkpoint` wrote.
         model: for a network whose class is your own: that network, quantised as when it was saved. It is filled with
-            the weights and returned.
+            the weights and returned, without wrappers of torch around it.
 
     Raises:
         MissingFileError: no such file.
@@ -117,6 +125,7 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
         if model is None:
             model = spec.build()
         else:
+            model = unwrapped(model)
             spec.adopt(model)
         shape_thresholds(model, state)
         sites, masks = find_sites(model.eval()), _masks(header)

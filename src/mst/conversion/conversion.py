@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from mst.dataflow import ConversionError, Obstacle, trace_dataflow
 from mst.errors import InputError
-from mst.models import set_submodule
+from mst.models import copy_network, set_submodule, unwrapped
 from mst.neurons import (
     DEFAULT_SCHEDULE,
     MAX_POOLS,
@@ -58,7 +57,8 @@ def convert(
     `mst.simulate` examines the first image.
 
     Args:
-        model: a network whose activations are `mst.neurons.QCFS`.
+        model: a network whose activations are `mst.neurons.QCFS`; wrappers of torch around it are left out (see
+            `mst.models.unwrapped`).
         coding: "rate", "lossless", or another registered coding (see `mst.register_coding`).
         example: images [B, ...], of which the first is used.
         burst: maximum spikes per neuron per step, for codings with a schedule. Larger bursts settle in fewer steps.
@@ -75,11 +75,12 @@ def convert(
     Raises:
         ConversionError: places that the coding cannot carry, all of them, each with a remedy (it is an InputError).
         InputError: unknown coding or schedule; nothing to convert; a burst below 1; options that have no effect under
-            the coding; no example where the coding needs one and the shape of an image is not known; no initial images.
+            the coding; no example where the coding needs one and the shape of an image is not known; no initial
+            images; a part that cannot be copied.
 
     Source: Masked Spiking Transformer (ICCV 2023), conversion, for rate coding; docs/maths.md, section 9, for lossless.
     """
-    chosen = coding_of(coding)
+    chosen, model = coding_of(coding), unwrapped(model)
     firing = _schedule_of(model, chosen, burst, schedule)
     if initial_images is not None and not chosen.takes_initial_levels:
         raise no_effect("initial_images", chosen, lambda each: each.takes_initial_levels)
@@ -130,7 +131,7 @@ def _with_neurons(
 ) -> tuple[nn.Module, tuple[SiteConversion, ...]]:
     """A copy with neurons in the places of QCFS and, if the coding asks for it, max-pools over time in those of
     max-pools."""
-    network = copy.deepcopy(model).eval().requires_grad_(False)
+    network = copy_network(model).eval().requires_grad_(False)
     sites: list[SiteConversion] = []
     for name, module in list(network.named_modules(remove_duplicate=False)):
         if isinstance(module, MAX_POOLS) and name and coding.pools_over_time:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from mst.dataflow import ConversionError, Obstacle
+from mst.models import copy_network
 from mst.neurons import begin_run, running
 
 LEFTOVER_ACTIVATIONS: tuple[type[nn.Module], ...] = (
@@ -59,7 +58,7 @@ def refuse_mixed_images(model: nn.Module, image: Tensor) -> None:
 
     with torch.no_grad():
         try:
-            network, first = copy.deepcopy(model).eval().double(), image.double()  # where no difference is rounding
+            network, first = copy_network(model).eval().double(), image.double()  # where no difference is rounding
             images = torch.cat([first, first.flip(-1) / 2 + first.roll(1, dims=-1)])
             together, alone = answer(images, 0), torch.cat([answer(images[i : i + 1], i) for i in range(2)])
         except (RuntimeError, TypeError):

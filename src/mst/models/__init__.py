@@ -21,6 +21,7 @@ from .spec import (
     register_architecture,
     spec_of,
 )
+from .wrapping import copy_network, unwrapped
 
 __all__ = [
     "ARCHITECTURES",
@@ -36,10 +37,12 @@ __all__ = [
     "NetworkSpec",
     "TokenBatchNorm",
     "build",
+    "copy_network",
     "image_shape_of",
     "num_classes_of",
     "register_architecture",
     "set_submodule",
     "spec_of",
     "synchronise_batch_norm",
+    "unwrapped",
 ]

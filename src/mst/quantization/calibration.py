@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mst.errors import InputError
-from mst.models import TokenBatchNorm, spec_of
+from mst.models import TokenBatchNorm, spec_of, unwrapped
 from mst.neurons import MIN_THRESHOLD, QCFS, find_sites, qcfs
 
 logger = logging.getLogger(__name__)
@@ -141,6 +141,7 @@ def set_thresholds(
         raise InputError(f"threshold_from must be one of {', '.join(get_args(ThresholdFrom))}, got {threshold_from!r}")
     if not 0 < percentile <= 100:
         raise InputError(f"percentile must be in (0, 100], got {percentile}")
+    model = unwrapped(model)
     if caps is None:
         spec = spec_of(model)
         caps = {} if spec is None else spec.caps
@@ -270,6 +271,7 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     Raises:
         InputError: no batches, or a site that the model has but does not use.
     """
+    model = unwrapped(model)
     sites = find_sites(model)
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]

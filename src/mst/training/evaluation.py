@@ -13,6 +13,7 @@ from mst.accuracy import check_labels, count_hits
 from mst.data import LabelledImages, labelled_batches
 from mst.distributed import gather_values
 from mst.errors import InputError
+from mst.models import unwrapped
 from mst.neurons import begin_run, running
 
 from .quanta import QuantaCounter
@@ -57,7 +58,7 @@ def evaluate(
     process returns the result of all images; any other data is evaluated whole by each process.
 
     Args:
-        model: [B, ...] -> logits [B, classes].
+        model: [B, ...] -> logits [B, classes]; wrappers of torch around it are left out (see `mst.models.unwrapped`).
         data: (images, labels); an iterable of such batches, for example a DataLoader; or a data set whose items are
             (image, label).
         batch_size: images per forward pass of each process; not used for data that comes in batches.
@@ -70,7 +71,7 @@ def evaluate(
     Source: Masked Spiking Transformer (ICCV 2023), for the masks.
     """
     reading = labelled_batches(data, batch_size, num_workers)
-    tally = _tally(model, reading.batches, seed, reading.first_image)
+    tally = _tally(unwrapped(model), reading.batches, seed, reading.first_image)
     return _result([part for part in (gather_values(tally) if reading.is_share else [tally]) if part is not None])
 
 

@@ -17,6 +17,7 @@ from mst.checkpoints import CheckpointInfo
 from mst.data import BatchLoader
 from mst.distributed import gather_values, largest_of, num_processes
 from mst.errors import InputError
+from mst.models import unwrapped
 from mst.progress import Stage
 from mst.quantization import note_quantization, quantization_of, shape_thresholds
 from mst.signals import StopRequest
@@ -64,6 +65,7 @@ def train(
 
     Args:
         model: a `MaskedSpikingTransformer`, or a network that `mst.quantize` returned; starts from its present weights.
+            Wrappers of torch around it are left out (see `mst.models.unwrapped`).
         train_data: items (image, label).
         test_data: items (image, label).
         output: folder for checkpoints, training state and logs; all processes must see the same folder.
@@ -81,7 +83,7 @@ def train(
         TrainingStoppedError: a signal asked for it; `resume` continues from there.
         OSError: `output` cannot be written.
     """
-    output = Path(output)
+    output, model = Path(output), unwrapped(model)
     if resume and has_training_state(output):  # thresholds of the stored run may have one value per channel
         shape_thresholds(model, load_training_state(output)[0]["model"])
     with StopRequest() as stop, repeatable():
