@@ -1,5 +1,13 @@
 """Names and sizes come in; networks in ANN form go out."""
 
+from .admission import (
+    about_chance,
+    check_one_tensor_in,
+    draws_random_numbers,
+    function_name,
+    one_tensor_out,
+    refuse_chance,
+)
 from .foreign import Architecture, build
 from .layers import (
     ActivationProduct,
@@ -36,10 +44,16 @@ __all__ = [
     "MaskedSpikingTransformer",
     "NetworkSpec",
     "TokenBatchNorm",
+    "about_chance",
     "build",
     "copy_network",
+    "check_one_tensor_in",
+    "draws_random_numbers",
+    "function_name",
     "image_shape_of",
     "num_classes_of",
+    "one_tensor_out",
+    "refuse_chance",
     "register_architecture",
     "set_submodule",
     "spec_of",
