@@ -1,7 +1,8 @@
 """A spiking network comes in; its operations, and their counts while it runs, go out."""
 
 from .changes import ChangeCounter
-from .counter import COMMON_ASSUMPTIONS, OperationCounter, conv_fan_out
+from .counter import COMMON_ASSUMPTIONS, OperationCounter
+from .fan_out import conv_fan_out
 from .spikes import SpikeCounter
 from .trace import Operation, OperationCount, Trace, trace_operations
 

@@ -13,9 +13,9 @@ from mst.models import ActivationProduct
 from mst.neurons import RunState, SignedIFNeuron
 
 from .counter import COMMON_ASSUMPTIONS, OperationCounter, per_step
+from .fan_out import CONVOLUTIONS, TRANSPOSED
 from .trace import (
     BATCH_NORM_MACS_PER_ELEMENT,
-    CONVOLUTIONS,
     LAYER_NORM_MACS_PER_ELEMENT,
     SOFTMAX_MACS_PER_ELEMENT,
     Operation,
@@ -85,7 +85,7 @@ class ChangeCounter(OperationCounter):
             return torch.ne(now_TB, before_TB, out=torch.empty_like(now_TB))
         (neuron, *others), threshold = signed, signed[0].threshold
         if threshold.numel() > 1:  # of one channel each, which a convolution has on axis 2
-            if not isinstance(module, CONVOLUTIONS) or threshold.numel() != now_TB.shape[2]:
+            if not isinstance(module, (*CONVOLUTIONS, *TRANSPOSED)) or threshold.numel() != now_TB.shape[2]:
                 return None
             threshold = threshold.reshape(-1, *[1] * (now_TB.dim() - 3))
         if others:
@@ -111,7 +111,7 @@ class ChangeCounter(OperationCounter):
             normalised = tuple(range(-len(module.normalized_shape), 0))
             elements = inputs[0].shape[normalised[0] :].numel()
             return per_step(changed_TB.amax(dim=normalised)) * (elements * LAYER_NORM_MACS_PER_ELEMENT)
-        if isinstance(module, (nn.Linear, ActivationProduct, *CONVOLUTIONS)):
+        if isinstance(module, (nn.Linear, ActivationProduct, *CONVOLUTIONS, *TRANSPOSED)):
             return self._reached(op, module, operand, inputs, changed_TB)
         return per_step(changed_TB) * BATCH_NORM_MACS_PER_ELEMENT
 

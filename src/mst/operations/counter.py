@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mst.models import ActivationProduct
 from mst.neurons import RunState, SpikingNeuron, current_run
 
-from .trace import CONVOLUTIONS, Operation, OperationCount
+from .fan_out import CONVOLUTIONS, TRANSPOSED, conv_fan_out
+from .trace import Operation, OperationCount
 
 COMMON_ASSUMPTIONS = (
     "BatchNorm after a linear map costs nothing, if nothing else reads that map: it folds into the weights.",
@@ -120,10 +120,10 @@ class OperationCounter(ABC):
             left, right = inputs[:2]
             columns = right.shape[-2] if module.transpose_right else right.shape[-1]
             return per_step(arriving_TB) * (columns if operand == 0 else left.shape[-2])
-        assert isinstance(module, CONVOLUTIONS)
+        assert isinstance(module, (*CONVOLUTIONS, *TRANSPOSED))
         places = tuple(arriving_TB.shape[3:])
         if (op.name, places) not in self._fan_out:
-            self._fan_out[op.name, places] = conv_fan_out(module, *places)
+            self._fan_out[op.name, places] = conv_fan_out(module, *places, output=op.output_places or None)
         fan_out = self._fan_out[op.name, places]
         if isinstance(fan_out, int):
             return per_step(arriving_TB) * fan_out
@@ -136,27 +136,3 @@ def per_step(values: Tensor) -> Tensor:
     rows = values.flatten(2) if values.dim() > 2 else values[:, :, None]
     wide = torch.float64 if rows.shape[-1] >= 2**18 else torch.promote_types(rows.dtype, torch.float32)
     return rows.sum(dim=-1, dtype=wide).to(torch.int64).sum(dim=1)
-
-
-def conv_fan_out(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, *places: int) -> Tensor | int:
-    """Outputs that a spike at each place reaches.
-
-    At a border a kernel reaches fewer outputs; a stride larger than the kernel leaves places that reach none.
-
-    Args:
-        conv: the convolution.
-        places: length; or height and width; or depth, height and width of its input.
-
-    Returns:
-        int64 tensor of the shape `places`, or one number if all are equal.
-    """
-    weight = torch.ones(1, 1, *conv.kernel_size, dtype=torch.float64)
-    image = torch.zeros(1, 1, *places, dtype=torch.float64, requires_grad=True)
-    padding = conv.padding if isinstance(conv.padding, str) else tuple(conv.padding)
-    convolve = (F.conv1d, F.conv2d, F.conv3d)[len(places) - 1]
-    with torch.enable_grad():
-        reached = convolve(image, weight, stride=conv.stride, padding=padding, dilation=conv.dilation).sum()
-        (windows,) = torch.autograd.grad(reached, image)  # d(sum of outputs)/d(place) = windows that see it
-    fan_out = (windows[0, 0] * (conv.out_channels // conv.groups)).round().to(torch.int64)
-    first = int(fan_out.flatten()[0])
-    return first if bool((fan_out == first).all()) else fan_out

@@ -15,6 +15,8 @@ from mst.dataflow import Call, ConversionError, trace_dataflow
 from mst.models import ActivationProduct
 from mst.neurons import SpikingNeuron
 
+from .fan_out import CONVOLUTIONS, TRANSPOSED, Convolution, output_places
+
 SOFTMAX_MACS_PER_ELEMENT = 3
 """exp (a table with linear interpolation), running sum, multiplication by the reciprocal: one MAC each."""
 
@@ -24,9 +26,8 @@ LAYER_NORM_MACS_PER_ELEMENT = 3
 BATCH_NORM_MACS_PER_ELEMENT = 1
 """One multiply-add in evaluation; none where it follows a linear map, into whose weights it folds."""
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_OPERATIONS = (nn.Linear, *CONVOLUTIONS, ActivationProduct, nn.LayerNorm, nn.Softmax, *_NORMS)
+_OPERATIONS = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED, ActivationProduct, nn.LayerNorm, nn.Softmax, *_NORMS)
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class Operation:
     operands: tuple[tuple[str, ...], ...] = ()
     """For each input, the sites whose spikes it holds."""
 
+    output_places: tuple[int, ...] = ()
+    """Length, or height and width, ... of the output of a transposed convolution that was asked for another size than
+    that which follows from its options; else empty."""
+
     @property
     def is_spike_driven(self) -> bool:
         """True if spikes of some site drive it."""
@@ -98,6 +103,9 @@ class Trace:
     uncounted: tuple[str, ...]
     """Places where a linear map or a softmax is a function rather than a module; their cost is not known."""
 
+    sites: tuple[str, ...] = ()
+    """Sites that the image has reached."""
+
 
 def trace_operations(
     network: nn.Module,
@@ -128,8 +136,8 @@ def trace_operations(
     thresholds = {m.site: m.threshold for m in network.modules() if isinstance(m, SpikingNeuron)}
     found: dict[str, Operation] = {}
     for call in flow.calls:
-        if call.path in flow.free_norms:
-            continue
+        if call.path in flow.free_norms or not any(call.flows):
+            continue  # what depends on no image is a constant of the network
         operation = _describe(call, flow.image)
         if operation.pooled > 1 and not _can_be_counted(operation, call, thresholds):
             operation = replace(operation, sources=(), pooled=1, operands=())
@@ -140,7 +148,7 @@ def trace_operations(
             sites = {site for operand in operation.operands for site in operand}
             operation = replace(operation, sources=tuple(sorted(sites)))
         found[operation.name] = operation
-    return Trace(tuple(found.values()), tuple(dict.fromkeys(flow.uncounted)))
+    return Trace(tuple(found.values()), tuple(dict.fromkeys(flow.uncounted)), tuple(flow.depths))
 
 
 def _can_be_counted(operation: Operation, call: Call, thresholds: dict[str, Tensor]) -> bool:
@@ -157,18 +165,16 @@ def _describe(call: Call, image: Tensor | None) -> Operation:
     operands = tuple(tuple(sorted(flow.spikes_of)) if flow is not None else () for flow in call.flows)
     if isinstance(module, ActivationProduct):
         return _describe_product(call, operands)
-    if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        is_linear = isinstance(module, nn.Linear)
-        # A subclass may pad inside; what it reaches is not known, so it is billed as dense.
-        is_plain_convolution = type(module) in CONVOLUTIONS
+    if isinstance(module, (*CONVOLUTIONS, *TRANSPOSED)):
+        return _describe_convolution(call, module, operands, image)
+    if isinstance(module, nn.Linear):
         return Operation(
             name=call.path,
-            kind="linear" if is_linear else "convolution",
+            kind="linear",
             sources=operands[0],
             dense_macs=numel * module.weight[0].numel(),
             pooled=call.flows[0].pooled if call.flows[0] is not None else 1,
             module=call.path,
-            reads_input=is_plain_convolution and not operands[0] and _is_same(call.inputs[0], image),
             operands=operands,
         )
     kind, macs = "batch_norm", BATCH_NORM_MACS_PER_ELEMENT
@@ -177,6 +183,29 @@ def _describe(call: Call, image: Tensor | None) -> Operation:
     elif isinstance(module, nn.LayerNorm):
         kind, macs = "layer_norm", LAYER_NORM_MACS_PER_ELEMENT
     return Operation(call.path, kind, (), numel * macs, module=call.path)
+
+
+def _describe_convolution(
+    call: Call, module: Convolution, operands: tuple[tuple[str, ...], ...], image: Tensor | None
+) -> Operation:
+    """A convolution. A subclass may pad inside; where it does, what a spike reaches is not known, so it is billed as
+    dense."""
+    is_transposed, read = isinstance(module, TRANSPOSED), call.inputs[0]
+    actual = tuple(call.output.shape[2:])
+    as_declared = actual == output_places(module, *read.shape[2:])
+    is_known = as_declared or type(module) in (*CONVOLUTIONS, *TRANSPOSED)
+    operands = operands if is_known else ((),) * len(operands)
+    return Operation(
+        name=call.path,
+        kind="convolution",
+        sources=operands[0],
+        dense_macs=(read if is_transposed else call.output).numel() * module.weight[0].numel(),
+        pooled=call.flows[0].pooled if call.flows[0] is not None and is_known else 1,
+        module=call.path,
+        reads_input=type(module) in CONVOLUTIONS and not operands[0] and _is_same(read, image),
+        operands=operands,
+        output_places=actual if is_transposed and is_known and not as_declared else (),
+    )
 
 
 def _describe_product(call: Call, operands: tuple[tuple[str, ...], ...]) -> Operation:

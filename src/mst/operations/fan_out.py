@@ -1,0 +1,88 @@
+"""Outputs that a value at each place of a convolution's input reaches, from its options alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+"""A convolution of torch, transposed or not."""
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def conv_fan_out(conv: Convolution, *places: int, output: Sequence[int] | None = None) -> Tensor | int:
+    """Outputs that a spike at each place reaches: one accumulation for each, and for each weight that it meets there.
+
+    At a border a kernel reaches fewer outputs; a stride larger than the kernel leaves places that reach none; a place
+    that the padding repeats (reflect, replicate, circular) reaches outputs through its copies too.
+
+    Args:
+        conv: the convolution, transposed or not.
+        places: length; or height and width; or depth, height and width of its input.
+        output: likewise of its output; for a transposed convolution that was called with an `output_size`.
+
+    Returns:
+        int64 tensor of the shape `places`, or one number if all are equal.
+    """
+    fan_out = torch.tensor(conv.out_channels // conv.groups)
+    for axis, length in enumerate(places):
+        if isinstance(conv, TRANSPOSED):
+            along = _transposed_along(conv, axis, length, None if output is None else output[axis])
+        else:
+            along = _along(conv, axis, length)
+        fan_out = fan_out[..., None] * along
+    first = int(fan_out.flatten()[0])
+    return first if bool((fan_out == first).all()) else fan_out
+
+
+def output_places(conv: Convolution, *places: int) -> tuple[int, ...]:
+    """Length; or height and width; or depth, height and width of the output for an input of `places`."""
+    lengths = []
+    for axis, length in enumerate(places):
+        before, after = _padding(conv, axis)
+        span, stride = conv.dilation[axis] * (conv.kernel_size[axis] - 1), conv.stride[axis]
+        if isinstance(conv, TRANSPOSED):
+            lengths.append((length - 1) * stride - before - after + span + int(conv.output_padding[axis]) + 1)
+        else:
+            lengths.append((length + before + after - span - 1) // stride + 1)
+    return tuple(lengths)
+
+
+def _padding(conv: Any, axis: int) -> tuple[int, int]:
+    """Places added before and after an axis."""
+    if isinstance(conv.padding, str):
+        total = conv.dilation[axis] * (conv.kernel_size[axis] - 1) if conv.padding == "same" else 0
+        return total // 2, total - total // 2
+    return conv.padding[axis], conv.padding[axis]
+
+
+def _along(conv: Any, axis: int, length: int) -> Tensor:
+    """int64 [length]: windows that see each place of one axis; the windows of a convolution are products of these."""
+    before, after = _padding(conv, axis)
+    padded = torch.arange(-before, length + after)
+    if conv.padding_mode == "reflect":
+        padded = (length - 1) - ((length - 1) - padded.abs()).abs()
+    elif conv.padding_mode == "replicate":
+        padded = padded.clamp(0, length - 1)
+    elif conv.padding_mode == "circular":
+        padded = padded % length
+    number = (len(padded) - conv.dilation[axis] * (conv.kernel_size[axis] - 1) - 1) // conv.stride[axis] + 1
+    starts, taps = torch.arange(number) * conv.stride[axis], torch.arange(conv.kernel_size[axis]) * conv.dilation[axis]
+    seen = padded[starts[:, None] + taps]
+    return torch.bincount(seen[(seen >= 0) & (seen < length)], minlength=length)
+
+
+def _transposed_along(conv: Any, axis: int, length: int, output: int | None) -> Tensor:
+    """int64 [length]: outputs that each place of one axis of a transposed convolution reaches."""
+    before, after = _padding(conv, axis)
+    taps = torch.arange(conv.kernel_size[axis]) * conv.dilation[axis]
+    if output is None:
+        output = (length - 1) * conv.stride[axis] - before - after + int(taps[-1]) + conv.output_padding[axis] + 1
+    reached = torch.arange(length)[:, None] * conv.stride[axis] - before + taps
+    number: Tensor = ((reached >= 0) & (reached < output)).sum(dim=1)
+    return number
