@@ -31,6 +31,7 @@ from .initial_levels import median_levels, set_initial_levels
 from .spiking_network import SiteConversion, SpikingNetwork
 
 
+@torch.inference_mode(False)  # a network made in inference mode could never be changed again
 def convert(
     model: nn.Module,
     coding: str | Coding = "rate",

@@ -78,6 +78,8 @@ def simulation_record(result: SimulationResult, ann_accuracy: float | None, **fa
         "coding": result.coding,
         "num_steps": result.num_steps,
         "num_images": result.num_images,
+        "dtype": result.dtype,
+        "sum_dtype": result.sum_dtype,
         "seed": result.seed,
         "ann_accuracy": ann_accuracy,
         "accuracy": None if result.accuracy is None else result.accuracy.tolist(),

@@ -14,6 +14,7 @@ from .functional import (
     keep_mask,
     qcfs,
     signed_if_step,
+    sum_dtype,
 )
 from .integrate_and_fire import IFNeuron
 from .masks import (
@@ -94,4 +95,5 @@ __all__ = [
     "running",
     "select_sites",
     "signed_if_step",
+    "sum_dtype",
 ]

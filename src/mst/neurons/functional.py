@@ -121,9 +121,18 @@ def qcfs(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
 # ------------------------------------------------------------------------------ integrate-and-fire
 
 
+def sum_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type in which values of `dtype` are summed over time: float32 or wider.
+
+    In half precision a sum soon stops growing: in bfloat16, 256 + 1 is 256.
+    """
+    return torch.promote_types(dtype, torch.float32)
+
+
 def initial_membrane_potential(x: Tensor, threshold: Tensor) -> Tensor:
-    """v(0) = λ/2 in the shape of one step's input x [B, ...]. The half rounds the spike count to nearest."""
-    return torch.zeros_like(x) + threshold * 0.5
+    """v(0) = λ/2 in the shape of one step's input x [B, ...], in float32 or wider. The half rounds the spike count to
+    nearest."""
+    return torch.zeros_like(x, dtype=sum_dtype(x.dtype)) + threshold * 0.5
 
 
 def if_step(x: Tensor, v: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,19 +178,24 @@ def if_run(x: Tensor, v: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
 def if_run_(x: Tensor, v: Tensor, threshold: Tensor) -> Tensor:
     """`if_run` that updates the membrane potential `v` in place and returns the scaled spikes only.
 
-    It allocates nothing but the spikes, because a simulation calls it for every site and chunk.
+    It allocates nothing but the spikes, because a simulation calls it for every site and chunk. v may be wider than x;
+    the spikes are like x.
 
     Raises:
         InputError: v does not have the shape of one step of x.
     """
     if x.shape[1:] != v.shape:
         raise InputError(f"the input of one step has shape {tuple(x.shape[1:])}, the state {tuple(v.shape)}")
-    x, threshold = x.detach(), threshold.detach().to(x.dtype)
+    x, threshold = x.detach(), threshold.detach().to(v.dtype)
     spikes = torch.empty_like(x)
+    wide = None if v.dtype == x.dtype else torch.empty_like(v)
     for x_t, spikes_t in zip(x, spikes, strict=True):
+        fired = spikes_t if wide is None else wide
         v.add_(x_t)
-        torch.ge(v, threshold, out=spikes_t)  # into floats at once: on a CPU, bools in between cost ten times as much
-        v.sub_(spikes_t.mul_(threshold))
+        torch.ge(v, threshold, out=fired)  # into floats at once: on a CPU, bools in between cost ten times as much
+        v.sub_(fired.mul_(threshold))
+        if wide is not None:
+            spikes_t.copy_(wide)
     return spikes
 
 

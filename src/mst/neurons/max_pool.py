@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mst.errors import InputError
 
+from .functional import sum_dtype
 from .run_state import require_run
 
 MAX_POOLS = (
@@ -25,7 +26,7 @@ class SpikingMaxPool(nn.Module):
 
     A running sum of spikes grows by one spike at a time, and so does the largest sum of a window: spikes in, spikes
     out. (Pooling each step by itself passes a spike on whenever any input spikes, and so sends too many.) A chip needs
-    a counter for each input. The sums live in the run (`RunState`).
+    a counter for each input. The sums live in the run (`RunState`), in float32 or wider.
 
     Args:
         pool: the pool of one step; it returns values only.
@@ -57,8 +58,9 @@ class SpikingMaxPool(nn.Module):
         use = run.name_of_use(self.site)  # a pool may be used several times in a pass; each use has its sums
         x_TB = run.unfold(x, use)
         before = run.state.get((use, INPUT_SUM))
-        total = torch.zeros_like(x_TB[0]) if before is None else before.clone()
-        sums_TB = torch.empty_like(x_TB)
+        wide = sum_dtype(x.dtype)
+        total = torch.zeros_like(x_TB[0], dtype=wide) if before is None else before.clone()
+        sums_TB = torch.empty_like(x_TB, dtype=wide)
         for x_t, sums_t in zip(x_TB, sums_TB, strict=True):
             # One step after another, so that also in float32 the sum of equal spikes depends on their number alone and
             # the largest of a window grows by whole spikes.
@@ -67,7 +69,7 @@ class SpikingMaxPool(nn.Module):
         pooled: Tensor = self.pool(sums_TB.flatten(0, 1))
         pooled_TB = pooled.view(x_TB.shape[0], -1, *pooled.shape[1:])
         last = torch.zeros_like(pooled_TB[0]) if before is None else self.pool(before)
-        return torch.diff(pooled_TB, dim=0, prepend=last[None]).flatten(0, 1)
+        return torch.diff(pooled_TB, dim=0, prepend=last[None]).flatten(0, 1).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"site={self.site!r}"

@@ -10,7 +10,7 @@ from torch import Tensor
 from mst.errors import InputError
 
 from .activation import QCFS
-from .functional import count_signed_spikes, drop_spikes, quantum, signed_if_step
+from .functional import count_signed_spikes, drop_spikes, quantum, signed_if_step, sum_dtype
 from .masks import Layout, SpikeMask
 from .run_state import BEFORE_FIRST_STEP, RunState
 from .schedule import FiringSchedule
@@ -85,7 +85,7 @@ class SignedIFNeuron(SpikingNeuron):
         x_TB = run.unfold(x, self.site)
         (count,) = self._state(run, x_TB[0])
         if run.step == BEFORE_FIRST_STEP:
-            return self._output(count[None], run).flatten(0, 1)
+            return self._output(count[None].to(x.dtype), run).flatten(0, 1)
         counts_TB, spikes_TB, missing_TB = [], [], []
         for t, x_t in enumerate(x_TB):
             spikes, target = self._fire(x_t, count, run.step + t)
@@ -96,7 +96,7 @@ class SignedIFNeuron(SpikingNeuron):
         run.state[self.site, SENT_QUANTA] = count
         run.note_unsettled(_stack(missing_TB))
         self._record_signed(run, _stack(spikes_TB))
-        return self._output(_stack(counts_TB), run).flatten(0, 1)
+        return self._output(_stack(counts_TB).to(x.dtype), run).flatten(0, 1)
 
     def _fire(self, x: Tensor, count: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Spikes of one step and the level that they approach, see `signed_if_step`."""
@@ -108,9 +108,9 @@ class SignedIFNeuron(SpikingNeuron):
         Raises:
             InputError: the initial levels are for images of another size.
         """
-        initial = self.initial_levels
+        initial, wide = self.initial_levels, sum_dtype(x.dtype)
         if initial is None:
-            return {SENT_QUANTA: torch.zeros_like(x)}
+            return {SENT_QUANTA: torch.zeros_like(x, dtype=wide)}
         if x.shape[0] != initial.shape[0] * run.batch_size or x.shape[1:] != initial.shape[1:]:
             raise InputError(
                 f"its initial levels are for one image of {tuple(initial.shape)}, a step of {run.batch_size} images "
@@ -118,7 +118,7 @@ class SignedIFNeuron(SpikingNeuron):
                 where=f"site {self.site!r}",
                 remedy="compute the initial levels from images of the same size",
             )
-        return {SENT_QUANTA: initial.to(x.dtype).repeat(run.batch_size, *[1] * (x.dim() - 1))}
+        return {SENT_QUANTA: initial.to(wide).repeat(run.batch_size, *[1] * (x.dim() - 1))}
 
     def _output(self, counts_TB: Tensor, run: RunState) -> Tensor:
         """Counts [T, B*k, ...] -> activations of the same shape, dropped spikes removed."""

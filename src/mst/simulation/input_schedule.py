@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mst.neurons import sum_dtype
+
 
 class InputSchedule:
     """The images of one batch over time.
@@ -26,7 +28,9 @@ class InputSchedule:
     """
 
     def __init__(self, images: Tensor, num_steps: int, in_slices: bool, accumulates: bool, input_steps: int) -> None:
-        self._images = images.cumsum(dim=1) / images.shape[1] if in_slices and accumulates else images
+        if in_slices and accumulates:
+            images = (images.cumsum(dim=1, dtype=sum_dtype(images.dtype)) / images.shape[1]).to(images.dtype)
+        self._images = images
         self._num_steps = num_steps
         self._in_slices = in_slices
         self._input_steps = input_steps

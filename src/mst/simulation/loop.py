@@ -1,6 +1,6 @@
 """The loop over time steps: it owns the state of each run and reads the network out at every step.
 
-Letters: T steps, B images of a batch, K classes.
+Letters: T steps, B images of a batch, K what the network returns for one image (its classes, or a map).
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def run_batches(
     """
     began = time.perf_counter()
     loop = _Loop(snn, options, first_image, progress)
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():
         for images, labels in batches:
             if len(images):
                 loop.add_batch(images, labels)
-    return loop.totals.result(loop.counter, loop.uncounted, time.perf_counter() - began)
+        return loop.totals.result(loop.counter, loop.uncounted, time.perf_counter() - began)
 
 
 class _Loop:
@@ -76,10 +76,9 @@ class _Loop:
         self._snn, self._options = snn, options
         self._first_image = first_image
         self._progress = progress
-        like = next((t for t in [*snn.parameters(), *snn.buffers()] if t.is_floating_point()), None)
-        self._device = like.device if like is not None else torch.device("cpu")
-        self._dtype = like.dtype if like is not None else torch.get_default_dtype()
-        self.totals = Totals(snn.coding, options, self._device)
+        like = next((t for t in [*snn.parameters(), *snn.buffers()] if t.is_floating_point()), torch.empty(0))
+        self._device, self._dtype = like.device, like.dtype
+        self.totals = Totals(snn.coding, options, like)
         self.counter: OperationCounter | None = None
         self.uncounted: tuple[str, ...] = ()
 
@@ -119,7 +118,7 @@ class _Loop:
             run.begin_chunk(start, min(chunk, options.num_steps - start))
             with running(run):
                 logits = self._snn(shown.at(start, run.steps_in_chunk))
-            readout_TBK = batch.read(start, logits.view(run.steps_in_chunk, run.batch_size, -1))
+            readout_TBK = batch.read(start, logits.unflatten(0, (run.steps_in_chunk, run.batch_size)))
             if labels is not None:
                 self.totals.count_hits(start, run.steps_in_chunk, readout_TBK, batch.labels_here)
             unsettled = run.unsettled if coding.settles else None

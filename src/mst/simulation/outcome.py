@@ -1,6 +1,6 @@
 """Outcome of one batch: which images are still in it, and the logits and steps of those that have left.
 
-Letters: T steps of a chunk, B images now in the batch, K classes.
+Letters: T steps of a chunk, B images now in the batch, K what the network returns for one image (classes, or a map).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mst.conversion import Coding
+from mst.errors import InputError
 
 from .early_exit import ExitTracker
 from .options import SimulationOptions
@@ -43,15 +44,24 @@ class BatchOutcome:
         return self.labels[self.here.to(self.labels.device)] if len(self.here) < len(self.labels) else self.labels
 
     def read(self, start: int, logits_TBK: Tensor) -> Tensor:
-        """Logits of the steps from `start` on -> what the predictions are read from, see `RunningReadout.after`."""
-        steps, _, classes = logits_TBK.shape
+        """Logits of the steps from `start` on -> what the predictions are read from, see `RunningReadout.after`.
+
+        Raises:
+            InputError: early exit from a network that returns something else than logits of classes.
+        """
+        steps, _, *each = logits_TBK.shape
         readout_TBK = self._readout.after(logits_TBK)
+        if self._exit is not None and len(each) != 1:
+            raise InputError(
+                f"early exit compares the logits of classes, but the network returns {tuple(each)} for an image",
+                remedy="leave early_exit out",
+            )
         if self.logits is None:
-            self.logits = logits_TBK.new_empty(len(self.steps_taken), classes)
+            self.logits = readout_TBK.new_empty(len(self.steps_taken), *each)
         self.logits[self.here.to(self.logits.device)] = self._readout.in_logits(readout_TBK[-1], start + steps)
         if self._options.keep_step_logits:
             if self.step_logits is None:
-                self.step_logits = logits_TBK.new_empty(self._options.num_steps, len(self.steps_taken), classes)
+                self.step_logits = logits_TBK.new_empty(self._options.num_steps, len(self.steps_taken), *each)
             here = self.here.to(self.step_logits.device)
             self.step_logits[start:, here] = logits_TBK[-1]  # stands for the steps to come, if there are none
             self.step_logits[start : start + steps, here] = logits_TBK

@@ -1,6 +1,6 @@
 """Read-out of a network after each step: the mean of the logits so far, or the logits as they are.
 
-Letters: T steps, B images of a batch, N images, K classes.
+Letters: T steps, B images of a batch, N images, K what the network returns for one image (its classes, or a map).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mst.conversion import CODINGS
 from mst.errors import InputError
+from mst.neurons import sum_dtype
 
 from .result import SimulationResult
 
@@ -27,10 +28,10 @@ class RunningReadout:
 
     def after(self, logits_TBK: Tensor) -> Tensor:
         """[T, B, K] -> [T, B, K], what the predictions are read from: the sums of the logits so far, which rank the
-        classes as their means do, or the logits."""
+        classes as their means do, in float32 or wider; or the logits."""
         if not self._averages:
             return logits_TBK
-        sums_TBK = logits_TBK.cumsum(dim=0)
+        sums_TBK = logits_TBK.cumsum(dim=0, dtype=sum_dtype(logits_TBK.dtype))
         if self._total is not None:
             sums_TBK += self._total
         self._total = sums_TBK[-1]
@@ -56,5 +57,6 @@ def readouts_of(result: SimulationResult) -> Tensor:
         raise InputError("the logits of the steps were not kept", remedy="simulate with keep_step_logits=True")
     if not CODINGS[result.coding].averages_logits:
         return result.step_logits
-    steps = torch.arange(1, result.num_steps + 1, dtype=result.step_logits.dtype)
-    return result.step_logits.cumsum(dim=0) / steps[:, None, None]
+    logits, wide = result.step_logits, sum_dtype(result.step_logits.dtype)
+    steps = torch.arange(1, result.num_steps + 1, dtype=wide)
+    return logits.cumsum(dim=0, dtype=wide) / steps.view(-1, *[1] * (logits.dim() - 1))

@@ -53,10 +53,11 @@ class SimulationResult:
     """Seed of the spike masks."""
 
     logits: Tensor
-    """[N, classes], the read-out at each image's last step: the mean over its steps, or as it is."""
+    """[N, ...], the read-out at each image's last step in the form that the network returns ([N, classes], or maps
+    [N, C, height, width]): the mean over its steps, or as it is."""
 
     step_logits: Tensor | None
-    """[T, N, classes], logits of each step, if they were kept."""
+    """[T, N, ...], logits of each step, if they were kept."""
 
     accuracy: Tensor | None
     """float64 [T]; entry t-1 is the accuracy of a run stopped after t steps. An image that has left or settled keeps
@@ -92,6 +93,12 @@ class SimulationResult:
 
     early_exit: EarlyExit | None = None
     """Rule by which images left early."""
+
+    dtype: str = ""
+    """Type that the network computes in: "float32", "bfloat16", "float32, autocast to bfloat16"."""
+
+    sum_dtype: str = ""
+    """Type of what is summed over time: membrane potentials, inputs of max-pools, logits. Never below "float32"."""
 
     def __repr__(self) -> str:
         """One line, without tensors: SimulationResult(rate, T=64, 360 images, 98.89 %, 1.2 M spikes per image)."""

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mst.accuracy import check_labels, count_hits
 from mst.conversion import Coding
-from mst.neurons import RunState
+from mst.errors import InputError
+from mst.neurons import RunState, sum_dtype
 from mst.operations import OperationCounter
 
 from .options import SimulationOptions
@@ -24,11 +25,13 @@ class Totals:
     Args:
         coding: of the network.
         options: of the simulation.
-        device: where the network is; hits are added there, so that counting never waits for it.
+        like: a tensor of the network. Hits are added on its device, so that counting never waits for it.
     """
 
-    def __init__(self, coding: Coding, options: SimulationOptions, device: torch.device) -> None:
+    def __init__(self, coding: Coding, options: SimulationOptions, like: Tensor) -> None:
         self._coding, self._options = coding, options
+        self._dtype, device = like.dtype, like.device
+        self._device_type = device.type
         self.num_images = 0
         self._logits: list[Tensor] = []
         self._step_logits: list[Tensor] = []
@@ -42,8 +45,13 @@ class Totals:
         """Add the hits of `steps` steps; one read-out [1, B, K] may stand for all of them.
 
         Raises:
-            InputError: labels that do not fit the images or the classes.
+            InputError: labels that do not fit the images or the classes, or labels for a network without classes.
         """
+        if readout_TBK.dim() != 3:
+            raise InputError(
+                f"labels are numbers of classes, but the network returns {tuple(readout_TBK.shape[2:])} for an image",
+                remedy="simulate without labels, and compare result.logits yourself",
+            )
         if start == 0:
             check_labels(labels, *readout_TBK.shape[1:])
         top1, top5 = count_hits(readout_TBK, labels)
@@ -98,7 +106,19 @@ class Totals:
             labels=torch.cat(self._labels) if is_labelled else None,
             input_steps=self._options.input_steps,
             early_exit=self._options.early_exit,
+            dtype=_named(self._dtype) + _autocast(self._device_type),
+            sum_dtype=_named(sum_dtype(self._dtype)),
         )
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _autocast(device_type: str) -> str:
+    """ ", autocast to bfloat16" where autocast is on."""
+    is_on = torch.is_autocast_enabled(device_type)
+    return f", autocast to {_named(torch.get_autocast_dtype(device_type))}" if is_on else ""
 
 
 def _cat(parts: list[Tensor]) -> Tensor:
