@@ -271,3 +271,41 @@ def test_qcfs_threshold_gradient_survives_half_precision(dtype: torch.dtype) -> 
         assert threshold.grad is not None
         gradients.append(float(threshold.grad))
     assert gradients[1] == pytest.approx(gradients[0], rel=0.05, abs=0.02)
+
+
+# ------------------------------------------------------------------- QCFS under torch's transforms
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("threshold", [1.7, -0.3, (0.4, 1.0, 2.3)], ids=["scalar", "negative", "per_channel"])
+@pytest.mark.parametrize("num_levels", [1, 10, 16])
+def test_qcfs_under_transforms_has_the_same_values_and_gradients(
+    dtype: torch.dtype, threshold: float | tuple[float, ...], num_levels: int
+) -> None:
+    lam = torch.tensor(threshold).reshape(-1).requires_grad_()
+    grid = (torch.arange(-8, 40) / 32).repeat(3, 1).T  # values between levels, and torch's order of rounding matters
+    x = torch.cat([grid, torch.randn(100, 3) * 2]).to(dtype).requires_grad_()
+    weight = torch.randn(148, 3, dtype=dtype)
+
+    def both(x: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
+        y = qcfs(x, lam, num_levels)
+        return (y * weight).sum(), y
+
+    expected = both(x, lam)[1]
+    gradients = torch.autograd.grad(both(x, lam)[0], (x, lam))
+    got, values = torch.func.grad(both, argnums=(0, 1), has_aux=True)(x.detach(), lam.detach())
+    assert torch.equal(values, expected)
+    assert torch.equal(got[0], gradients[0])
+    tolerance = {"rtol": 0.02, "atol": 0.05} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(got[1], gradients[1], **tolerance)
+
+
+def test_qcfs_element_by_element_equals_qcfs_of_the_whole() -> None:
+    x, lam = torch.randn(50), torch.tensor([0.7])
+    assert torch.equal(torch.vmap(lambda value: qcfs(value, lam, 10))(x), qcfs(x, lam, 10))
+
+
+def test_qcfs_maps_over_thresholds() -> None:
+    x, lam = torch.randn(50), torch.tensor([[0.7], [1.3]])
+    together = torch.vmap(lambda each: qcfs(x, each, 10))(lam)
+    assert torch.equal(together, torch.stack([qcfs(x, each, 10) for each in lam]))

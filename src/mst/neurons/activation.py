@@ -18,7 +18,9 @@ class QCFS(nn.Module):
     y = m · λ · clip(floor(x·L/λ + 1/2) / L, 0, 1),   m the mask, 1 with probability 1 - p
 
     Masks act in training *and* in evaluation. Outside a run they come from torch's global generator, as dropout's do;
-    inside one (`mst.evaluate`) from the run's seed, so that they can be repeated.
+    inside one (`mst.evaluate`) from the run's seed, so that they can be repeated. A network that torch.export,
+    torch.compile or torch.jit.trace has taken outside a run draws its masks at every call; torch.vmap asks for
+    `randomness="different"`.
 
     Args:
         num_levels: L >= 1.

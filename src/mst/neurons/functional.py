@@ -30,19 +30,24 @@ def to_levels(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
     Returns:
         A new tensor like x: whole numbers from 0 to L, in floating point.
     """
-    # clip(floor(u), 0, L) = floor(clip(u, 0, L)), because 0 and L are whole numbers.
-    if _is_cpu_scalar(x, threshold):
-        levels = torch.mul(x, num_levels / max(threshold.item(), MIN_THRESHOLD))
-    else:  # no host-device synchronisation, and per-channel thresholds by broadcasting
-        levels = torch.mul(x, num_levels / threshold.clamp_min(MIN_THRESHOLD))
-    return levels.add_(0.5).clamp_(0, num_levels).floor_()
+    return _levels(x, _acting_threshold(x, threshold), num_levels)
 
 
 def quantum(like: Tensor, threshold: Tensor, num_levels: int) -> Tensor | float:
     """λ/L, the value of one level, as a factor for `like`: a number, or a tensor that broadcasts to it."""
-    if _is_cpu_scalar(like, threshold):
-        return max(threshold.item(), MIN_THRESHOLD) / num_levels
-    return threshold.clamp_min(MIN_THRESHOLD) / num_levels
+    return _acting_threshold(like, threshold) / num_levels
+
+
+def _levels(x: Tensor, lam: Tensor | float, num_levels: int) -> Tensor:
+    # clip(floor(u), 0, L) = floor(clip(u, 0, L)), because 0 and L are whole numbers.
+    return torch.mul(x, num_levels / lam).add_(0.5).clamp_(0, num_levels).floor_()
+
+
+def _acting_threshold(x: Tensor, threshold: Tensor) -> Tensor | float:
+    """λ, at least `MIN_THRESHOLD`, as a factor for x: a number, or a tensor that broadcasts to it."""
+    if _is_cpu_scalar(x, threshold):
+        return max(threshold.item(), MIN_THRESHOLD)
+    return threshold.clamp_min(MIN_THRESHOLD)  # no host-device synchronisation, and per-channel by broadcasting
 
 
 class _QCFSFunction(torch.autograd.Function):
@@ -50,7 +55,8 @@ class _QCFSFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
-        y = to_levels(x, threshold, num_levels).mul_(quantum(x, threshold, num_levels)).to(x.dtype)
+        lam = _acting_threshold(x, threshold)
+        y = _levels(x, lam, num_levels).mul_(lam / num_levels).to(x.dtype)
         ctx.save_for_backward(x, y, threshold)
         ctx.num_levels = num_levels  # type: ignore[attr-defined]
         return y
@@ -81,6 +87,33 @@ def _is_cpu_scalar(x: Tensor, threshold: Tensor) -> bool:
     return threshold.numel() == 1 and x.device.type == "cpu" and threshold.device.type == "cpu"
 
 
+def _is_transformed() -> bool:
+    """True while torch compiles, exports, traces or transforms the code (vmap, grad, ...) and a tensor has no value."""
+    return torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._are_functorch_transforms_active()
+
+
+def _qcfs_of_operations(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
+    """QCFS as operations of torch alone, for its compilers and transforms: the same values; gradients but for rounding.
+
+    The value is a constant to autograd; a term of value 0 carries the gradients of `_QCFSFunction`.
+    """
+    if x.dim() == 0:
+        return _qcfs_of_operations(x[None], threshold, num_levels)[0]
+    lam, is_number = threshold.detach(), _is_cpu_scalar(x, threshold)
+    if is_number:  # as precise as the number that it stands for, and without an axis, so that x keeps its dtype
+        lam = lam.double().reshape(())
+    lam = lam.clamp_min(MIN_THRESHOLD)
+    per_unit = torch.full_like(lam, num_levels) / lam if is_number else num_levels / lam  # rounded as in `_levels`
+    levels = (x.detach() * per_unit + 0.5).clamp(0, num_levels).floor()  # vmap: not in place
+    y = (levels * (lam / num_levels)).to(x.dtype)
+    value, half_quantum = x.detach().to(torch.promote_types(x.dtype, torch.float32)), 0.5 / num_levels
+    low, high = -lam * half_quantum, lam * (1 + half_quantum)
+    is_open = (value > low if is_number else value >= low) & (value < high)  # at the border as in `_QCFSFunction`
+    slope = (y - torch.where(is_open, value, 0)) / lam
+    line = torch.where(is_open, x, 0) + threshold * slope
+    return y + (line - line.detach()).to(x.dtype)
+
+
 def _difference_of_dots(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     """a·b - c·d over all elements. The two nearly cancel, so half precision is widened first."""
     if a.element_size() < 4:
@@ -99,6 +132,9 @@ def qcfs(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
     A threshold at or below `MIN_THRESHOLD` acts as `MIN_THRESHOLD` and still receives its gradient, so an
     optimiser step that makes it negative neither breaks the network nor disables the site.
 
+    torch.compile, torch.export, torch.jit.trace, torch.vmap and torch.func take it as operations of torch, with the
+    same values. Only there it has second derivatives: they are 0, those of a straight line.
+
     Args:
         x: pre-activation, any shape, floating point.
         threshold: λ > 0, in units of x; one element, or a shape that broadcasts to x (per channel).
@@ -114,6 +150,8 @@ def qcfs(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
     """
     if num_levels < 1:
         raise InputError(f"num_levels must be at least 1, got {num_levels}")
+    if _is_transformed():
+        return _qcfs_of_operations(x, threshold, num_levels)
     y: Tensor = _QCFSFunction.apply(x, threshold, num_levels)
     return y
 
@@ -284,6 +322,8 @@ def drop_spikes(spikes: Tensor, keep: Tensor) -> Tensor:
 
     Source: Masked Spiking Transformer (ICCV 2023), Random Spike Masking; released code (no rescaling).
     """
+    if torch._C._is_tracing():  # cannot trace a view as another type
+        return spikes * keep
     return spikes * keep.view(torch.uint8)  # on a CPU, bytes multiply several times as fast as bools
 
 

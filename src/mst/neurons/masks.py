@@ -6,6 +6,7 @@ head, p the masking ratio.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -110,7 +111,7 @@ class SpikeMask(ABC):
             bool, broadcastable to `like`; True keeps, with probability 1 - p.
         """
         shape = self._draws(like, len(images), layout)
-        keep = keep_mask(images, shape[1:].numel(), self.masking_ratio, seed=seed, site=site, step=step)
+        keep = keep_mask(images, math.prod(shape[1:]), self.masking_ratio, seed=seed, site=site, step=step)
         return _as_rows(keep.view(shape), like)
 
     def keep_fresh(self, like: Tensor, rows_per_image: int = 1, layout: Layout | None = None) -> Tensor:
@@ -126,7 +127,7 @@ class SpikeMask(ABC):
         """
         num_images = like.shape[0] // rows_per_image if like.shape[0] % rows_per_image == 0 else like.shape[0]
         shape = self._draws(like, num_images, layout)
-        if shape.numel() == like.numel():
+        if math.prod(shape) == like.numel():
             return torch.empty_like(like, dtype=torch.bool).bernoulli_(1.0 - self.masking_ratio)
         keep = torch.empty(shape, dtype=torch.bool, device=like.device).bernoulli_(1.0 - self.masking_ratio)
         return _as_rows(keep, like)
@@ -138,13 +139,13 @@ class SpikeMask(ABC):
     def __str__(self) -> str:
         return f"{self.name} {self.masking_ratio:g}"
 
-    def _draws(self, like: Tensor, num_images: int, layout: Layout | None) -> torch.Size:
+    def _draws(self, like: Tensor, num_images: int, layout: Layout | None) -> list[int]:
         """[B, k, ...] with 1 in place of the axes that share a draw."""
         by_image = [num_images, like.shape[0] // num_images, *like.shape[1:]]
         channels = tuple(axis + 1 for axis in channel_axes(like.dim(), self.layout or layout))
         for axis in self.shared_axes(len(by_image), channels):
             by_image[axis] = 1
-        return torch.Size(by_image)
+        return by_image
 
 
 def _as_rows(keep: Tensor, like: Tensor) -> Tensor:
