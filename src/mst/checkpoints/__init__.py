@@ -10,15 +10,18 @@ from .format import (
     save_checkpoint,
 )
 from .initial import InitialWeights, load_initial_weights
-from .reading import read_pickle, read_state_dict, strip_prefixes
-from .released import import_released
+from .pickles import read_pickle
+from .reading import bare_names, read_state_dict, state_dict_in
+from .released import ANCHORS, import_released
 from .swin import import_swin, is_swin, load_swin, map_swin, read_swin
 
 __all__ = [
+    "ANCHORS",
     "CheckpointInfo",
     "InitialWeights",
     "NoDescriptionError",
     "WeightsDoNotFitError",
+    "bare_names",
     "describe_model",
     "import_released",
     "import_swin",
@@ -32,5 +35,5 @@ __all__ = [
     "read_state_dict",
     "read_swin",
     "save_checkpoint",
-    "strip_prefixes",
+    "state_dict_in",
 ]

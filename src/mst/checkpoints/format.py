@@ -21,6 +21,8 @@ from mst.neurons import SpikeMask, SpikingNeuron, find_sites, make_mask, mask_fr
 from mst.quantization import shape_thresholds
 from mst.text import one_line
 
+from .reading import without_wrappers
+
 FORMAT_VERSION = 2
 """Version that `save_checkpoint` writes. 2 stores a mask rule for each site, 1 stored a masking ratio."""
 
@@ -127,8 +129,10 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
         else:
             model = unwrapped(model)
             spec.adopt(model)
+            state = without_wrappers(state, model.state_dict().keys(), str(path))
         shape_thresholds(model, state)
-        sites, masks = find_sites(model.eval()), _masks(header)
+        sites = find_sites(model.eval())
+        masks = without_wrappers(_masks(header), sites, str(path))
         if set(masks) != set(sites):
             raise InputError(f"masks of {len(masks)} sites, where the network has {len(sites)}")
         for name, mask in masks.items():

@@ -14,12 +14,15 @@ from mst.models import ChannelAlignment, MaskedSpikingTransformer
 from mst.quantization import shape_thresholds
 
 from .copying import copy_weights
-from .reading import read_state_dict, strip_prefixes
-from .released import load_released
+from .reading import read_state_dict
+from .released import ANCHORS, load_released
 from .swin import is_swin, load_swin, read_swin
 
 TIMM = "timm:"
 """Prefix of a model whose published weights timm downloads."""
+
+_ALIGNED = "network."
+"""Prefix of the names of the network in a `ChannelAlignment`."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ def load_initial_weights(model: nn.Module, source: str) -> InitialWeights:
 
     Args:
         model: a network of the same sizes except the head. It keeps its levels and masks.
-        source: a checkpoint; a .pth or .safetensors file with released weights, a Swin's or the model's own; or
-            timm:NAME, a Swin for an MST and the same network for others.
+        source: a checkpoint; a file of torch or .safetensors with released weights, a Swin's or the model's own (see
+            `state_dict_in` for the forms it may have); or timm:NAME, a Swin for an MST and the same network for others.
 
     Raises:
         MissingFileError: no such file.
@@ -55,7 +58,7 @@ def load_initial_weights(model: nn.Module, source: str) -> InitialWeights:
         return _load_same(model, source)
     if source.startswith(TIMM):
         return InitialWeights("swin", load_swin(model, read_swin(None, source[len(TIMM) :])))
-    state = strip_prefixes(read_state_dict(Path(source)))
+    state = read_state_dict(Path(source), ANCHORS)
     if is_swin(state):
         return InitialWeights("swin", load_swin(model, state))
     if any(name.endswith(".up") for name in state):
@@ -73,10 +76,12 @@ def _load_same(model: nn.Module, source: str) -> InitialWeights:
             raise InputError(f"the weights of {source} cannot be fetched: {error}") from error
         state: dict[str, Tensor] = published.state_dict()
     else:
-        state = strip_prefixes(read_state_dict(Path(source)))
-    if isinstance(model, ChannelAlignment) and not any(name.startswith("network.") for name in state):
+        names = model.state_dict().keys()
+        inner = {name.removeprefix(_ALIGNED) for name in names} if isinstance(model, ChannelAlignment) else set()
+        state = read_state_dict(Path(source), names | inner)
+    if isinstance(model, ChannelAlignment) and not any(name.startswith(_ALIGNED) for name in state):
         # They belong to the network behind the alignment.
-        state = {f"network.{name}": tensor for name, tensor in state.items()}
+        state = {f"{_ALIGNED}{name}": tensor for name, tensor in state.items()}
     shape_thresholds(model, state)
     ours = model.state_dict(keep_vars=True)
     thresholds = [name for name in ours if name.endswith(".threshold")]

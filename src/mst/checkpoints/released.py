@@ -18,9 +18,12 @@ from mst.errors import InputError
 from mst.models import RELEASED_MASK_SITES, MaskedSpikingTransformer, MSTConfig
 
 from .copying import copy_weights, misfit
-from .reading import read_state_dict, state_dict_in, strip_prefixes
+from .reading import read_state_dict, state_dict_in
 
 logger = logging.getLogger(__name__)
+
+ANCHORS = ("patch_embed.proj.weight",)
+"""Names that every MST and every Swin has; what stands before them in a file is a prefix."""
 
 _RECOMPUTED = ("attn_mask", "attn.relative_position_index")
 
@@ -35,8 +38,7 @@ def import_released(
     """Build an MST from released weights; everything but the arguments is inferred from names and shapes.
 
     Args:
-        source: a released state dict, or a `.pth` or `.safetensors` file that holds one. A dict under the key
-            "model" is opened, and the prefixes "module." and "model." are removed.
+        source: a released state dict, or a file that holds one; see `state_dict_in` for the forms it may have.
         img_size: pixels. None infers it from the tensors that depend on it (shift masks, shrunk windows, an absolute
             position table). Weights without any of these get the smallest size that their windows allow, and a warning.
         num_levels: L that the weights were trained with; the released files do not store it.
@@ -52,8 +54,10 @@ def import_released(
         WeightsDoNotFitError: tensors are missing, unexpected or of the wrong shape (all listed), or img_size
             contradicts them.
     """
-    state = read_state_dict(Path(source)) if isinstance(source, str | Path) else state_dict_in(source, "the source")
-    state = strip_prefixes(state)
+    if isinstance(source, str | Path):
+        state = read_state_dict(Path(source), ANCHORS)
+    else:
+        state = state_dict_in(source, "the source", ANCHORS)
     try:
         config = infer_config(state, img_size, num_levels, masking_ratio, mask_sites)
     except (IndexError, ZeroDivisionError, TypeError, OverflowError) as error:

@@ -24,8 +24,8 @@ from mst.errors import InputError
 from mst.models import RELEASED_MASK_SITES, MaskedSpikingTransformer
 
 from .copying import copy_weights
-from .reading import read_state_dict, strip_prefixes
-from .released import infer_config
+from .reading import read_state_dict
+from .released import ANCHORS, infer_config
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def read_swin(weights: str | Path | None, timm_name: str | None = None) -> dict[
         InputError: no Swin in it, an unknown name, or the download failed.
     """
     if weights is not None:
-        state = strip_prefixes(read_state_dict(Path(weights)))
+        state = read_state_dict(Path(weights), ANCHORS)
     else:
         assert timm_name is not None
         if not timm_name.startswith("swin_") or timm_name.split(".")[0] not in timm.list_models("swin_*"):

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mst.checkpoints import (
+    ANCHORS,
     CheckpointInfo,
     import_released,
     import_swin,
@@ -16,7 +18,6 @@ from mst.checkpoints import (
     read_state_dict,
     read_swin,
     save_checkpoint,
-    strip_prefixes,
 )
 from mst.data import DataSplits, Preprocessing, dataset_info, load_dataset
 from mst.errors import FileConflictError, InputError
@@ -74,10 +75,11 @@ def run_import(options: ImportOptions, output: str | Path | None = None) -> Impo
             f"mst train --dataset {options.dataset} --align-chans 3 --init-from {source}",
         )
     prepare_folder(path.parent)
-    if _holds_a_swin(options):
-        model, preprocessing, count = _import_swin(options, source)
+    state = None if options.weights is None else read_state_dict(options.weights, ANCHORS)
+    if state is None or is_swin(state):
+        model, preprocessing, count = _import_swin(options, source, state)
     else:
-        model, preprocessing, count = *_import_released(options, source), None
+        model, preprocessing, count = *_import_released(options, source, state), None
     names = dataset_info(options.dataset).class_names if options.dataset is not None else ()
     save_checkpoint(model, path, CheckpointInfo(options.dataset, names, preprocessing, {"imported_from": source}))
     settings = {"output": path, **flatten(options)}
@@ -85,22 +87,15 @@ def run_import(options: ImportOptions, output: str | Path | None = None) -> Impo
     return ImportRun(source, model, path, write_json(path.with_suffix(".run_record.json"), record), count)
 
 
-def _holds_a_swin(options: ImportOptions) -> bool:
-    if options.from_timm is not None:
-        return True
-    assert options.weights is not None
-    return is_swin(strip_prefixes(read_state_dict(options.weights)))
-
-
 def _import_swin(
-    options: ImportOptions, source: str
+    options: ImportOptions, source: str, state: dict[str, Tensor] | None
 ) -> tuple[MaskedSpikingTransformer, Preprocessing | None, int | None]:
     if options.dataset is None:
         raise InputError(
             f"{source} holds a Swin, whose statistics and thresholds are set from images",
             remedy="name the data set with --dataset",
         )
-    state = read_swin(options.weights, options.from_timm)
+    state = read_swin(None, options.from_timm) if state is None else state
     size = options.img_size or _size_of(options.from_timm, source)
     preprocessing = _preprocessing(options, size, state["patch_embed.proj.weight"].shape[1])
     data: DataSplits = load_dataset(
@@ -116,8 +111,9 @@ def _import_swin(
     return model, data.preprocessing, calibrate_on(model, data, wanted)
 
 
-def _import_released(options: ImportOptions, source: str) -> tuple[MaskedSpikingTransformer, Preprocessing | None]:
-    assert options.weights is not None
+def _import_released(
+    options: ImportOptions, source: str, state: dict[str, Tensor]
+) -> tuple[MaskedSpikingTransformer, Preprocessing | None]:
     of_a_swin: dict[str, Any] = {
         "mlp_batch_norm": options.mlp_batch_norm,
         "calibration_images": options.calibration_images,
@@ -126,9 +122,7 @@ def _import_released(options: ImportOptions, source: str) -> tuple[MaskedSpiking
     given = [name for name, value in of_a_swin.items() if value is not None]
     if given:
         raise InputError(f"{', '.join(given)} would have no effect: {source} holds an MST, not a Swin")
-    model = import_released(
-        options.weights, options.img_size, options.num_levels, options.masking_ratio, options.mask_sites
-    )
+    model = import_released(state, options.img_size, options.num_levels, options.masking_ratio, options.mask_sites)
     _check_classes(model, options)
     return model, _preprocessing(options, model.config.image_shape[0], model.config.in_chans)
 

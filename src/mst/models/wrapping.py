@@ -81,7 +81,8 @@ def _wrapped_by(module: nn.Module) -> nn.Module | None:
     """The network inside a wrapper; None if the module is not a wrapper."""
     compiling = sys.modules.get("torch._dynamo.eval_frame")  # slow to import, and nothing is compiled without it
     if compiling is not None and isinstance(module, compiling.OptimizedModule):
-        return module.get_submodule("_orig_mod")
+        inner: nn.Module = module.get_submodule("_orig_mod")
+        return inner
     return module.get_submodule("module") if isinstance(module, _WRAPPERS) else None
 
 
