@@ -146,6 +146,7 @@ def _with_neurons(
                 where=f"coding {coding.name!r}",
                 remedy="derive the neuron from mst.SignedIFNeuron",
             )
+        neuron.overwrites_input = module.overwrites_input
         if name:
             set_submodule(network, name, neuron)
         else:

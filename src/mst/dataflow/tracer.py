@@ -196,6 +196,9 @@ class _Tracer(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         inputs = [] if self._inside_opaque else list(tensors_in((*args, *kwargs.values())))
+        overwritten = inputs[0] if getattr(func, "__name__", "") == "copy_" and inputs else None
+        if overwritten is not None:
+            self._flows.pop(id(overwritten), None)
         flows = [flow for flow in (self._flows.get(id(x)) for x in inputs) if flow is not None]
         result = func(*args, **kwargs)
         name = getattr(func, "__name__", str(func)).strip("_").removesuffix("_")

@@ -10,9 +10,10 @@ from mst.errors import InputError
 from .functional import drop_spikes, qcfs
 from .masks import Layout, SpikeMask, check_layout, make_mask
 from .run_state import current_run
+from .site import Site
 
 
-class QCFS(nn.Module):
+class QCFS(Site):
     """A site: the quantised activation, its trainable threshold and, if asked, a spike mask.
 
     y = m · λ · clip(floor(x·L/λ + 1/2) / L, 0, 1),   m the mask, 1 with probability 1 - p

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mst.errors import InputError
 
@@ -13,9 +13,10 @@ from .activation import QCFS
 from .functional import MIN_THRESHOLD
 from .masks import Layout, SpikeMask, check_layout
 from .run_state import RunState, SiteCounts, require_run
+from .site import Site
 
 
-class SpikingNeuron(nn.Module):
+class SpikingNeuron(Site):
     """The neurons of one site. They hold no state; it lives in the run (`RunState`) and dies with it.
 
     A subclass declares its `slots`, fills them in `initial_state`, and in `forward` unfolds the steps of a chunk, fires

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterable, Mapping
-from typing import TypeVar, get_args
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 from mst.errors import InputError
 from mst.models import Architecture, set_submodule
 from mst.neurons import QCFS, find_sites
+from mst.neurons.site import noting_sites
 
 from .calibration import ThresholdFrom, acting_as_relu, image_batches, in_evaluation, set_thresholds
-from .rewriting import replace_activations
+from .replacement import Replacement, replace_activations
 from .spec import MaxPool, Quantization
 
 logger = logging.getLogger(__name__)
@@ -35,13 +37,19 @@ def quantize(
     per_channel: bool = False,
     max_pool: MaxPool = "keep",
     also: Iterable[type[nn.Module]] = (),
+    example: Tensor | None = None,
     architecture: Architecture | None = None,
 ) -> Model:
     """A copy of `model` whose ReLU-like activations are QCFS sites, ready for training, masking and conversion.
 
     Modules (ReLU, ReLU6, Hardtanh from 0) and functions (F.relu, torch.relu, x.relu(), x.clamp(min=0), F.relu6, ...)
-    are found; one that is used several times becomes one site for each use. The network keeps its class, its methods
-    and the names of its weights. BatchNorm stays until `mst.convert` folds it.
+    are found; one that is used several times becomes one site for each use. The network keeps its class, its code and
+    the names of its weights. BatchNorm stays until `mst.convert` folds it.
+
+    Functions are found without images as far as torch.fx can follow the forward that calls them. A forward that it
+    cannot follow (a shape check, a branch on values) is watched on images instead, those of `calibration` or `example`.
+    With images the quantised network is also checked: with ReLU at its sites it computes what `model` does, and reaches
+    the same sites with gradients, without, in inference mode and under autocast.
 
     Max-pools stay, and `mst.convert` makes them exact for spikes, at the cost of a counter for each of their inputs.
     "average" replaces them by average pools, which need no counters; the network then has to be trained with them. A
@@ -59,15 +67,17 @@ def quantize(
         per_channel: a threshold for each channel rather than one for the site.
         max_pool: "keep" or "average".
         also: further module classes to replace, for example nn.GELU; the network then has to be trained.
+        example: images [B, ...] to watch and check the network on, where there is no calibration; they set no threshold.
         architecture: how to build the network again, for checkpoints; `mst.create_model` fills it in.
 
     Returns:
         The copy, which carries its `Quantization` as `network_spec`.
 
     Raises:
-        InputError: no activation to replace; num_levels below 1; an unknown choice; no calibration images, or images
-            that the network does not take; per_channel without calibration; a network that would compute something else
-            (see `check_same`).
+        InputError: no activation to replace (with the reason why a forward could not be followed); num_levels below 1;
+            an unknown choice; no calibration images, or images that the network does not take; per_channel without
+            calibration; a network that would compute something else (see `check_same`) or that reaches other sites in
+            another mode (see `check_reached`).
 
     Source: Masked Spiking Transformer (ICCV 2023) for QCFS; `fit_threshold` for the least squares.
     """
@@ -76,10 +86,12 @@ def quantize(
     if per_channel and calibration is None:
         raise InputError("per_channel thresholds are set from images", remedy="give calibration")
     classes = tuple(also)
-    quantized, caps = _with_sites(model, num_levels, classes)
     batches = list(image_batches(calibration)) if calibration is not None else []
-    if batches:
-        check_same(model, quantized, batches[0], caps, classes)
+    images = batches[0] if batches else example
+    quantized, caps = _with_sites(model, num_levels, classes, images)
+    if images is not None:
+        check_same(model, quantized, images, caps, classes)
+        check_reached(quantized, images)
     pools = _replace_max_pools(quantized) if max_pool == "average" else []
     if max_pool == "average" and not pools:
         raise InputError(f"max_pool='average' has no effect: {type(model).__name__} has no nn.MaxPool2d")
@@ -87,6 +99,8 @@ def quantize(
     shapes = None
     if calibration is not None:
         shapes = set_thresholds(quantized, batches, caps, threshold_from, percentile, per_channel)
+    elif example is not None:
+        shapes = _shapes(quantized, example)
     logger.info("%d sites%s", len(sites), f", {len(pools)} max-pools became average pools" if pools else "")
     quantized.network_spec = Quantization(  # type: ignore[assignment]
         num_levels=num_levels,
@@ -101,9 +115,13 @@ def quantize(
     return quantized
 
 
-def _with_sites(model: Model, num_levels: int, also: tuple[type[nn.Module], ...]) -> tuple[Model, dict[str, float]]:
+def _with_sites(
+    model: Model, num_levels: int, also: tuple[type[nn.Module], ...], images: Tensor | None
+) -> tuple[Model, dict[str, float]]:
     """A copy with a site for each use of an activation, and the largest outputs of those that saturate."""
     name = type(model).__name__
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(f"{name} is a scripted network, whose code cannot be changed", remedy="quantise it first")
     try:
         quantized = copy.deepcopy(model)
     except RuntimeError as error:  # from torch, for weights that are computed at each call
@@ -114,16 +132,50 @@ def _with_sites(model: Model, num_levels: int, also: tuple[type[nn.Module], ...]
     if find_sites(quantized):
         raise InputError(f"{name} has QCFS sites already; there is nothing to quantise")
     root_is_activation = not list(quantized.children()) and isinstance(quantized, nn.ReLU)
-    found = replace_activations(quantized, lambda: QCFS(num_levels), also)
-    if root_is_activation or not found:
-        raise InputError(
-            f"{name} has no ReLU-like activation to replace",
-            remedy="name the classes of others in also=(...), or put mst.QCFS there yourself",
-        )
+    found = replace_activations(
+        quantized, lambda: QCFS(num_levels), also, None if images is None else _as_taken(images[:2], model)
+    )
+    if root_is_activation or not found.caps:
+        raise _nothing_found(model, found)
+    for path, reason in found.not_followed.items():
+        logger.warning(
+            "%s: activations that are functions in its forward stay, because torch.fx cannot follow it (%s); give "
+            "example= or calibration= images to find them", path or name, reason,
+        )  # fmt: skip
     like = next(model.parameters(), None)
     if like is not None:
         quantized.to(like.device, like.dtype)
-    return quantized, {site.name: site.cap for site in found if site.cap is not None}
+    return quantized, {site: cap for site, cap in found.caps.items() if cap is not None}
+
+
+def _nothing_found(model: nn.Module, found: Replacement) -> InputError:
+    name = type(model).__name__
+    if not found.not_followed:
+        return InputError(
+            f"{name} has no ReLU-like activation to replace",
+            remedy="name the classes of others in also=(...), or put mst.QCFS there yourself",
+        )
+    path, reason = next(iter(found.not_followed.items()))
+    others = f", and {len(found.not_followed) - 1} more" if len(found.not_followed) > 1 else ""
+    return InputError(
+        f"the activations of {name} are functions in forwards that cannot be followed without images: "
+        f"{path or name} ({reason}){others}",
+        remedy="give images that the network takes, quantize(..., example=images) or calibration=images, or make its "
+        "activations nn.ReLU modules",
+    )
+
+
+def _as_taken(images: Tensor, model: nn.Module) -> Tensor:
+    """The images on the device and in the floating-point type of the network."""
+    like = next(model.parameters(), torch.empty(0))
+    return images.to(like.device, like.dtype)
+
+
+def _shapes(quantized: nn.Module, example: Tensor) -> tuple[tuple[int, ...], int | None]:
+    """The shape of one image, and the length of the output."""
+    with torch.no_grad(), in_evaluation(quantized):
+        output = quantized(_as_taken(example[:1], quantized))
+    return tuple(example.shape[1:]), output.shape[1] if isinstance(output, Tensor) and output.dim() == 2 else None
 
 
 def check_same(
@@ -150,8 +202,7 @@ def check_same(
         for name, module in list(plain.named_modules(remove_duplicate=False)):
             if name and isinstance(module, also):
                 set_submodule(plain, name, nn.ReLU())
-    like = next((p for p in plain.parameters()), torch.empty(0))
-    batch = images[:2].to(like.device, like.dtype)
+    batch = _as_taken(images[:2], plain)
     with torch.no_grad(), in_evaluation(plain), in_evaluation(quantized), acting_as_relu(quantized, caps):
         before, after = plain(batch.clone()), quantized(batch.clone())
     if isinstance(before, Tensor) and not torch.allclose(
@@ -159,9 +210,45 @@ def check_same(
     ):
         raise InputError(
             f"{type(plain).__name__} with sites in place of its activations computes something else",
-            remedy="if an activation overwrites what another module reads later, make it inplace=False; if a forward "
-            "depends on the type of its arguments, make its activations modules",
+            remedy="if an activation overwrites what another module reads later, make it inplace=False; if the network "
+            "draws random numbers or keeps values from call to call, turn that off in evaluation",
         )
+
+
+def check_reached(quantized: nn.Module, images: Tensor) -> None:
+    """Check that the quantised network reaches the same sites in evaluation whatever torch's mode.
+
+    Torch computes some layers in one fused function where no gradient is asked for, which passes over their sites.
+
+    Args:
+        quantized: a network with sites.
+        images: [B, ...].
+
+    Raises:
+        InputError: a site is reached with gradients, and not without, in inference mode or under autocast.
+    """
+    batch = _as_taken(images[:2], quantized)
+    names = {site: name for name, site in find_sites(quantized).items()}
+    modes: dict[str, AbstractContextManager[Any]] = {
+        "with gradients": torch.enable_grad(),
+        "without gradients": torch.no_grad(),
+        "in inference mode": torch.inference_mode(),
+        "under autocast": torch.autocast(batch.device.type, torch.bfloat16),
+    }
+    reached: dict[str, set[str]] = {}
+    for mode, entered in modes.items():
+        with in_evaluation(quantized), noting_sites() as sites, entered:
+            quantized(batch.clone())
+        reached[mode] = {names[site] for site in sites if site in names}
+    for mode, sites_reached in reached.items():
+        missed = sorted(set().union(*reached.values()) - sites_reached)
+        if missed:
+            raise InputError(
+                f"{mode} its forward passes over {', '.join(missed)}",
+                where=type(quantized).__name__,
+                remedy="write the layer of these activations in modules that torch does not fuse, and without branches "
+                "on the mode",
+            )
 
 
 def _replace_max_pools(model: nn.Module) -> list[str]:
