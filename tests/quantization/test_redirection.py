@@ -1,4 +1,4 @@
-"""Activations that are functions, or modules called several times: each call has its site, and the code stays as it is."""
+"""Activations that are functions, or modules called several times: each call has its site, the code stays as it is."""
 
 from __future__ import annotations
 

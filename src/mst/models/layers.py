@@ -196,6 +196,19 @@ class ChannelAlignment(nn.Module):
 
 
 def set_submodule(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Replace the submodule of `model` at the path `name` by `module`."""
+    """Replace the submodule of `model` at the path `name` by `module`, which takes over the hooks that users have put on
+    the old one."""
     parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, module)
+    holder = model.get_submodule(parent)
+    old = getattr(holder, leaf, None)
+    if isinstance(old, nn.Module):
+        for hooks in _HOOKS:
+            getattr(module, hooks).update(getattr(old, hooks))
+    setattr(holder, leaf, module)
+
+
+_HOOKS = (
+    "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_forward_hooks", "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called", "_backward_pre_hooks", "_backward_hooks",
+)  # fmt: skip
+"""Tables of a module that hold its hooks."""

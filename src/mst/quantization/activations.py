@@ -62,7 +62,7 @@ def relu_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
         return None
     if kind is None or "out" in kwargs:
         return None
-    given = dict(zip(_PARAMETERS[kind], args, strict=False)) | kwargs
+    given = dict(zip(_PARAMETERS[kind], args, strict=False)) | dict(kwargs)
     if kind == "hardtanh":
         low, high = given.get("min_val", -1.0), given.get("max_val", 1.0)
     elif kind == "clamp":

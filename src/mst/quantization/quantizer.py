@@ -67,7 +67,7 @@ def quantize(
         per_channel: a threshold for each channel rather than one for the site.
         max_pool: "keep" or "average".
         also: further module classes to replace, for example nn.GELU; the network then has to be trained.
-        example: images [B, ...] to watch and check the network on, where there is no calibration; they set no threshold.
+        example: images [B, ...] to watch and check the network on where there is no calibration; no threshold changes.
         architecture: how to build the network again, for checkpoints; `mst.create_model` fills it in.
 
     Returns:

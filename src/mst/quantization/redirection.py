@@ -1,4 +1,4 @@
-"""Activations that have no place of their own: each call is answered by a site, while the forward runs as it is written.
+"""Activations that have no place of their own: a site answers each call, while the forward runs as it is written.
 
 An activation that is a function (`F.relu`), or a module that is called several times, has no module for each call. The
 module whose forward makes such calls becomes an instance of a subclass of its class, which only puts a
@@ -94,11 +94,12 @@ class _Redirection(TorchFunctionMode):
 
     def __enter__(self) -> _Redirection:
         running_redirections().append(self)
-        return super().__enter__()  # type: ignore[no-any-return]
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
 
     def __exit__(self, *error: Any) -> None:
         running_redirections().pop()
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -172,7 +173,7 @@ _UNCOMPILED: list[Callable[..., Any]] = []
 def _uncompiled() -> Callable[..., Any]:
     """`_run_redirected` for when a torch.compile may be active: the code that it makes has other places."""
     if not _UNCOMPILED:
-        _UNCOMPILED.append(torch.compiler.disable(_run_redirected))
+        _UNCOMPILED.append(torch.compiler.disable(_run_redirected))  # type: ignore[no-untyped-call]
     return _UNCOMPILED[0]
 
 

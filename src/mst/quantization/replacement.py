@@ -1,8 +1,8 @@
-"""Activations of any network -> QCFS sites, one for each use, in a network that keeps its class, its names and its code.
+"""Activations of any network -> QCFS sites, one for each use; the network keeps its class, its names and its code.
 
-A module that is an activation is replaced in its place. An activation that is a function (`F.relu`), or a module that is
-called several times, has no place for each use: the calls are found first (`discovery`), get sites of their own, and are
-answered by these whenever the forward runs (`redirection`).
+A module that is an activation is replaced in its place. An activation that is a function (`F.relu`), or a module that
+is called several times, has no place for each use: the calls are found first (`discovery`), get sites of their own, and
+are answered by these whenever the forward runs (`redirection`).
 """
 
 from __future__ import annotations
