@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Subset, default_collate
 
 from mst.signals import SteadyLoader
 
-from .unreadable import UnreadableSample, UnreadableSampleError
+from .unreadable import UnreadableSample, UnreadableSampleError, none_readable
 
 logger = logging.getLogger(__name__)
 
@@ -106,10 +106,12 @@ def first_readable(dataset: Dataset[tuple[Tensor, int]]) -> tuple[Tensor, int]:
     Raises:
         UnreadableSampleError: a sample before it cannot be read, and may not be skipped; or none can be read.
     """
+    first: UnreadableSampleError | None = None
     for index in range(len(dataset)):  # type: ignore[arg-type]
         try:
             return dataset[index]
         except UnreadableSampleError as error:
             if not error.may_be_skipped:
                 raise
-    raise UnreadableSampleError("not one sample of this data set can be read")
+            first = first or error
+    raise none_readable(len(dataset), first)  # type: ignore[arg-type]

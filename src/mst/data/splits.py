@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .events.sources import StoredRecording
-from .unreadable import BadImages, UnreadableSampleError
+from .unreadable import BadImages, UnreadableSampleError, none_readable
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +114,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         skips = self.on_bad_image == "skip"
+        first: UnreadableSampleError | None = None
         for attempt in range(len(self)):
             try:
                 sample, label = self.raw.read((index + attempt) % len(self))
@@ -123,7 +124,8 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
                     error.may_be_skipped = skips
                     raise
                 logger.warning("skipped: %s", error.problem)
-        raise UnreadableSampleError("not one sample of this data set can be read")
+                first = first or error
+        raise none_readable(len(self), first)
 
 
 def fingerprint(*splits: RawSplit) -> str:

@@ -60,3 +60,17 @@ class UnreadableSample:
 
     may_be_skipped: bool
     """True if the data set was opened with on_bad_image="skip"."""
+
+
+def none_readable(count: int, first: UnreadableSampleError | None) -> UnreadableSampleError:
+    """The error of a data set of which no sample can be read; names the first sample and its reason.
+
+    Args:
+        count: samples of the data set.
+        first: error of the first of them; None for a data set without samples.
+    """
+    if first is None:
+        return UnreadableSampleError("the data set holds no samples")
+    return UnreadableSampleError(
+        f"{first.what}; not one sample of this data set can be read ({count:,} samples)", where=first.where
+    )

@@ -8,23 +8,29 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from timm.data.readers import create_reader
-from timm.data.readers.img_extensions import get_img_extensions
-from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 
 from mst.errors import InputError, MissingFileError
-from mst.text import one_line
+from mst.text import note, one_line
 
+from ..folders import some
 from ..unreadable import SKIP_IMAGES, UnreadableImageError
-from .readers import CachedReader, ImageReader, TarReader, ZipReader
+from .class_folders import FolderReader, TarReader
+from .decoding import decode, remarks
+from .readers import CachedReader, ImageReader, ZipReader
 
 TRAIN_NAMES = ("train", "training", "train.tar", "train.zip")
-TEST_NAMES = ("val", "validation", "test", "val.tar", "validation.tar", "test.tar", "val.zip")
+TEST_NAMES = (
+    "val", "validation", "test", "val.tar", "validation.tar", "test.tar", "val.zip", "valid", "testing", "eval",
+    "valid.tar", "validation.zip", "valid.zip", "test.zip",
+)  # fmt: skip
+"""Names of the two splits, in upper or lower case, in the order of preference."""
+
+FileReader = FolderReader | TarReader | ZipReader
 
 HUGGING_FACE = "hf:"
 """Prefix of a data set on the Hugging Face hub, or of a folder in its format."""
@@ -57,6 +63,9 @@ class ImageFiles:
     identity: str = ""
     """Stands for the names in the fingerprint if the reader has none."""
 
+    noted: set[str] = field(default_factory=set, compare=False, repr=False)
+    """Kinds of remarks that have been noted; each is noted once."""
+
     def __len__(self) -> int:
         return len(self.reader) if self.indices is None else len(self.indices)
 
@@ -70,7 +79,11 @@ class ImageFiles:
         try:
             file, label = self.reader[at]
             with file, Image.open(file) as image:
-                return image.convert("RGB" if self.in_chans == 3 else "L"), int(label)
+                picture = decode(image, self.in_chans)
+                for kind, sentence in remarks(image, self.noted):
+                    self.noted.add(kind)
+                    note(f"{self.name(index)}: {sentence} (noted once)")
+                return picture, int(label)
         except _DECODING_ERRORS as error:
             raise UnreadableImageError(
                 f"the file cannot be read as an image ({one_line(error)})", where=self.name(index), remedy=SKIP_IMAGES
@@ -85,7 +98,7 @@ class ImageFiles:
         digest.update(self.identity.encode())
         for index in range(0 if self.identity else len(self)):
             at = index if self.indices is None else self.indices[index]
-            digest.update(f"{self.reader.filename(at)}\n".encode())
+            digest.update(f"{self.reader.filename(at)}\n".encode(errors="surrogateescape"))
 
 
 @dataclass(frozen=True)
@@ -104,9 +117,15 @@ class OpenedFiles:
 
 def find_image_splits(root: Path) -> tuple[Path, Path] | None:
     """Paths of the training and the test images below `root`; None if it does not hold such a pair."""
-    train = next((root / name for name in TRAIN_NAMES if (root / name).exists()), None)
-    test = next((root / name for name in TEST_NAMES if (root / name).exists()), None)
-    return None if train is None or test is None else (train, test)
+    train, test = _splits_in(root)
+    return (train[0], test[0]) if train and test else None
+
+
+def _splits_in(root: Path) -> tuple[list[Path], list[Path]]:
+    """Everything below `root` that has the name of a training or of a test split, the preferred first."""
+    there = {path.name.casefold(): path for path in sorted(root.iterdir(), reverse=True)} if root.is_dir() else {}
+    train, test = ([there[name] for name in names if name in there] for names in (TRAIN_NAMES, TEST_NAMES))
+    return train, test
 
 
 def open_image_files(root: Path, in_chans: int = 3, cache_images: bool = False) -> OpenedFiles:
@@ -130,6 +149,9 @@ def open_image_files(root: Path, in_chans: int = 3, cache_images: bool = False) 
     found = find_image_splits(root)
     if found is None:
         return _split_one_folder(root, in_chans, cache_images)
+    unused = [path.name for paths in _splits_in(root) for path in paths[1:]]
+    if unused:
+        note(f"{root}: {found[0].name} and {found[1].name} are the splits; not used: {some(unused)}")
     train, train_classes = _reader(found[0])
     test, test_classes = _reader(found[1])
     if isinstance(train, ZipReader) and isinstance(test, ZipReader):
@@ -137,17 +159,18 @@ def open_image_files(root: Path, in_chans: int = 3, cache_images: bool = False) 
     else:
         unknown = sorted(set(test_classes) - set(train_classes))
         if unknown:
-            shown = ", ".join(name or "images that lie in no class folder" for name in unknown[:5])
             raise InputError(
-                f"there are {len(unknown)} class(es) that {found[0]} does not have: {shown}", where=str(found[1]),
+                f"there are {len(unknown)} class(es) that {found[0]} does not have: {some(unknown)}",
+                where=str(found[1]),
                 remedy="both splits need one folder per class, with the same names",
             )  # fmt: skip
         if test_classes != train_classes:  # a subset of the classes would be numbered from 0 again
             test, _ = _reader(found[1], train_classes)
+            without = [name for name in train_classes if name not in test_classes]
+            note(f"{found[1]}: there are no images of {len(without)} of {len(train_classes)} classes: {some(without)}")
     names = tuple(sorted(train_classes, key=train_classes.__getitem__))
-    if cache_images:
-        train, test = CachedReader(train), CachedReader(test)
-    return OpenedFiles(ImageFiles(train, in_chans), ImageFiles(test, in_chans), names)
+    readers = (CachedReader(train), CachedReader(test)) if cache_images else (train, test)
+    return OpenedFiles(ImageFiles(readers[0], in_chans), ImageFiles(readers[1], in_chans), names)
 
 
 def _check_labels(train: ZipReader, test: ZipReader) -> None:
@@ -158,33 +181,22 @@ def _check_labels(train: ZipReader, test: ZipReader) -> None:
         )
 
 
-def _reader(place: Path, classes: dict[str, int] | None = None) -> tuple[ImageReader, dict[str, int]]:
+def _reader(place: Path, classes: dict[str, int] | None = None) -> tuple[FileReader, dict[str, int]]:
     """A reader for a folder, tar or zip file, and class name -> label."""
-    if place.suffix == ".zip":
+    if place.suffix.lower() == ".zip":
         zipped = ZipReader(place, place.with_name(f"{place.stem}_map.txt"))
         return zipped, zipped.class_to_idx
-    try:
-        reader = create_reader("", root=str(place), class_map=classes)
-    except tarfile.TarError as error:
-        raise InputError(f"not a tar file, or a damaged one ({one_line(error)})", where=str(place)) from error
-    except (RuntimeError, AssertionError, ValueError, OSError) as error:
-        kinds = ", ".join(sorted(get_img_extensions(as_set=True)))
-        raise MissingFileError(
-            f"no images are found ({one_line(error)})", where=str(place),
-            remedy=f"it needs one folder per class, with files of the kinds {kinds}",
-        ) from error  # fmt: skip
-    if isinstance(reader, ReaderImageInTar):
-        return TarReader(reader), dict(reader.class_name_to_idx)
+    reader = TarReader(place, classes) if place.suffix.lower() == ".tar" else FolderReader(place, classes)
     return reader, dict(reader.class_to_idx)
 
 
 def _split_one_folder(root: Path, in_chans: int, cache_images: bool) -> OpenedFiles:
     """Class folders without a split: a draw by file name that never changes, class by class."""
     reader, classes = _reader(root)
-    labels = _labels(reader)
-    if set(classes) == {""} or len(classes) < 2:
+    labels = [label for _, label in reader.samples]
+    if len(classes) < 2:
         raise InputError(
-            f"there are {len(set(classes) - {''})} class folder(s)", where=str(root),
+            f"there is one class folder, {next(iter(classes))}", where=str(root),
             remedy="it needs one folder per class, or train/ and val/ with one folder per class in each",
         )  # fmt: skip
     train: list[int] = []
@@ -205,13 +217,6 @@ def _split_one_folder(root: Path, in_chans: int, cache_images: bool) -> OpenedFi
     return OpenedFiles(ImageFiles(source, in_chans, sorted(train)), ImageFiles(source, in_chans, sorted(test)), names)
 
 
-def _labels(reader: Any) -> list[int]:
-    """Every image's label, without opening an image."""
-    if hasattr(reader, "targets"):
-        return [int(label) for label in reader.targets]
-    return [int(label) for _, label in reader.samples]
-
-
 def _open_hugging_face(name: str, in_chans: int, cache_images: bool) -> OpenedFiles:
     try:
         import datasets as hugging_face
@@ -226,6 +231,9 @@ def _open_hugging_face(name: str, in_chans: int, cache_images: bool) -> OpenedFi
         test = next((split for split in ("validation", "valid", "val", "test") if split in splits), None)
         if "train" not in splits or test is None:
             raise InputError(f"it has the splits {', '.join(splits)}; needed are train and validation (or test)")
+        unused = [split for split in splits if split not in ("train", test)]
+        if unused:
+            note(f"{where}: train and {test} are the splits; not used: {some(unused)}")
         described = hugging_face.load_dataset_builder(name).info.features or {}
         image_key = next((key for key in ("image", "img") if key in described), "image")
         label_key = next((key for key in ("label", "fine_label", "labels") if key in described), "label")

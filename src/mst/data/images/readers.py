@@ -1,4 +1,4 @@
-"""Readers of encoded images: tar and zip archives, and files held in memory. timm reads folders and Hugging Face."""
+"""Readers of encoded images: what a reader is, zip archives, and files held in memory."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from timm.data.readers.reader_image_in_tar import ReaderImageInTar
-
 from mst.errors import InputError, MissingFileError
-from mst.text import one_line
+from mst.text import note, one_line
+
+from ..folders import is_hidden, kinds_of
 
 
 class ImageReader(Protocol):
-    """Source of encoded images: timm's readers, or one of this file. An item is (open binary file, label)."""
+    """Source of encoded images. An item is (open binary file, label)."""
 
     def __getitem__(self, index: int) -> tuple[BinaryIO, int]: ...
 
@@ -25,40 +25,6 @@ class ImageReader(Protocol):
 
     def filename(self, index: int, basename: bool = False, absolute: bool = False) -> str:
         """Name of an image, as a person would find it."""
-
-
-class TarReader:
-    """timm's reader of tar files, safe to use in a worker process that was forked after an image had been read."""
-
-    def __init__(self, reader: ReaderImageInTar) -> None:
-        self._reader = reader
-        self._process = os.getpid()
-        self.targets = reader.targets
-
-    def __len__(self) -> int:
-        return len(self._reader)
-
-    def __getitem__(self, index: int) -> tuple[BinaryIO, int]:
-        if self._process != os.getpid():  # an open file shared with the parent has one position for both
-            self._process = os.getpid()
-            self._close()
-        file, label = self._reader[index]
-        return file, int(label)
-
-    def _close(self) -> None:
-        states = [self._reader.tar_state] if self._reader.root_is_tar else list(self._reader.tar_state.values())
-        for opened in [*(child for state in states for child in state.children.values()), *states]:
-            if opened.tf is not None:
-                opened.tf.close()
-            opened.reset()
-
-    def __del__(self) -> None:
-        self._close()
-
-    def filename(self, index: int, basename: bool = False, absolute: bool = False) -> str:
-        """Name of an image inside the archive, after the archive's name if `absolute`."""
-        name: str = self._reader.filename(index, basename=basename)
-        return f"{self._reader.root}@/{name}" if absolute else name
 
 
 class ZipReader:
@@ -96,6 +62,10 @@ class ZipReader:
             self.samples.append((path, int(label)))
         if not self.samples:
             raise InputError("the file does not name any images", where=str(index))
+        left_out = members - {path for path, _ in self.samples}
+        left_out = {name for name in left_out if not name.endswith("/") and not any(map(is_hidden, name.split("/")))}
+        if left_out:
+            note(f"{archive}: {len(left_out)} files that {index.name} does not name are left out: {kinds_of(left_out)}")
         self.class_to_idx = self._classes()
         self._opened: tuple[int, zipfile.ZipFile] | None = None
 
