@@ -196,14 +196,14 @@ class ChannelAlignment(nn.Module):
 
 
 def set_submodule(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Replace the submodule of `model` at the path `name` by `module`, which takes over the hooks that users have put on
-    the old one."""
+    """Replace the submodule of `model` at the path `name` by `module`, which takes over the hooks of the old one."""
     parent, _, leaf = name.rpartition(".")
     holder = model.get_submodule(parent)
     old = getattr(holder, leaf, None)
     if isinstance(old, nn.Module):
         for hooks in _HOOKS:
             getattr(module, hooks).update(getattr(old, hooks))
+        module._is_full_backward_hook = old._is_full_backward_hook
     setattr(holder, leaf, module)
 
 
