@@ -21,8 +21,14 @@ def count_hits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return ranked[..., 0].sum(dim=-1), ranked.any(dim=-1).sum(dim=-1)
 
 
-def check_labels(labels: Tensor, num_images: int, num_classes: int) -> None:
+def check_labels(labels: Tensor, num_images: int, num_classes: int, where: str = "") -> None:
     """Check that there is one label per image and that the network has a class for each label.
+
+    Args:
+        labels: int64 [B].
+        num_images: B.
+        num_classes: length of the network's output.
+        where: place of the labels, for the error.
 
     Raises:
         InputError: otherwise.
@@ -30,6 +36,10 @@ def check_labels(labels: Tensor, num_images: int, num_classes: int) -> None:
     if labels.shape != (num_images,):
         raise InputError(f"{num_images} images need {num_images} labels, got labels of shape {tuple(labels.shape)}")
     if bool((labels < 0).any() or (labels >= num_classes).any()):
+        least, most = int(labels.min()), int(labels.max())
         raise InputError(
-            f"labels run from {int(labels.min())} to {int(labels.max())}, but the network has {num_classes} classes"
+            f"{f'labels run from {least} to {most}' if least < most else f'the label is {least}'}, but the network has "
+            f"{num_classes} classes",
+            where=where,
+            remedy=f"labels are class numbers from 0 to {num_classes - 1}; leave out images that have none",
         )

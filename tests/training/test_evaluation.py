@@ -73,8 +73,8 @@ def test_evaluate_restores_the_mode_and_refuses_bad_labels() -> None:
 @pytest.mark.parametrize(
     ("wrong", "options", "message"),
     [
-        ([torch.zeros(3, 1, 8, 8)], {}, r"each batch must be a pair \(images, labels\), got Tensor"),
-        ((torch.zeros(4, 1, 8, 8), torch.zeros(3)), {}, "4 images need as many labels, got 3"),
+        ([torch.zeros(3, 1, 8, 8)], {}, r"a batch is \(images, labels\), got Tensor \[3, 1, 8, 8\]"),
+        ((torch.zeros(4, 1, 8, 8), torch.zeros(3)), {}, r"4 images need 4 labels, got labels of shape \(3,\)"),
         (data(6), {"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ((torch.zeros(0, 1, 8, 8), torch.zeros(0)), {}, "no images to evaluate"),
     ],

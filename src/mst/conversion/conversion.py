@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 
+from mst.data import ImageData, image_batches
 from mst.dataflow import ConversionError, Obstacle, trace_dataflow
 from mst.errors import InputError
-from mst.models import copy_network, set_submodule, unwrapped
+from mst.models import NetworkInput, ann_of, copy_network, set_submodule
 from mst.neurons import (
     DEFAULT_SCHEDULE,
     MAX_POOLS,
@@ -35,11 +34,11 @@ from .spiking_network import SiteConversion, SpikingNetwork
 def convert(
     model: nn.Module,
     coding: str | Coding = "rate",
-    example: Tensor | None = None,
+    example: ImageData | None = None,
     *,
     burst: int = 1,
     schedule: ScheduleName | FiringSchedule | None = None,
-    initial_images: Tensor | Iterable[Tensor] | None = None,
+    initial_images: ImageData | None = None,
 ) -> SpikingNetwork:
     """Turn an ANN with QCFS activations into a spiking neural network. The ANN is left as it was.
 
@@ -61,13 +60,13 @@ def convert(
         model: a network whose activations are `mst.neurons.QCFS`; wrappers of torch around it are left out (see
             `mst.models.unwrapped`).
         coding: "rate", "lossless", or another registered coding (see `mst.register_coding`).
-        example: images [B, ...], of which the first is used.
+        example: images [B, ...], of which the first is used; any form of `mst.data.ImageData` will do.
         burst: maximum spikes per neuron per step, for codings with a schedule. Larger bursts settle in fewer steps.
         schedule: for codings with a schedule: "weighted" (the default, of the fewest spikes), or with spikes of one
             quantum "staggered" or "plain" (see `mst.neurons.named_schedule`), or a custom `FiringSchedule`, which has
             its own burst.
-        initial_images: for lossless coding: images [B, ...] (or batches of them) that are not reported on. Each neuron
-            then starts from its median level over these, as a constant of the network, and its spikes carry what
+        initial_images: for lossless coding: images, in any form of `mst.data.ImageData`, that are not reported on. Each
+            neuron then starts from its median level over these, as a constant of the network, and its spikes carry what
             differs. None: from 0.
 
     Returns:
@@ -77,11 +76,13 @@ def convert(
         ConversionError: places that the coding cannot carry, all of them, each with a remedy (it is an InputError).
         InputError: unknown coding or schedule; nothing to convert; a burst below 1; options that have no effect under
             the coding; no example where the coding needs one and the shape of an image is not known; no initial
-            images; a part that cannot be copied.
+            images; a part that cannot be copied; NaN or infinity in weights or images; images that the network does
+            not take.
 
     Source: Masked Spiking Transformer (ICCV 2023), conversion, for rate coding; docs/maths.md, section 9, for lossless.
     """
-    chosen, model = coding_of(coding), unwrapped(model)
+    model = ann_of(model, "mst.convert", "it has been converted already; give it to mst.simulate")
+    chosen = coding_of(coding)
     firing = _schedule_of(model, chosen, burst, schedule)
     if initial_images is not None and not chosen.takes_initial_levels:
         raise no_effect("initial_images", chosen, lambda each: each.takes_initial_levels)
@@ -98,12 +99,12 @@ def convert(
                 remedy="give an example: convert(..., example=images)",
             )
         return SpikingNetwork(network, chosen, sites)
-    folded, notes = _examine(network, chosen, image)
+    with NetworkInput(model).shown(image):
+        folded, notes = _examine(network, chosen, image)
     if chosen.carries_any_function:
         refuse_mixed_images(model, image)
     if initial_images is not None:
-        batches = [initial_images] if isinstance(initial_images, Tensor) else initial_images
-        set_initial_levels(network, median_levels(model, batches))
+        set_initial_levels(network, median_levels(model, initial_images))
     return SpikingNetwork(network, chosen, sites, folded, notes, examined=True, schedule=firing)
 
 
@@ -163,15 +164,17 @@ def _account(site: str, was: QCFS, became: SpikingNeuron) -> SiteConversion:
     return SiteConversion(site, type(was).__name__, type(became).__name__, threshold, was.num_levels, was.mask)
 
 
-def _image(model: nn.Module, example: Tensor | None) -> Tensor | None:
+def _image(model: nn.Module, example: ImageData | None) -> Tensor | None:
     """One image [1, ...] as the network takes it; None if nothing is known of it."""
-    like = next((t for t in [*model.parameters(), *model.buffers()] if t.is_floating_point()), torch.empty(0))
     if example is not None:
-        if len(example) == 0:
+        images = next(image_batches(example), None)
+        if images is None:
             raise InputError("the example holds no image")
-        return example[:1].to(like.device, like.dtype)
+        return NetworkInput(model).take(images[:1])
     shape = image_shape_of(model)
-    return None if shape is None else torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).to(like)
+    if shape is None:
+        return None
+    return NetworkInput(model).take(torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)))
 
 
 def _examine(network: nn.Module, coding: Coding, image: Tensor) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mst.data import ImageData, image_batches
 from mst.errors import InputError
+from mst.models import NetworkInput
 from mst.neurons import QCFS, SignedIFNeuron, begin_run, find_sites, running
 from mst.neurons.functional import to_levels
 
 
-def median_levels(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
+def median_levels(model: nn.Module, batches: ImageData) -> dict[str, Tensor]:
     """The median level of every neuron over images.
 
     Of all constants the median costs the fewest spikes: it minimises Σ|level - constant|. Sites that mask are left out,
@@ -21,28 +23,28 @@ def median_levels(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tens
 
     Args:
         model: the ANN.
-        batches: images [B, ...] as it takes them, not those that are reported on.
+        batches: images in any form of `mst.data.ImageData`, not those that are reported on.
 
     Returns:
         Site -> whole numbers [k, ...], for the k rows that one image has at that site.
 
     Raises:
-        InputError: no images.
+        InputError: no images, NaN or infinity in one, or images that the network does not take.
     """
-    like = next(model.parameters())
+    intake = NetworkInput(model)
     tallies = {name: _Tally(site) for name, site in find_sites(model).items() if site.masking_ratio == 0.0}
     handles = [model.get_submodule(name).register_forward_pre_hook(tally) for name, tally in tallies.items()]
     was_training, num_images = model.training, 0
     model.eval()
     try:
         with torch.no_grad():
-            for images in batches:
-                if len(images) == 0:
-                    continue
-                with running(begin_run(model, batch_size=len(images), first_image=num_images)) as run:
+            for images in image_batches(batches):
+                images = intake.take(images, num_images)
+                run = begin_run(model, batch_size=len(images), first_image=num_images)
+                with running(run), intake.shown(images):
                     for tally in tallies.values():
                         tally.batch_size = run.batch_size
-                    model(images.to(like.device, like.dtype))
+                    model(images)
                 num_images += len(images)
     finally:
         model.train(was_training)

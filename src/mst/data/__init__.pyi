@@ -1,4 +1,4 @@
-from .batches import LabelledBatches, LabelledImages, is_dataset, labelled_batches
+from .batches import ImageBatches, ImageData, as_dataset, batches_of, image_batches, is_dataset
 from .entry import DEFAULT_DATA_PATH, DatasetEntry, DatasetInfo, OpenedDataset
 from .events.augment import EventAugmentConfig
 from .events.cache import cache_folder, cache_size
@@ -36,10 +36,10 @@ __all__ = [
     "EventAugmentConfig",
     "EventRepresentation",
     "Events",
+    "ImageBatches",
+    "ImageData",
     "ImageDataset",
     "Interpolation",
-    "LabelledBatches",
-    "LabelledImages",
     "OpenedDataset",
     "Preprocessing",
     "Sensor",
@@ -49,15 +49,17 @@ __all__ = [
     "UnreadableEventsError",
     "UnreadableImageError",
     "UnreadableSampleError",
+    "as_dataset",
+    "batches_of",
     "cache_folder",
     "cache_size",
     "dataset_info",
     "find_fashion_mnist",
     "find_image_splits",
     "first_readable",
+    "image_batches",
     "in_order",
     "is_dataset",
-    "labelled_batches",
     "load_dataset",
     "make_events",
     "open_image_files",

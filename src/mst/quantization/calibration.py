@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Literal, get_args
@@ -11,9 +11,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from mst.data import ImageData
+from mst.data import image_batches as image_batches  # for `quantize` too
 from mst.errors import InputError
-from mst.models import TokenBatchNorm, spec_of, unwrapped
-from mst.neurons import MIN_THRESHOLD, QCFS, find_sites, qcfs
+from mst.models import NetworkInput, TokenBatchNorm, ann_of, check_weights, spec_of
+from mst.neurons import ALL_SITES, MIN_THRESHOLD, QCFS, find_sites, qcfs, select_sites
+from mst.numbers import real_number
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +117,7 @@ class _Sample:
 
 def set_thresholds(
     model: nn.Module,
-    batches: Tensor | tuple[Tensor, Tensor] | Iterable[Tensor | tuple[Tensor, Tensor]],
+    batches: ImageData,
     caps: Mapping[str, float] | None = None,
     threshold_from: ThresholdFrom = "least_squares",
     percentile: float = 99.9,
@@ -126,7 +129,8 @@ def set_thresholds(
 
     Args:
         model: an ANN with QCFS sites; its mode and its weights do not change.
-        batches: images [B, ...] or pairs (images, labels).
+        batches: images [N, ...] or (images, labels); batches of either, for example a DataLoader; a data set, of which
+            all images are used. See `mst.data.ImageData`.
         caps: site -> largest output of the activation that it replaced, for those that saturate; by default as
             `quantize` noted them.
         threshold_from, percentile, per_channel: see `quantize`.
@@ -135,17 +139,18 @@ def set_thresholds(
         The shape of one image, and the length of the output (None if the output is not [B, classes]).
 
     Raises:
-        InputError: an unknown choice, a percentile outside (0, 100], or no images.
+        InputError: an unknown choice, a percentile outside (0, 100], no site, or no images; NaN or infinity in weights
+            or images, or before a site; images that the network does not take. Then no threshold has changed.
     """
     if threshold_from not in get_args(ThresholdFrom):
         raise InputError(f"threshold_from must be one of {', '.join(get_args(ThresholdFrom))}, got {threshold_from!r}")
-    if not 0 < percentile <= 100:
+    if not 0 < real_number("percentile", percentile) <= 100:
         raise InputError(f"percentile must be in (0, 100], got {percentile}")
-    model = unwrapped(model)
+    model = ann_of(model, "mst.set_thresholds", "set the thresholds of the ANN, then convert it")
     if caps is None:
         spec = spec_of(model)
         caps = {} if spec is None else spec.caps
-    sites = find_sites(model)
+    sites = select_sites(model, ALL_SITES)
     samples = {name: _Sample(per_channel, seed) for seed, name in enumerate(sites)}
     last_map: nn.Module | None = None
 
@@ -158,20 +163,33 @@ def set_thresholds(
 
     shape: tuple[int, ...] = ()
     num_classes = None
-    like = next(model.parameters())
+    intake = NetworkInput(model)
     with torch.no_grad(), in_evaluation(model), acting_as_relu(model, caps, observe), ExitStack() as hooks:
         for module in model.modules():
             if isinstance(module, _CHANNEL_MAPS):
                 hooks.callback(module.register_forward_hook(after_map).remove)
         for images in image_batches(batches):
-            output = model(images.to(like.device, like.dtype))
+            images = intake.take(images)
+            with intake.shown(images):
+                output = model(images)
             shape = tuple(images.shape[1:])
             num_classes = output.shape[1] if isinstance(output, Tensor) and output.dim() == 2 else None
     if not shape:
         raise InputError("there are no images to calibrate with")
+    for name, sample in samples.items():
+        _check_sample(name, sample)
     for name, site in sites.items():
         _set_threshold(site, name, samples[name], threshold_from, percentile)
     return shape, num_classes
+
+
+def _check_sample(site: str, sample: _Sample) -> None:
+    if sample.largest is not None and not bool(sample.largest.isfinite().all()):
+        raise InputError(
+            "it receives NaN or infinite values, although images and weights are finite",
+            where=f"site {site!r}",
+            remedy="look before it for an overflow, a division by 0, or a root or logarithm of numbers below 0",
+        )
 
 
 def _set_threshold(site: QCFS, name: str, sample: _Sample, threshold_from: ThresholdFrom, percentile: float) -> None:
@@ -241,23 +259,7 @@ def acting_as_relu(
         yield
 
 
-def image_batches(data: Tensor | tuple[Tensor, Tensor] | Iterable[Tensor | tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
-    """The images of one batch, of a pair (images, labels), or of an iterable of either."""
-    if isinstance(data, Tensor):
-        yield data
-    elif (
-        isinstance(data, tuple | list)
-        and len(data) == 2
-        and all(isinstance(each, Tensor) for each in data)
-        and data[1].dim() < data[0].dim()  # type: ignore[union-attr]
-    ):
-        yield data[0]  # type: ignore[misc]
-    else:
-        for batch in data:
-            yield batch if isinstance(batch, Tensor) else batch[0]
-
-
-def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
+def calibrate(model: nn.Module, batches: ImageData) -> None:
     """Set every BatchNorm's statistics and every site's threshold from images, in the order of the forward pass.
 
     For networks whose sites do not stand in for activations of trained weights, such as an MST with a Swin's weights.
@@ -266,18 +268,35 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
 
     Args:
         model: an ANN with QCFS sites.
-        batches: images [B, ...]; the first batch should be large, a few hundred images.
+        batches: images in any form of `mst.data.ImageData`; the first batch should be large, a few hundred images.
 
     Raises:
-        InputError: no batches, or a site that the model has but does not use.
+        InputError: no site, no images, or a site that the model has but does not use; NaN or infinity in weights or
+            images; images that the network does not take. Then nothing has changed.
     """
-    model = unwrapped(model)
-    sites = find_sites(model)
+    model = ann_of(model, "mst.calibrate", "calibrate the ANN, then convert it")
+    sites = select_sites(model, ALL_SITES)
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    like = next(model.parameters())
+    changing = [site.threshold for site in sites.values()] + [each for norm in norms for each in norm.buffers()]
+    before = [each.detach().clone() for each in changing]
     was_training = model.training
-    seen: set[str] = set()
+    model.eval()
+    try:
+        _calibrate(model, sites, norms, batches)
+    except BaseException:
+        with torch.no_grad():
+            for each, old in zip(changing, before, strict=True):
+                each.copy_(old)
+        raise
+    finally:
+        model.train(was_training)
+
+
+def _calibrate(
+    model: nn.Module, sites: Mapping[str, QCFS], norms: list[nn.modules.batchnorm._BatchNorm], batches: ImageData
+) -> None:
+    momenta = [norm.momentum for norm in norms]
+    intake, seen = NetworkInput(model), set()
 
     def fit(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(module, QCFS)
@@ -288,23 +307,23 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
         else:
             module.threshold.fill_(float(threshold))
 
-    model.eval()
     try:
         with torch.no_grad():
-            for number, images in enumerate(batches, start=1):
+            for number, images in enumerate(image_batches(batches), start=1):
                 for norm in norms:
                     norm.train()
                     norm.momentum = 1.0 / number
-                with ExitStack() as hooks:
+                images = intake.take(images)
+                with ExitStack() as hooks, intake.shown(images):
                     for name, site in sites.items() if number == 1 else ():
                         hooks.callback(site.register_forward_pre_hook(partial(fit, name)).remove)
-                    model(images.to(like.device, like.dtype))
+                    model(images)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-        model.train(was_training)
     if not seen:
         raise InputError("there are no images to calibrate with")
     unused = sorted(sites.keys() - seen)
     if unused:
         raise InputError(f"these sites take no part in the forward pass: {', '.join(unused)}")
+    check_weights(model)

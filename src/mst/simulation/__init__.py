@@ -1,6 +1,5 @@
 """A spiking network and images come in; accuracy at every step, spikes and operations go out."""
 
-from .batches import SimulationData
 from .early_exit import EXIT_RULES, EarlyExit, ExitRule
 from .examination import trace_for
 from .exit_calibration import ExitCalibration, ExitPoint, calibrate_early_exit, calibrate_early_exits, exit_point
@@ -16,7 +15,6 @@ __all__ = [
     "ExitCalibration",
     "ExitPoint",
     "ExitRule",
-    "SimulationData",
     "SimulationOptions",
     "SimulationResult",
     "SiteRecord",

@@ -1,4 +1,5 @@
-"""Before the first image: anything that the coding cannot carry is refused, and the operations are traced."""
+"""Before the first image: anything that the coding cannot carry is refused, and the operations are traced. After each
+batch: neurons that have received NaN are refused."""
 
 from __future__ import annotations
 
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from mst.conversion import ConversionError, Obstacle, SpikingNetwork
 from mst.dataflow import trace_dataflow
+from mst.errors import InputError
+from mst.neurons import RunState
+from mst.numbers import is_finite
 from mst.operations import OperationCounter, Trace, trace_operations
 
 from .options import SimulationOptions
@@ -58,6 +62,21 @@ def trace_for(snn: SpikingNetwork, image: Tensor, *, in_slices: bool = False) ->
         any_function=snn.coding.carries_any_function,
         counts_changes=snn.coding.sends_changes,
     )
+
+
+def refuse_nan(run: RunState) -> None:
+    """Refuse a run in which a neuron has received NaN. It never fires again, so the logits may still be numbers.
+
+    Raises:
+        InputError: names the site.
+    """
+    for (site, _), tensor in run.state.items():
+        if not is_finite(tensor) and bool(tensor.isnan().any()):
+            raise InputError(
+                "its neurons have received NaN, although images and weights are finite",
+                where=f"site {site!r}",
+                remedy="look before it for an overflow, a division by 0, or a root or logarithm of numbers below 0",
+            )
 
 
 def _refuse_slices(snn: SpikingNetwork, image: Tensor) -> None:

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from mst.conversion import Coding, SpikingNetwork
+from mst.data.samples import Batch
 from mst.errors import InputError
+from mst.models import NetworkInput, rows_of
 from mst.neurons import BEFORE_FIRST_STEP, RunState, begin_run, running
 from mst.operations import OperationCounter
 
-from .batches import Batch
-from .examination import prepare_counter
+from .examination import prepare_counter, refuse_nan
 from .input_schedule import InputSchedule
 from .options import SimulationOptions
 from .outcome import BatchOutcome
@@ -76,17 +77,18 @@ class _Loop:
         self._snn, self._options = snn, options
         self._first_image = first_image
         self._progress = progress
-        like = next((t for t in [*snn.parameters(), *snn.buffers()] if t.is_floating_point()), torch.empty(0))
-        self._device, self._dtype = like.device, like.dtype
-        self.totals = Totals(snn.coding, options, like)
+        self._intake = NetworkInput(snn.network, options.in_slices)
+        like = self._intake.like
+        self.totals = Totals(snn.coding, options, torch.empty(0) if like is None else like)
         self.counter: OperationCounter | None = None
         self.uncounted: tuple[str, ...] = ()
 
     def add_batch(self, images: Tensor, labels: Tensor | None) -> None:
         """Simulate one batch and add it to the totals."""
         options = self._options
-        images = images.to(self._device, self._dtype)
-        labels = None if labels is None else labels.to(self._device)
+        first_image = self._first_image + self.totals.num_images
+        images = self._intake.take(images, first_image)
+        labels = None if labels is None else labels.to(images.device)
         if options.in_slices and (images.dim() not in (3, 5) or not 1 <= images.shape[1] <= options.num_steps):
             raise InputError(
                 f"images in slices are [B, K, C, height, width] with K from 1 to the {options.num_steps} time steps, "
@@ -94,14 +96,15 @@ class _Loop:
             )
         if self.totals.num_images == 0:
             first = images[:1, 0] if options.in_slices else images[:1]
-            self.counter, self.uncounted = prepare_counter(self._snn, first, options)
-        first_image = self._first_image + self.totals.num_images
+            with self._intake.shown(first):
+                self.counter, self.uncounted = prepare_counter(self._snn, first, options)
         run = begin_run(self._snn.network, seed=options.seed, batch_size=len(images), first_image=first_image)
         if self.counter is None:
             batch = self._run(run, images, labels)
         else:
             with self.counter.counting(run):
                 batch = self._run(run, images, labels)
+        refuse_nan(run)
         self.totals.add_outcome(batch)
         self.totals.add_spikes(run)
 
@@ -116,9 +119,8 @@ class _Loop:
         start, chunk = 0, options.steps_per_chunk or 1
         while start < options.num_steps and len(batch.here):
             run.begin_chunk(start, min(chunk, options.num_steps - start))
-            with running(run):
-                logits = self._snn(shown.at(start, run.steps_in_chunk))
-            readout_TBK = batch.read(start, logits.unflatten(0, (run.steps_in_chunk, run.batch_size)))
+            logits = self._logits(run, shown.at(start, run.steps_in_chunk))
+            readout_TBK = batch.read(start, logits.reshape(run.steps_in_chunk, run.batch_size, *logits.shape[1:]))
             if labels is not None:
                 self.totals.count_hits(start, run.steps_in_chunk, readout_TBK, batch.labels_here)
             unsettled = run.unsettled if coding.settles else None
@@ -134,6 +136,11 @@ class _Loop:
             neurons = run.batch_size * sum(counts.num_neurons for counts in run.counts.values())
             chunk = _steps_at_once(options, coding, neurons)
         return batch
+
+    def _logits(self, run: RunState, shown: Tensor) -> Tensor:
+        """The output of the steps of a chunk, images [T*B, ...] -> [T*B, K]."""
+        with running(run), self._intake.shown(shown):
+            return rows_of(self._snn(shown), self._snn.network, len(shown))
 
     def _let_leave(self, leaving: Tensor, done: int, readout_TBK: Tensor, batch: BatchOutcome) -> None:
         """Images leave after `done` steps and keep their prediction; leaving: bool [B]."""

@@ -9,9 +9,17 @@ from typing import Any
 from mst.conversion import Coding
 from mst.conversion.codings import no_effect
 from mst.errors import InputError
+from mst.numbers import whole_number
 from mst.text import nearest_name
 
 from .early_exit import EarlyExit
+
+_LEAST_WHOLE = {
+    "num_steps": 1, "steps_per_chunk": 1, "batch_size": 1, "num_workers": 0, "input_steps": None, "seed": None,
+}  # fmt: skip
+"""Options that are whole numbers -> the smallest value of each; None if it is not fixed."""
+
+_MAY_BE_NONE = ("steps_per_chunk", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -61,14 +69,16 @@ class SimulationOptions:
     """Processes that prepare the images of a data set, for each process; 0 prepares them in this process."""
 
     def __post_init__(self) -> None:
-        if self.num_steps < 1:
-            raise InputError(f"num_steps (T) must be at least 1, got {self.num_steps}")
-        for name in ("steps_per_chunk", "batch_size"):
+        for name, least in _LEAST_WHOLE.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, got {value}")
-        if self.num_workers < 0:
-            raise InputError(f"num_workers must be 0 or more, got {self.num_workers}")
+            if value is not None or name not in _MAY_BE_NONE:
+                label = "num_steps (T)" if name == "num_steps" else name
+                object.__setattr__(self, name, whole_number(label, value, least))
+        for name in ("keep_step_logits", "record_operations", "in_slices", "drop_settled"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if not isinstance(self.early_exit, EarlyExit | None):
+            raise InputError(f"early_exit must be an EarlyExit, got {type(self.early_exit).__name__}")
         if not 1 <= self.input_steps <= self.num_steps:
             raise InputError(f"input_steps must be from 1 to the {self.num_steps} time steps, got {self.input_steps}")
         if self.in_slices and self.input_steps != 1:

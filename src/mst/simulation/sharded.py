@@ -1,4 +1,4 @@
-"""A data set simulated by one process or by several, each taking its share; totals meet once, at the end."""
+"""One result from those of several processes, each of which has simulated its share of a data set."""
 
 from __future__ import annotations
 
@@ -6,46 +6,11 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from mst.conversion import SpikingNetwork
-from mst.data import in_order
-from mst.distributed import gather_values, share_of
 from mst.errors import InputError
 from mst.operations import OperationCount
 
-from .loop import ImageStepsCallback, run_batches
-from .options import SimulationOptions
 from .result import SimulationResult, SiteRecord
-
-DEFAULT_BATCH_SIZE = 32
-"""Images of a data set at once, where the options leave it open."""
-
-
-def run_share(
-    snn: SpikingNetwork,
-    dataset: Dataset[tuple[Tensor, int]],
-    options: SimulationOptions,
-    progress: ImageStepsCallback | None = None,
-) -> SimulationResult:
-    """Simulate this process's share of a data set; every process gets the result of all.
-
-    Args:
-        snn: the network.
-        dataset: (image, label) pairs.
-        options: see `mst.simulate`.
-        progress: called with the number of image-steps that this process has done since its last call.
-
-    Raises:
-        InputError: no images.
-    """
-    share = share_of(len(dataset))  # type: ignore[arg-type]
-    batches = in_order(dataset, share, options.batch_size or DEFAULT_BATCH_SIZE, options.num_workers)
-    result = run_batches(snn, batches, options, first_image=share.start, progress=progress)
-    parts = [part for part in gather_values(result) if part.num_images > 0]
-    if not parts:
-        raise InputError("there are no images to simulate")
-    return merge_results(parts)
 
 
 def merge_results(parts: list[SimulationResult]) -> SimulationResult:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from mst.conversion import SpikingNetwork
-from mst.data import is_dataset
+from mst.data import ImageData, batches_of
+from mst.distributed import gather_values
 from mst.errors import InputError
+from mst.models import check_answers, check_weights
 
-from .batches import SimulationData, batches_of
 from .loop import ImageStepsCallback, run_batches
 from .options import SimulationOptions, options_of
 from .result import SimulationResult
-from .sharded import run_share
+from .sharded import merge_results
 
 
 def simulate(
     snn: SpikingNetwork,
-    data: SimulationData,
+    data: ImageData,
     num_steps: int | SimulationOptions,
     *,
     progress: ImageStepsCallback | None = None,
@@ -38,8 +39,8 @@ def simulate(
 
     Args:
         snn: result of `mst.convert`.
-        data: images [N, ...]; or a pair (images, labels); or an iterable of batches of either (a DataLoader); or a data
-            set of (image, label).
+        data: images [N, ...] or (images, labels); batches of either, for example a DataLoader; a data set or a list of
+            (image, class number); dicts with the keys of a Hugging Face data set. See `mst.data.ImageData`.
         num_steps: T >= 1, or all options.
         progress: called with the number of image-steps that this process has done since its last call.
         changes: fields of `SimulationOptions`: steps_per_chunk, keep_step_logits, record_operations, seed, in_slices,
@@ -49,22 +50,31 @@ def simulate(
         Accuracy at every step, spikes per site, operations, steps that each image took.
 
     Raises:
-        InputError: snn is not converted; no images; batches of another form; labels outside the classes; images of a
-            shape that the network does not take; more slices than steps; unknown options, values out of range, or
-            options that contradict each other or have no effect on this coding or data.
+        InputError: snn is not converted; no images; batches of another form; NaN or infinity in weights or images; NaN
+            inside the network; labels outside the classes, or not class numbers; images of a shape that the network
+            does not take; more slices than steps; unknown options, values out of range, or options that contradict
+            each other or have no effect on this coding or data.
         ConversionError: the network does what spikes cannot carry, which `mst.convert` could not see without an image.
 
     Source: Masked Spiking Transformer (ICCV 2023), inference; released code (logits summed over steps).
     """
     if not isinstance(snn, SpikingNetwork):
         raise InputError(
-            f"simulate takes what mst.convert returns, got {type(snn).__name__}", remedy="convert the model first"
+            f"simulate takes what mst.convert returns, got {type(snn).__name__}",
+            remedy="convert the ANN first, with mst.convert; for the accuracy of an ANN call mst.evaluate",
         )
     options = options_of(num_steps, changes)
     options.check_coding(snn.coding)
-    if is_dataset(data):
-        return run_share(snn, data, options, progress)
-    result = run_batches(snn, batches_of(data, options), options, progress=progress)
-    if result.num_images == 0:
+    check_weights(snn)
+    reading = batches_of(data, options.batch_size, options.num_workers)
+    if options.num_workers and reading.form != "data set":
+        raise InputError("num_workers has no effect on images that are in memory already", remedy="give a data set")
+    if options.batch_size is not None and reading.form == "batches":
+        raise InputError("batch_size has no effect on data that comes in batches", remedy="give a tensor or a data set")
+    result = run_batches(snn, reading.batches, options, first_image=reading.first_image, progress=progress)
+    parts = [part for part in (gather_values(result) if reading.is_share else [result]) if part.num_images > 0]
+    if not parts:
         raise InputError("there are no images to simulate")
-    return result
+    merged = merge_results(parts) if len(parts) > 1 else parts[0]
+    check_answers(merged.logits)
+    return merged

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mst.errors import InputError
+from mst.numbers import real_number, whole_number
 from mst.text import nearest_name
 
 TRACKERS = ("tensorboard", "wandb")
@@ -17,6 +18,24 @@ COMMON_OPTIMIZERS = ("adam", "adamw", "lamb", "lion", "rmsprop", "sgd")
 
 FREE_ON_RESUME = ("num_workers", "eval_batch_size", "device", "trackers", "checkpoint_minutes")
 """Options that may change when a run is resumed, because they do not change its numbers."""
+
+_LEAST_WHOLE = {
+    "epochs": 1,
+    "batch_size": 1,
+    "accumulation_steps": 1,
+    "eval_batch_size": 1,
+    "num_workers": 0,
+    "seed": 0,
+}
+"""Options that are whole numbers -> the smallest value of each."""
+
+_REAL = (
+    "learning_rate", "min_learning_rate", "warmup_learning_rate", "warmup_epochs", "weight_decay", "clip_grad_norm",
+    "label_smoothing", "mixup", "cutmix", "spike_penalty", "checkpoint_minutes",
+)  # fmt: skip
+"""Options that are numbers from 0 on."""
+
+_MAY_BE_INFINITE = ("clip_grad_norm", "checkpoint_minutes")
 
 
 @dataclass(frozen=True)
@@ -108,18 +127,16 @@ class TrainConfig:
             raise InputError(f"mixup and cutmix pair images: batch_size must be even, got {self.batch_size}")
 
     def _check_ranges(self) -> None:
-        for name in ("epochs", "batch_size", "accumulation_steps", "eval_batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in (
-            "min_learning_rate", "warmup_learning_rate", "warmup_epochs", "weight_decay", "clip_grad_norm",
-            "mixup", "cutmix", "spike_penalty", "num_workers", "seed", "checkpoint_minutes",
-        ):  # fmt: skip
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name, least in _LEAST_WHOLE.items():
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
+        for name in _REAL:
+            value = real_number(name, getattr(self, name), may_be_infinite=name in _MAY_BE_INFINITE)
+            object.__setattr__(self, name, value)
+            if value < 0:
+                raise InputError(f"{name} must not be negative, got {value}")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate must be above 0, got {self.learning_rate}")
-        if not 0.0 <= self.label_smoothing < 1.0:
+        if not self.label_smoothing < 1.0:
             raise InputError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
 
     def _check_names(self) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mst.accuracy import check_labels, count_hits
-from mst.data import LabelledImages, labelled_batches
+from mst.data import ImageData, batches_of
+from mst.data.samples import Batch
 from mst.distributed import gather_values
 from mst.errors import InputError
-from mst.models import unwrapped
+from mst.models import NetworkInput, ann_of, check_answers, logits_of
 from mst.neurons import begin_run, running
+from mst.numbers import whole_number
 
 from .quanta import QuantaCounter
 
@@ -49,7 +50,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: nn.Module, data: LabelledImages, *, batch_size: int = 256, num_workers: int = 0, seed: int = 0
+    model: nn.Module, data: ImageData, *, batch_size: int = 256, num_workers: int = 0, seed: int = 0
 ) -> Evaluation:
     """Run an ANN over labelled images in evaluation mode; the model's mode is restored afterwards.
 
@@ -58,20 +59,44 @@ def evaluate(
     process returns the result of all images; any other data is evaluated whole by each process.
 
     Args:
-        model: [B, ...] -> logits [B, classes]; wrappers of torch around it are left out (see `mst.models.unwrapped`).
-        data: (images, labels); an iterable of such batches, for example a DataLoader; or a data set whose items are
-            (image, label).
+        model: [B, ...] -> logits [B, classes]; wrappers of torch around it are left out (see `mst.models.unwrapped`). A
+            spiking network answers over time steps, see `mst.simulate`.
+        data: labelled images: (images, labels); batches of such pairs, for example a DataLoader; a data set or a list
+            of (image, class number); dicts with the keys of a Hugging Face data set. See `mst.data.ImageData`.
         batch_size: images per forward pass of each process; not used for data that comes in batches.
         num_workers: processes that prepare the images of a data set, for each process.
         seed: of the masks.
 
     Raises:
-        InputError: no images, labels outside the classes, batches that are not pairs, or a batch size below 1.
+        InputError: a spiking network; weights, images or logits with NaN; weights or images with infinity; no images;
+            labels missing, outside the classes or not class numbers; images that the network does not take; an output
+            that is not logits [B, classes]; a batch size below 1.
 
     Source: Masked Spiking Transformer (ICCV 2023), for the masks.
     """
-    reading = labelled_batches(data, batch_size, num_workers)
-    tally = _tally(unwrapped(model), reading.batches, seed, reading.first_image)
+    model = ann_of(
+        model, "mst.evaluate", "for the accuracy after each time step call mst.simulate(snn, data, num_steps)"
+    )
+    seed = whole_number("seed", seed)
+    evaluation = evaluate_checked(model, NetworkInput(model), data, batch_size, num_workers, seed)
+    check_answers(evaluation.logits)
+    return evaluation
+
+
+def evaluate_checked(
+    model: nn.Module, intake: NetworkInput, data: ImageData, batch_size: int, num_workers: int, seed: int
+) -> Evaluation:
+    """`evaluate` without a look at the weights and the logits, which may be NaN.
+
+    Args:
+        model, data, batch_size, num_workers, seed: as for `evaluate`.
+        intake: of the model.
+
+    Raises:
+        InputError: as `evaluate`.
+    """
+    reading = batches_of(data, batch_size, num_workers, needs_labels=True)
+    tally = _tally(model, intake, reading.batches, seed, reading.first_image)
     return _result([part for part in (gather_values(tally) if reading.is_share else [tally]) if part is not None])
 
 
@@ -86,9 +111,10 @@ class _Tally:
     neurons: int
 
 
-def _tally(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], seed: int, first_image: int) -> _Tally | None:
+def _tally(
+    model: nn.Module, intake: NetworkInput, batches: Iterable[Batch], seed: int, first_image: int
+) -> _Tally | None:
     """Count hits; None if there is no image."""
-    like = next(model.parameters(), None)
     was_training = model.training
     model.eval()
     hits = top5_hits = num_images = neurons = 0
@@ -97,12 +123,14 @@ def _tally(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], seed: int, f
     logits: list[Tensor] = []
     try:
         with torch.no_grad():
-            for images, labels in map(_pair, data):
+            for images, labels in batches:
                 if len(images) == 0:
                     continue
+                assert labels is not None
+                shown = intake.take(images, first_image + num_images)
                 run = begin_run(model, seed=seed, batch_size=len(images), first_image=first_image + num_images)
-                with running(run), counter.counting():
-                    batch_logits = model(images if like is None else images.to(like.device, like.dtype)).cpu()
+                with running(run), counter.counting(), intake.shown(shown):
+                    batch_logits = logits_of(model(shown), model, len(images)).cpu()
                 check_labels(labels, *batch_logits.shape)
                 top1, top5 = count_hits(batch_logits, labels)
                 hits, top5_hits = hits + int(top1), top5_hits + int(top5)
@@ -112,15 +140,6 @@ def _tally(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], seed: int, f
     finally:
         model.train(was_training)
     return _Tally(hits, top5_hits, torch.cat(logits), quanta, neurons) if num_images else None
-
-
-def _pair(batch: Any) -> tuple[Tensor, Tensor]:
-    if isinstance(batch, tuple | list) and len(batch) == 2:
-        return batch[0], batch[1]
-    raise InputError(
-        f"each batch must be a pair (images, labels), got {type(batch).__name__}",
-        remedy="pass (images, labels), an iterable of such pairs, or a data set of (image, label)",
-    )
 
 
 def _result(parts: list[_Tally]) -> Evaluation:

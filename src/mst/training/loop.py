@@ -8,22 +8,25 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mst.checkpoints import CheckpointInfo
-from mst.data import BatchLoader
+from mst.data import BatchLoader, ImageData, as_dataset
+from mst.data.samples import Batch
 from mst.distributed import gather_values, largest_of, num_processes
 from mst.errors import InputError
-from mst.models import unwrapped
+from mst.models import NetworkInput, ann_of
 from mst.progress import Stage
 from mst.quantization import note_quantization, quantization_of, shape_thresholds
 from mst.signals import StopRequest
 
 from .config import TrainConfig
-from .evaluation import evaluate
+from .evaluation import evaluate_checked
+from .first_samples import check_first_samples
 from .folder import PartialEpoch, TrainingFolder, flatten
 from .order import EpochBatches, SeededImages
 from .repeatable import repeatable
@@ -48,8 +51,8 @@ SECONDS_WORTH_SAVING = 60.0
 
 def train(
     model: nn.Module,
-    train_data: Dataset[tuple[Tensor, int]],
-    test_data: Dataset[tuple[Tensor, int]],
+    train_data: ImageData,
+    test_data: ImageData,
     output: str | Path,
     config: TrainConfig,
     info: CheckpointInfo,
@@ -66,8 +69,9 @@ def train(
     Args:
         model: a `MaskedSpikingTransformer`, or a network that `mst.quantize` returned; starts from its present weights.
             Wrappers of torch around it are left out (see `mst.models.unwrapped`).
-        train_data: items (image, label).
-        test_data: items (image, label).
+        train_data: a data set or a list of samples (image, class number), (images, labels), or dicts with the keys of
+            a Hugging Face data set; see `mst.data.ImageData`. The first sample is tried before any work begins.
+        test_data: the same; a DataLoader will not do for either.
         output: folder for checkpoints, training state and logs; all processes must see the same folder.
         config: how to train.
         info: description that the checkpoints carry; figures of this training are added to its provenance.
@@ -77,13 +81,20 @@ def train(
     Raises:
         FileConflictError: `output` already holds a run and `resume` is off.
         MissingFileError: `resume` is on and there is nothing to resume.
-        InputError: the state in `output` is damaged or belongs to other settings; too few images for one step; a model
-            that a checkpoint cannot describe; a device that is not available.
+        InputError: a spiking network; weights or images with NaN or infinity; samples of another form, images that the
+            network does not take, or labels outside its classes; the state in `output` is damaged or belongs to other
+            settings; too few images for one step; a model that a checkpoint cannot describe; a device that is not
+            available.
         TrainingDivergedError: the loss became NaN or infinite; the last checkpoint stays.
         TrainingStoppedError: a signal asked for it; `resume` continues from there.
         OSError: `output` cannot be written.
     """
-    output, model = Path(output), unwrapped(model)
+    model = ann_of(model, "mst.train", "train the ANN, then convert it with mst.convert")
+    for name, value, kind in (("config", config, TrainConfig), ("info", info, CheckpointInfo)):
+        if not isinstance(value, kind):
+            raise InputError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+    train_data, test_data = as_dataset(train_data, "train_data"), as_dataset(test_data, "test_data")
+    output = Path(output)
     if resume and has_training_state(output):  # thresholds of the stored run may have one value per channel
         shape_thresholds(model, load_training_state(output)[0]["model"])
     with StopRequest() as stop, repeatable():
@@ -97,8 +108,8 @@ class _Trainer:
     def __init__(
         self,
         model: nn.Module,
-        train_data: Dataset[tuple[Tensor, int]],
-        test_data: Dataset[tuple[Tensor, int]],
+        train_data: Dataset[Any],
+        test_data: Dataset[Any],
         output: Path,
         config: TrainConfig,
         info: CheckpointInfo,
@@ -106,9 +117,10 @@ class _Trainer:
     ) -> None:
         self.config = config
         self.stop = stop or StopRequest()
+        image_shape, num_classes = check_first_samples(model, train_data, test_data)
         noted = quantization_of(model)
-        if noted is not None and noted.image_shape is None and len(train_data):  # type: ignore[arg-type]
-            note_quantization(model, image_shape=tuple(train_data[0][0].shape))
+        if noted is not None and noted.image_shape is None:
+            note_quantization(model, image_shape=image_shape)
         self.accelerator = make_accelerator(config, output)
         self.batches = EpochBatches(
             len(train_data),  # type: ignore[arg-type]
@@ -127,7 +139,8 @@ class _Trainer:
             pin_memory=self.accelerator.device.type == "cuda",
         )
         self.test_data = test_data
-        self.steps = TrainingSteps(model, config, self.accelerator, self.batches.num_steps)
+        self.steps = TrainingSteps(model, config, self.accelerator, self.batches.num_steps, num_classes)
+        self.intake = NetworkInput(model, has_warned=True)  # the model is now on the accelerator's device
         self.folder = TrainingFolder(output, config, info, self.steps)
         self.history: list[EpochRecord] = []
         self.begun = PartialEpoch()
@@ -196,12 +209,9 @@ class _Trainer:
         self._check_finite(math.isfinite(mean_loss), f"the mean loss became {mean_loss}", epoch, steps - 1)
         self.steps.average_batch_norm()
         self._save_if_due(epoch, steps, total, began, SECONDS_WORTH_SAVING)
-        evaluation = evaluate(
-            self.steps.raw_model,
-            self.test_data,
-            batch_size=self.config.eval_batch_size,
-            num_workers=self.config.num_workers,
-            seed=self.config.seed,
+        config = self.config
+        evaluation = evaluate_checked(
+            self.steps.raw_model, self.intake, self.test_data, config.eval_batch_size, config.num_workers, config.seed
         )
         # The loss above is that of the weights before the last update.
         finite = bool(torch.isfinite(evaluation.logits).all())
@@ -217,13 +227,13 @@ class _Trainer:
             quanta_per_neuron=evaluation.quanta_per_neuron,
         )
 
-    def _begin_epoch(self, epoch: int) -> Generator[tuple[Tensor, Tensor], None, None]:
+    def _begin_epoch(self, epoch: int) -> Generator[Batch, None, None]:
         self.batches.begin(epoch, self.begun.step)
         self.train_data.epoch = epoch
         self.steps.model.train()
         return iter(self.loader)
 
-    def _train_epoch(self, epoch: int, batches: Iterator[tuple[Tensor, Tensor]], began: float, stage: Stage) -> Tensor:
+    def _train_epoch(self, epoch: int, batches: Iterator[Batch], began: float, stage: Stage) -> Tensor:
         """Take the steps of an epoch that are missing; returns the sum of the losses of all its steps."""
         steps = self.batches.num_steps
         total = self.steps.sum_from(self.begun.loss_sum)
@@ -287,14 +297,14 @@ class _Trainer:
 class _Timed:
     """An iterator that measures how long its consumer waits for it."""
 
-    def __init__(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, batches: Iterator[Batch]) -> None:
         self._batches = batches
         self.waited = 0.0
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         return self
 
-    def __next__(self) -> tuple[Tensor, Tensor]:
+    def __next__(self) -> Batch:
         began = time.perf_counter()
         batch = next(self._batches)
         self.waited += time.perf_counter() - began

@@ -17,9 +17,11 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import distribute_bn
 from torch import Tensor, nn
 
+from mst.accuracy import check_labels
+from mst.data.samples import Batch
 from mst.distributed import join_processes, runs_on_cpu
 from mst.errors import InputError
-from mst.models import synchronise_batch_norm
+from mst.models import NetworkInput, synchronise_batch_norm
 from mst.neurons import find_sites
 from mst.quantization import num_classes_of
 
@@ -36,13 +38,19 @@ class TrainingSteps:
         config: how to train.
         accelerator: of this run, from `make_accelerator`.
         steps_per_epoch: updates in one epoch, which the schedule follows.
+        num_classes: length of the network's output.
 
     Raises:
         InputError: mixed labels are asked for, and the number of classes is unknown.
     """
 
-    def __init__(self, model: nn.Module, config: TrainConfig, accelerator: Accelerator, steps_per_epoch: int) -> None:
+    def __init__(
+        self, model: nn.Module, config: TrainConfig, accelerator: Accelerator, steps_per_epoch: int, num_classes: int
+    ) -> None:
         self.config, self.accelerator, self.steps_per_epoch = config, accelerator, steps_per_epoch
+        self.num_classes = num_classes
+        like = NetworkInput(model).like
+        self._dtype = None if like is None else like.dtype
         if config.sync_batch_norm:
             synchronise_batch_norm(model)
         groups = param_groups_weight_decay(model, config.weight_decay, no_weight_decay_list=without_decay(model))
@@ -78,13 +86,21 @@ class TrainingSteps:
         device = self.accelerator.device
         return torch.tensor(value, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
 
-    def take(self, batches: Iterator[tuple[Tensor, Tensor]], epoch: int, step: int) -> Tensor:
-        """Update the weights once; returns the mean loss of this process's batches."""
+    def take(self, batches: Iterator[Batch], epoch: int, step: int) -> Tensor:
+        """Update the weights once; returns the mean loss of this process's batches.
+
+        Raises:
+            InputError: a label outside the classes.
+        """
         self.scheduler.step_update(epoch * self.steps_per_epoch + step)
         total = self.sum_from(0.0)
         count = self.config.accumulation_steps
         for batch in range(count):
-            images, targets = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in next(batches))
+            images, targets = next(batches)
+            assert targets is not None
+            check_labels(targets, len(images), self.num_classes)  # -100 would otherwise be left out of the loss
+            images = images.to(self.accelerator.device, self._dtype, non_blocking=True)
+            targets = targets.to(self.accelerator.device, non_blocking=True)
             seed_step(self.config.seed, epoch, step * count + batch, self.accelerator.process_index)
             if self.mixup is not None:
                 images, targets = self.mixup(images, targets)
