@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 import mst
+from mst.data import first_readable
 from mst.experiments import OpenedRun
 
 
@@ -51,7 +52,7 @@ def main() -> None:
         kind = str(dtype).removeprefix("torch.")
         expected = ann_logits(opened, count, 32, dtype)
         describe(f"{kind}: ANN, batches of 500 and of 32 images", ann_logits(opened, count, 500, dtype), expected)
-        snn = mst.convert(opened.model.to(dtype), "lossless", opened.images[0][0][None], burst=4)
+        snn = mst.convert(opened.model.to(dtype), "lossless", first_readable(opened.images)[0][None], burst=4)
         images = Subset(opened.images, range(count))
         result = mst.simulate(snn, images, 100, record_operations=False)
         describe(f"{kind}: settled SNN ({result.num_settled:,} images) and ANN", result.logits, expected)

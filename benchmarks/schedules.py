@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import mst
+from mst.data import first_readable
 from mst.experiments import steps_to_within
 from mst.experiments.opening import training_images
 from mst.models import set_submodule
@@ -87,7 +88,7 @@ def main() -> None:
         mst.CheckpointOptions(options.checkpoint, batch_size=60, max_images=options.max_images, device="cpu")
     )
     ann = evaluate(opened.model, opened.images, batch_size=60)
-    example = opened.images[0][0][None]
+    example = first_readable(opened.images)[0][None]
     num_levels = max(site.num_levels for site in opened.model.modules() if isinstance(site, mst.QCFS))
     print(f"ANN {100 * ann.accuracy:.2f} %, {ann.quanta_per_image:,.0f} quanta per image; {opened.num_images} images")
     print(f"{'':<68}{'T within':>19}{'settled after':>16}{'spikes':>12}{'per':>9}")

@@ -35,7 +35,7 @@ class DataSplits:
     """Facts about it."""
 
     preprocessing: Preprocessing
-    """How its images become the input of a network."""
+    """Steps that turn its images into the input of a network."""
 
     train: ImageDataset
     """Training split, with random changes if there are any."""

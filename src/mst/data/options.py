@@ -52,13 +52,13 @@ class DataOptions:
     """Random changes of the training images."""
 
     events: EventRepresentation = EventRepresentation()  # noqa: RUF009 (frozen)
-    """How recordings of event cameras become frames."""
+    """Representation of event recordings as frames."""
 
     event_augment: EventAugmentConfig = EventAugmentConfig()  # noqa: RUF009 (frozen)
     """Random changes of the training recordings."""
 
     on_bad_image: BadImages = "fail"
-    """What to do with an image file or a recording that cannot be read: fail, or skip it and report it."""
+    """Treatment of an image file or a recording that cannot be read: fail, or skip it and report it."""
 
     def __post_init__(self) -> None:
         if self.on_bad_image not in get_args(BadImages):

@@ -72,7 +72,7 @@ class PartOfSplit:
     """The split."""
 
     indices: Sequence[int]
-    """Which samples of it, in order."""
+    """Indices of its samples, in order."""
 
     def __len__(self) -> int:
         return len(self.indices)

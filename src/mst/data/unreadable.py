@@ -13,7 +13,7 @@ SKIP_RECORDINGS = "replace or remove the file, or leave out such recordings with
 
 
 BadImages = Literal["fail", "skip"]
-"""What to do with a sample that cannot be read."""
+"""Treatment of a sample that cannot be read."""
 
 
 class UnreadableSampleError(InputError):

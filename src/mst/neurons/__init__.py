@@ -42,7 +42,7 @@ from .schedule import (
     named_schedule,
 )
 from .signed_integrate_and_fire import SignedIFNeuron
-from .sites import ALL_SITES, SITE_GROUPS, find_sites, mask_spikes, name_sites, select_sites
+from .sites import ALL_SITES, SITE_GROUPS, find_sites, mask_spikes, select_sites
 from .spiking import SpikingNeuron
 
 __all__ = [
@@ -89,7 +89,6 @@ __all__ = [
     "make_mask",
     "mask_from_dict",
     "mask_spikes",
-    "name_sites",
     "named_schedule",
     "qcfs",
     "running",

@@ -29,9 +29,6 @@ def find_sites(model: nn.Module) -> dict[str, QCFS]:
     return {name: module for name, module in model.named_modules() if isinstance(module, QCFS)}
 
 
-name_sites = find_sites  # the name of before, until every caller uses find_sites
-
-
 def select_sites(model: nn.Module, sites: str | Iterable[str]) -> dict[str, QCFS]:
     """The sites that a selection names, in the order of the network.
 

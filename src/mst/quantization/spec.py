@@ -23,13 +23,13 @@ _MUST_AGREE = ("num_levels", "max_pool", "also")
 
 @dataclass(frozen=True)
 class Quantization:
-    """What `quantize` did to a network, as a `NetworkSpec`; the network carries it as `model.network_spec`."""
+    """Options and findings of `quantize`, as a `NetworkSpec`; the network carries it as `model.network_spec`."""
 
     num_levels: int
     """L of every site."""
 
     max_pool: MaxPool = "keep"
-    """What happened to max-pools, see `quantize`."""
+    """Treatment of max-pools, see `quantize`."""
 
     also: tuple[str, ...] = ()
     """Class names of the activations besides ReLU-like ones that were replaced."""
@@ -44,7 +44,7 @@ class Quantization:
     """Length of its output, if known."""
 
     architecture: Architecture | None = None
-    """How to build the plain network again; None if its class is the user's own."""
+    """Description from which the plain network can be built again; None for a class of the user."""
 
     class_name: str = ""
     """Class of the network."""
@@ -146,7 +146,7 @@ for _name in ("timm", "torchvision", OWN):
 
 
 def quantization_of(model: nn.Module) -> Quantization | None:
-    """What `quantize` noted on the network; None if it did not make it."""
+    """Description that `quantize` left on the network; None if the network does not come from `quantize`."""
     noted = getattr(model, "network_spec", None)
     return noted if isinstance(noted, Quantization) else None
 

@@ -22,7 +22,7 @@ EXIT_RULES: tuple[ExitRule, ...] = ("margin", "stability")
 
 @dataclass(frozen=True)
 class EarlyExit:
-    """When an image leaves.
+    """Rule by which an image leaves a simulation before the last step.
 
     Raises:
         InputError: an unknown rule, a value that the rule cannot have, or a first step below 1.

@@ -34,7 +34,7 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class AddressLayout:
-    """How a camera packs an event into the 32 bits of an AEDAT 2.0 address."""
+    """Layout of an event in the 32 bits of an AEDAT 2.0 address, as written for one camera."""
 
     sensor: Sensor
     """Pixels of the camera."""

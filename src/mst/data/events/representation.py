@@ -21,7 +21,7 @@ Image = TypeVar("Image", NDArray[np.uint32], NDArray[np.float32])
 
 @dataclass(frozen=True)
 class EventRepresentation:
-    """How events become an image of several channels; part of a network's preprocessing, stored in its checkpoint.
+    """Representation of events as an image of several channels; part of the preprocessing in a network's checkpoint.
 
     Raises:
         InputError: an unknown kind, or fewer than one bin (two for voxels).

@@ -58,7 +58,7 @@ class ImageFiles:
     """3 decodes to RGB, 1 to grey."""
 
     indices: Sequence[int] | None = None
-    """Which images of the reader, in order; None: all."""
+    """Indices of the images of the reader that are used, in order; None: all."""
 
     identity: str = ""
     """Stands for the names in the fingerprint if the reader has none."""

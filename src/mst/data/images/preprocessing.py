@@ -11,7 +11,7 @@ from mst.text import one_line
 from ..events.representation import EventRepresentation
 
 Interpolation = Literal["bicubic", "bilinear", "nearest"]
-"""How pixels are interpolated where an image is resized."""
+"""Interpolation of pixels where an image is resized."""
 
 AUTO_AUGMENT_POLICIES = ("rand", "original", "originalr", "v0", "v0r", "3a")
 """First parts of the names of timm's augmentation policies."""
@@ -19,7 +19,7 @@ AUTO_AUGMENT_POLICIES = ("rand", "original", "originalr", "v0", "v0r", "3a")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes the input of a network; stored in its checkpoint.
+    """Steps that turn an image into the input of a network; stored in its checkpoint.
 
     Raises:
         InputError: a value out of range, or entries that do not fit each other.
@@ -44,7 +44,7 @@ class Preprocessing:
     """The shorter side is resized to img_size / crop_ratio, then the centre is cut out; in (0, 1]."""
 
     events: EventRepresentation | None = None
-    """How recordings of an event camera become frames; None: the network takes images."""
+    """Representation of event recordings as frames; None: the network takes images."""
 
     def __post_init__(self) -> None:
         if isinstance(self.img_size, list | tuple):  # a checkpoint's header holds lists only
