@@ -112,6 +112,7 @@ def test_stop_request_second_interrupt_ends_at_once() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 def test_a_program_that_fails_with_workers_running_ends(tmp_path: Path) -> None:
     """Its traceback keeps the iterator, and so the workers, alive until the interpreter ends."""
     script = tmp_path / "fails.py"
@@ -128,6 +129,7 @@ def test_a_program_that_fails_with_workers_running_ends(tmp_path: Path) -> None:
     assert ended.stderr.splitlines()[-1] == "ValueError: on purpose"
 
 
+@pytest.mark.slow
 def test_a_program_ends_although_a_worker_does_not_answer(tmp_path: Path) -> None:
     """Its iterator is gone and has waited in vain; on a busy machine a worker may just be slow."""
     script = tmp_path / "deaf.py"

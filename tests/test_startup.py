@@ -38,30 +38,51 @@ def test_options_of_data_sets_load_no_torch() -> None:
     assert not loaded_by("import mst.data.options, mst.data.unreadable") & {*HEAVY, "torch", "timm", "PIL"}
 
 
+STAGES = {
+    "torch and timm": "import torch, timm",
+    "rooms": f"""
+import mst
+for room in {LIGHT_ROOMS}: getattr(mst, room)
+mst.convert, mst.simulate, mst.estimate_energy, mst.load_checkpoint, mst.load_dataset, mst.data.DATASETS
+assert timm.is_model("mst_nano_patch2_window2_8") and timm.is_model("resnet18_small")
+""",
+    "report": "import mst.report",
+    "drawing": "from pathlib import Path; mst.report.firing_rates({'a': 0.1}, 0.1, Path(sys.argv[1]))",
+}
+"""Code that one process executes in this order."""
+
+
+@pytest.fixture(scope="module")
+def loaded_at(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Stage -> top-level modules that a process has loaded after it."""
+    script = "import sys\n" + "\n".join(
+        f"{code}\nprint('LOADED', *{{name.partition('.')[0] for name in sys.modules}})" for code in STAGES.values()
+    )
+    figure = tmp_path_factory.mktemp("drawing") / "figure.png"
+    done = subprocess.run([sys.executable, "-c", script, str(figure)], capture_output=True, text=True, check=True)
+    assert figure.is_file()
+    lines = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("LOADED")]
+    return {stage: set(names) for stage, names in zip(STAGES, lines, strict=True)}
+
+
 @pytest.mark.slow
-def test_rooms_load_nothing_heavier_than_torch_and_timm() -> None:
+def test_rooms_load_nothing_heavier_than_torch_and_timm(loaded_at: dict[str, set[str]]) -> None:
     """safetensors, torchvision and PIL come with timm."""
-    torch_and_timm = loaded_by("import torch, timm")
-    used = "mst.convert, mst.simulate, mst.estimate_energy, mst.load_checkpoint, mst.load_dataset, mst.data.DATASETS"
-    ours = loaded_by(f"import mst\nfor room in {LIGHT_ROOMS}: getattr(mst, room)\n{used}")
-    added = {name for name in ours - torch_and_timm if name not in sys.stdlib_module_names}
+    added = {name for name in loaded_at["rooms"] - loaded_at["torch and timm"] if name not in sys.stdlib_module_names}
     assert added == {"mst"}
 
 
 @pytest.mark.slow
-def test_report_loads_matplotlib_to_draw_only(tmp_path: Path) -> None:
-    assert "matplotlib" not in loaded_by("import mst.report")
-    figure = tmp_path / "figure.png"
-    draw = f"from pathlib import Path; mst.report.firing_rates({{'a': 0.1}}, 0.1, Path({str(figure)!r}))"
-    assert "matplotlib" in loaded_by(f"import mst.report; {draw}")
-    assert figure.is_file()
+def test_report_loads_matplotlib_to_draw_only(loaded_at: dict[str, set[str]]) -> None:
+    assert "matplotlib" not in loaded_at["report"]
+    assert "matplotlib" in loaded_at["drawing"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("imports", ["import timm, mst", "import mst, timm.layers, timm"])
-def test_models_are_registered_with_timm_in_any_order_of_imports(imports: str) -> None:
-    code = f"{imports}\nassert timm.is_model('mst_nano_patch2_window2_8') and timm.is_model('resnet18_small')"
-    assert "timm" in loaded_by(code)
+def test_models_are_registered_with_timm_when_mst_is_imported_first() -> None:
+    """The stages above import timm first."""
+    code = "import mst, timm.layers, timm\nassert timm.is_model('mst_nano_patch2_window2_8')"
+    assert "timm" in loaded_by(f"{code} and timm.is_model('resnet18_small')")
 
 
 def test_public_names_exist_and_are_those_of_the_stub() -> None:

@@ -84,6 +84,7 @@ def test_choose_threads_keeps_the_users_choice(
         choose_threads(small, (4,), 1, requested=0)
 
 
+@pytest.mark.slow
 def test_default_numbers_contain_the_number_that_pytorch_chooses() -> None:
     script = "import torch; from mst.threads import _default_numbers as d; print(torch.get_num_threads() in d())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
