@@ -30,6 +30,7 @@ class Reference:
     spiking: bool
     potential: dict[str, Tensor] = field(default_factory=dict)
     spikes: Counter[str] = field(default_factory=Counter)
+    biases: dict[str, Tensor] = field(default_factory=dict)
 
     def neuron(self, site: str, x: Tensor) -> Tensor:
         lam = self.state[f"{site}.up"]
@@ -115,8 +116,23 @@ class Reference:
         scores = self.neuron(
             f"{name}.attn.attn_if", self.product(f"{name} q·k", q, k.transpose(-1, -2)) / math.sqrt(dim)
         )
+        if name not in self.biases:  # the same at every step
+            self.biases[name] = self.position_bias(name, stage, shift, groups)
+        bias = self.biases[name]
+        weights = self.function(f"{name} softmax", lambda y: torch.softmax(y + bias, dim=-1), scores)
+        mixed = self.neuron(f"{name}.attn.attn_v_if", self.product(f"{name} softmax·v", weights, v))
+        mixed = mixed.transpose(2, 3).reshape(x.shape[0], -1, channels)
+        out = torch.empty_like(x)
+        out[:, tokens.flatten()] = mixed
+        return self.neuron(f"{name}.attn.proj_if", self.linear(f"{name}.attn.proj", out))
+
+    def position_bias(
+        self, name: str, stage: int, shift: int, groups: dict[tuple[int, int], list[tuple[int, int]]]
+    ) -> Tensor:
+        """[W, H, N, N]: added to the scores of each pair of tokens in a window; -100 where they may not attend."""
+        window, order = self.windows[stage], sorted(groups)
         table = self.state[f"{name}.attn.relative_position_bias_table"]
-        bias = torch.zeros(len(order), heads, window**2, window**2, dtype=x.dtype)
+        bias = torch.zeros(len(order), self.heads[stage], window**2, window**2, dtype=table.dtype)
         for w, g in enumerate(order):
             for i, (ri, ci) in enumerate(groups[g]):
                 for j, (rj, cj) in enumerate(groups[g]):
@@ -131,12 +147,7 @@ class Reference:
                         assert wraps_apart == (rows_apart or columns_apart)
                         if wraps_apart:
                             bias[w, :, i, j] += -100.0
-        weights = self.function(f"{name} softmax", lambda y: torch.softmax(y + bias, dim=-1), scores)
-        mixed = self.neuron(f"{name}.attn.attn_v_if", self.product(f"{name} softmax·v", weights, v))
-        mixed = mixed.transpose(2, 3).reshape(x.shape[0], -1, channels)
-        out = torch.empty_like(x)
-        out[:, tokens.flatten()] = mixed
-        return self.neuron(f"{name}.attn.proj_if", self.linear(f"{name}.attn.proj", out))
+        return bias
 
     def merge(self, stage: int, x: Tensor) -> Tensor:
         size = self.resolutions[stage]

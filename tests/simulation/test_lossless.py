@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ SCHEDULES = [
 
 
 @pytest.mark.slow
-@settings(max_examples=150)
+@settings(max_examples=40)
 @given(
     st.integers(0, 10**6),
     st.sampled_from(["mst", "resnet"]),
@@ -150,12 +151,18 @@ def test_settling_under_masks_depends_on_seed_as_the_ann_does() -> None:
 # --------------------------------------------------------------- spike for spike, against changes passed on
 
 
+PLAIN, STAGGERED = FiringSchedule(), FiringSchedule(3, stagger=0.25)
+WEIGHTED = FiringSchedule(2, halving_weights(16), 0.5)
+
+
 @pytest.mark.parametrize(
-    "schedule",
-    [FiringSchedule(), FiringSchedule(3, stagger=0.25), FiringSchedule(2, halving_weights(16), 0.5)],
-    ids=["plain", "burst 3, staggered", "weighted"],
+    ("name", "schedule"),
+    [
+        *((name, WEIGHTED) for name in OTHERS),
+        *((name, schedule) for name in ("mlp_batch_norm", "three_stages") for schedule in (PLAIN, STAGGERED)),
+    ],
+    ids=lambda each: each if isinstance(each, str) else f"burst {each.burst}, stagger {each.stagger}",
 )
-@pytest.mark.parametrize("name", OTHERS)
 def test_lossless_agrees_with_passing_changes_spike_for_spike(name: str, schedule: FiringSchedule) -> None:
     model, images, described = released_network(name)
     snn = mst.convert(model, "lossless", schedule=schedule)
@@ -194,18 +201,22 @@ def same_run(a: SimulationResult, b: SimulationResult) -> None:
         assert torch.equal(one.macs_per_step, other.macs_per_step)
 
 
+@cache
+def masked_run(ratio: float, steps_per_chunk: int | None = None, drop_settled: bool = False) -> SimulationResult:
+    model = mst.mask_spikes(random_mst(11, num_levels=16), ratio, "all")
+    snn, images = mst.convert(model, "lossless", burst=2, schedule="staggered"), images_of(11, 4)
+    return mst.simulate(snn, images, 40, input_steps=2, steps_per_chunk=steps_per_chunk, drop_settled=drop_settled)
+
+
 @pytest.mark.parametrize("options", [{"steps_per_chunk": 4}, {"steps_per_chunk": 99}, {"drop_settled": True}], ids=str)
 @pytest.mark.parametrize("ratio", [0.0, 0.5])
 def test_lossless_in_chunks_or_without_the_settled_is_the_same_run(ratio: float, options: dict[str, Any]) -> None:
-    model = mst.mask_spikes(random_mst(11, num_levels=16), ratio, "all")
-    snn, images = mst.convert(model, "lossless", burst=2, schedule="staggered"), images_of(11, 6)
-    step_by_step = mst.simulate(snn, images, 40, steps_per_chunk=1, input_steps=2)
-    assert len(set(step_by_step.steps_taken.tolist())) > 1
-    same_run(step_by_step, mst.simulate(snn, images, 40, input_steps=2, **options))
+    assert len(set(masked_run(ratio, 1).steps_taken.tolist())) > 1
+    same_run(masked_run(ratio, 1), masked_run(ratio, **options))
 
 
 def test_settled_at_is_the_first_step_after_which_nothing_moves() -> None:
-    snn, images = mst.convert(random_mst(12, num_levels=16), "lossless"), images_of(12, 5)
+    snn, images = mst.convert(random_mst(12, num_levels=16), "lossless"), images_of(12, 3)
     result = mst.simulate(snn, images, 40, keep_step_logits=True)
     assert result.settled_at is not None
     assert result.step_logits is not None
