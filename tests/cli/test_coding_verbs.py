@@ -15,6 +15,7 @@ from failing import fails
 from mst.cli.main import main
 from mst.experiments.spiking_run import set_aside
 from mst.neurons import SCHEDULES, begin_run, running
+from small_runs import TINY_MST
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.slow
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("trained")
     short = ["--train.epochs", "3", "--train.learning-rate", "1e-2", "--train.eval-batch-size", "360"]
-    assert main(["train", "--output", str(folder), *short]) == 0
+    assert main(["train", "--output", str(folder), *TINY_MST, "--train-images", "720", *short]) == 0
     return str(folder / "last.safetensors")
 
 
@@ -34,6 +35,7 @@ def run(verb: str, checkpoint: str, output: Path, *arguments: str) -> dict[str, 
     return content
 
 
+@pytest.mark.usefixtures("rendered_figures")
 def test_simulate_lossless_ends_at_the_anns_accuracy(
     checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,7 +97,7 @@ def test_trained_weights_settle_to_the_ann_in_float64(checkpoint: str, ratio: fl
 def test_simulate_with_early_exit_takes_fewer_steps(
     checkpoint: str, tmp_path: Path, rule: str, coding: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--coding", coding, "--early-exit", rule, "--exit.loss", "5", "--time-steps", "40"]
+    arguments = ["--coding", coding, "--early-exit", rule, "--exit.loss", "5", "--time-steps", "32"]
     result = run("simulate", checkpoint, tmp_path, *arguments)
     captured = capsys.readouterr()
     assert "72 of 360 test images, evenly spaced, are for validation; 288 others are reported on" in captured.err
@@ -109,7 +111,7 @@ def test_simulate_with_early_exit_takes_fewer_steps(
     assert result["mean_steps"] < calibration["full"]["mean_steps"]
 
 
-def test_simulate_with_a_rule_of_ones_own_sets_no_images_aside(checkpoint: str, tmp_path: Path) -> None:
+def test_simulate_with_a_fixed_rule_sets_no_images_aside(checkpoint: str, tmp_path: Path) -> None:
     arguments = ["--early-exit", "stability", "--exit.value", "3", "--exit.first-step", "4", "--time-steps", "20"]
     result = run("simulate", checkpoint, tmp_path, *arguments)
     assert result["num_images"] == 360
@@ -127,7 +129,7 @@ def test_validation_images_are_taken_evenly_and_not_reported_on(checkpoint: str)
     assert reported.num_images == 50
 
 
-def test_too_few_validation_images_are_said(
+def test_too_few_validation_images_are_reported(
     checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--early-exit", "margin", "--exit.loss", "0.1", "--exit.validation-images", "50", "--max-images", "10"]
@@ -159,10 +161,11 @@ def test_measure_lossless_prices_changes(checkpoint: str, tmp_path: Path, capsys
     assert early["mean_steps"] < 64
 
 
+@pytest.mark.usefixtures("rendered_figures")
 def test_compare_puts_codings_into_one_table_and_two_figures(
     checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = ["--time-steps", "48", "--max-images", "24", "--validation-images", "12"]
+    few = ["--time-steps", "32", "--max-images", "12", "--validation-images", "12"]
     kinds = ["--bursts", "[2, 4]", "--input-steps", "[1, 3]", "--schedules", "[weighted]", "--resting-images", "20"]
     result = run("compare", checkpoint, tmp_path, *few, *kinds)
     labels = [row["coding"] for row in result["rows"]]
@@ -175,11 +178,11 @@ def test_compare_puts_codings_into_one_table_and_two_figures(
     for row in result["rows"][1:]:
         assert row["accuracy"] == result["ann"]["accuracy"]
         assert row["agreement_with_ann"] == 1.0
-        assert row["settled_images"] == 24
+        assert row["settled_images"] == 12
         assert row["within"]["0.1"]["steps"] <= row["steps"]
         assert row["spikes_per_quantum"] == pytest.approx(row["spikes"] / result["ann"]["quanta"])
         assert {each["rule"] for each in row["early_exit"]} == {"margin", "stability"}
-    assert result["rows"][0]["steps"] == 48
+    assert result["rows"][0]["steps"] == 32
     table = (tmp_path / "codings.md").read_text()
     assert table.strip() in capsys.readouterr().out
     assert table.count("| rate |") == 4
@@ -253,7 +256,7 @@ def test_options_that_do_not_go_together_are_refused_in_one_line(
     assert message in fails([verb, checkpoint, "--output", str(tmp_path), "--max-images", "8", *options], capfd)
 
 
-def test_images_that_have_not_settled_are_said(
+def test_images_that_have_not_settled_are_reported(
     checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = run("simulate", checkpoint, tmp_path, "--coding", "lossless", "--time-steps", "3", "--max-images", "5")

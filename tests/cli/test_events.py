@@ -42,6 +42,7 @@ def content(path: Path) -> dict[str, Any]:
     return loaded
 
 
+@pytest.mark.usefixtures("rendered_figures")
 def test_network_of_one_bin_sees_whole_recordings_and_slices(one_bin: Path, tmp_path: Path) -> None:
     common = [str(one_bin), "--time-steps", "6", "--max-images", "40", "--device", "cpu"]
     for name, options in (("whole", []), ("one", ["--slices", "1"]), ("six", ["--slices", "6"])):
@@ -162,6 +163,7 @@ def test_damaged_image_ends_or_is_counted(tmp_path: Path, capfd: pytest.CaptureF
     assert "1 images could not be read" in out
 
 
+@pytest.mark.usefixtures("rendered_figures")
 def test_recording_is_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.dat").write_bytes(dat_bytes(SMALL, "% Version 2\n% Height 8\n% Width 10\n"))
     assert main(["datasets", "show", str(tmp_path / "a.dat"), "--output", str(tmp_path / "p")]) == 0

@@ -34,7 +34,8 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_sweep_writes_one_table_and_goes_on_where_it_was_cut(
+@pytest.mark.usefixtures("rendered_figures")
+def test_sweep_writes_one_table_and_continues_where_it_was_interrupted(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -57,7 +58,7 @@ def test_sweep_writes_one_table_and_goes_on_where_it_was_cut(
     def cut(options: mst.TrainingOptions, folder: Path, **how: Any) -> None:
         calls.append(folder.name)
         if len(calls) == 3:
-            raise RuntimeError("the lights went out")
+            raise RuntimeError("interrupted")
         real(options, folder, **how)
 
     monkeypatch.setattr(sweeping, "run_training", cut)
@@ -193,6 +194,7 @@ def test_sweep_notices_other_data_under_the_same_name(tmp_path: Path, capfd: pyt
     assert [row["mask_sites"] for row in rows(tmp_path / "e")] == ["", "all"]
 
 
+@pytest.mark.usefixtures("rendered_figures")
 def test_sweep_of_a_network_that_sends_nothing_still_reports(tmp_path: Path) -> None:
     model = mst.create_model("resnet18_small", width=4, num_classes=10, in_chans=1)
     for site in find_sites(model).values():
@@ -216,7 +218,9 @@ def test_training_with_a_threshold_for_each_channel_resumes(tmp_path: Path) -> N
     assert mst.load_checkpoint(tmp_path / "run" / "last.safetensors").act1.threshold.shape == (4, 1, 1)
 
 
-def test_train_says_beforehand_what_cannot_be_converted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_train_reports_obstacles_of_conversion_before_it_starts(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     command = [
         "train",
         "--model",
