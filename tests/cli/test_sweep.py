@@ -19,14 +19,17 @@ from mst.models import build
 from mst.models.foreign import architecture
 from mst.neurons import find_sites
 from mst.quantization import note_quantization, quantization_of
+from small_runs import TINY_MST
 
 pytestmark = pytest.mark.slow
 
 TRAIN = [
     "--model", "resnet18_small", "--model-kwargs.width", "4", "--train-images", "128", "--train.epochs", "1",
-    "--train.warmup-epochs", "0", "--train.batch-size", "32", "--train.learning-rate", "0.01",
+    "--train.warmup-epochs", "0", "--train.batch-size", "32", "--train.eval-batch-size", "360",
+    "--train.learning-rate", "0.01",
 ]  # fmt: skip
-SWEEP = ["sweep", *TRAIN, "--masking-ratios", "0,0.5", "--time-steps", "2,4", "--max-images", "40"]
+CELLS = ["--masking-ratios", "0,0.5", "--time-steps", "2,4", "--max-images", "20"]
+SWEEP = ["sweep", *TRAIN, *CELLS]
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -40,13 +43,14 @@ def test_sweep_writes_one_table_and_continues_where_it_was_interrupted(
 ) -> None:
     out = tmp_path / "out"
     command = [
-        *SWEEP,
+        "sweep",
+        *TINY_MST,
+        *TRAIN[4:],
+        *CELLS,
         "--output",
         str(out),
         "--num-levels",
         "4,8",
-        "--mask-sites",
-        "all,layer1.*",
         "--mask-seeds",
         "0,1",
     ]
@@ -65,17 +69,17 @@ def test_sweep_writes_one_table_and_continues_where_it_was_interrupted(
     assert main(command) == 1
     assert not (out / "sweep.csv").exists()
     assert main(command) == 0
-    cells = ["L4_p0", "L4_p0.5_all", "L4_p0.5_layer1.--726a39", "L8_p0", "L8_p0.5_all", "L8_p0.5_layer1.--726a39"]
+    cells = ["L4_p0", "L4_p0.5_attention", "L8_p0", "L8_p0.5_attention"]
     assert calls == [*cells[:3], *cells[2:]]
     capfd.readouterr()
 
     table = rows(out)
     assert tuple(table[0]) == COLUMNS
-    assert len(table) == 6 * 2
+    assert len(table) == 4 * 2
     by_cell = {(r["num_levels"], r["masking_ratio"], r["mask_sites"], r["time_steps"]): r for r in table}
-    plain, masked = by_cell["4", "0.0", "", "4"], by_cell["4", "0.5", "all", "4"]
+    plain, masked = by_cell["4", "0.0", "", "4"], by_cell["4", "0.5", "attention", "4"]
     assert (plain["num_seeds"], masked["num_seeds"]) == ("1", "2")
-    runs = [json.loads((out / "L4_p0.5_all" / f"seed{seed}.json").read_text()) for seed in (0, 1)]
+    runs = [json.loads((out / "L4_p0.5_attention" / f"seed{seed}.json").read_text()) for seed in (0, 1)]
     spikes = [run["spikes_per_image"][3] for run in runs]
     assert float(masked["spikes_per_image"]) == pytest.approx(sum(spikes) / 2)
     assert float(masked["spikes_per_image_spread"]) == pytest.approx(abs(spikes[0] - spikes[1]) / 2**0.5)
@@ -85,7 +89,7 @@ def test_sweep_writes_one_table_and_continues_where_it_was_interrupted(
     assert runs[0]["accuracy"] != runs[1]["accuracy"] or spikes[0] != spikes[1]
     for name in ("accuracy_vs_time", "accuracy_vs_spikes", "accuracy_and_spikes_vs_ratio"):
         assert (out / f"{name}.png").stat().st_size > 5000
-    assert "| 4 | 0.5 | all | 0 | 4 |" in (out / "sweep.md").read_text()
+    assert "| 4 | 0.5 | attention | 0 | 4 |" in (out / "sweep.md").read_text()
 
     # a larger request uses the results that are there
     calls.clear()
@@ -165,7 +169,9 @@ def test_sweep_keeps_selections_apart_that_look_alike(tmp_path: Path) -> None:
     table = [row for row in rows(tmp_path) if row["time_steps"] == "4"]
     assert [row["mask_sites"] for row in table] == ["layer?.0.*", "layer*.0.*", "*.act2", "layer[1,2].*"]
     assert {row["num_seeds"] for row in table} == {"1"}
-    assert len([folder for folder in tmp_path.iterdir() if folder.is_dir()]) == 4
+    folders = {folder.name for folder in tmp_path.iterdir() if folder.is_dir()}
+    assert len(folders) == 4
+    assert "L16_p0.5_layer-1-2-.--928598" in folders
     spikes = [row["spikes_per_image"] for row in table]
     assert spikes[0] == spikes[1]  # the same sites, trained and simulated twice
     assert len(set(spikes)) == 3
@@ -240,7 +246,7 @@ def test_a_network_of_timm_goes_through_all_verbs(tmp_path: Path, capfd: pytest.
     run = tmp_path / "run"
     train = [
         "train", "--model", "regnetx_002.pycls_in1k", "--quantize.small-stem", "--num-levels", "4", "--masking-ratio",
-        "0.5", "--mask-sites", "s1.*", "--train-images", "64", "--train.epochs", "1", "--train.warmup-epochs", "0",
+        "0.5", "--mask-sites", "s1.*", "--train-images", "32", "--train.epochs", "1", "--train.warmup-epochs", "0",
         "--train.batch-size", "32", "--output", str(run),
     ]  # fmt: skip
     assert main(train) == 0
