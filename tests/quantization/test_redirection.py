@@ -7,6 +7,7 @@ import pickle
 import random
 import threading
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -219,6 +220,32 @@ def test_redirected_network_runs_in_every_mode_and_thread() -> None:
     assert results == [True] * 4
 
 
+def test_forward_that_was_set_on_the_module_is_answered_too() -> None:
+    model = Plain().eval()
+
+    def forward(self: Base, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.hidden(F.relu(self.conv(x)).flatten(1)) + 1))
+
+    model.forward = MethodType(forward, model)  # type: ignore[method-assign]
+    with pytest.raises(InputError, match="its forward was set on the module"):
+        mst.quantize(model)
+    quantized = mst.quantize(model, 2**14, X, threshold_from="max").eval()
+    torch.testing.assert_close(quantized(X), model(X), rtol=1e-2, atol=2e-3)
+    assert list(find_sites(quantized)) == ["relu", "relu_2"]
+    quantized.head.weight.data.zero_()
+    assert torch.equal(quantized(X), quantized.head.bias.expand(4, 3))
+    assert not torch.equal(model(X), quantized(X))
+
+
+def test_hooks_move_to_the_site_that_takes_over() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    seen: list[tuple[int, ...]] = []
+    model[1].register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape)))
+    quantized = mst.quantize(model, 4)
+    quantized(torch.ones(3, 4))
+    assert seen == [(3, 4)]
+
+
 def test_error_inside_a_redirected_forward_leaves_nothing_behind() -> None:
     quantized = mst.quantize(Plain(), 4, X).eval()
     expected = quantized(X)
@@ -269,7 +296,7 @@ def test_layer_that_passes_over_its_sites_in_some_mode_is_refused() -> None:
 def test_scripted_network_is_refused() -> None:
     with pytest.warns(FutureWarning):
         scripted = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
-    with pytest.raises(InputError, match="scripted network, whose code cannot be changed; quantise it first"):
+    with pytest.raises(InputError, match="scripted network's code cannot be changed; quantise it first"):
         mst.quantize(scripted)
 
 

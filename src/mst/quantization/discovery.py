@@ -84,6 +84,8 @@ def follow(module: nn.Module) -> list[Use]:
     Raises:
         CannotFollowError: torch.fx cannot follow it.
     """
+    if "forward" in vars(module):
+        raise CannotFollowError("its forward was set on the module, not on its class")
     defaults = {
         name: parameter.default
         for name, parameter in inspect.signature(module.forward).parameters.items()
@@ -156,7 +158,8 @@ def names_activations(module: nn.Module) -> bool:
         called = [inspect.getattr_static(type(module), name, None) or scope.get(name) for name in code.co_names]
         return any(look(each) for each in called if inspect.isfunction(each) and not _is_of_torch(each))
 
-    return look(type(module).forward)
+    forward = module.forward
+    return look(getattr(forward, "__func__", forward))
 
 
 def _is_of_torch(function: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -12,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from mst.errors import InputError
-from mst.models import Architecture, set_submodule
+from mst.models import (
+    Architecture,
+    check_one_tensor_in,
+    copy_network,
+    refuse_chance,
+    set_submodule,
+    unwrapped,
+)
 from mst.neurons import QCFS, find_sites
 from mst.neurons.site import noting_sites
 
@@ -85,7 +91,10 @@ def quantize(
         raise InputError(f"max_pool must be one of {', '.join(get_args(MaxPool))}, got {max_pool!r}")
     if per_channel and calibration is None:
         raise InputError("per_channel thresholds are set from images", remedy="give calibration")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError("a scripted network's code cannot be changed", remedy="quantise it first, then script it")
     classes = tuple(also)
+    model = unwrapped(model)
     batches = list(image_batches(calibration)) if calibration is not None else []
     images = batches[0] if batches else example
     quantized, caps = _with_sites(model, num_levels, classes, images)
@@ -120,15 +129,10 @@ def _with_sites(
 ) -> tuple[Model, dict[str, float]]:
     """A copy with a site for each use of an activation, and the largest outputs of those that saturate."""
     name = type(model).__name__
-    if isinstance(model, torch.jit.ScriptModule):
-        raise InputError(f"{name} is a scripted network, whose code cannot be changed", remedy="quantise it first")
-    try:
-        quantized = copy.deepcopy(model)
-    except RuntimeError as error:  # from torch, for weights that are computed at each call
-        raise InputError(
-            f"{name} cannot be copied ({error})",
-            remedy="make pruning or weight normalisation permanent first (torch.nn.utils.prune.remove)",
-        ) from error
+    check_one_tensor_in(model)
+    quantized = copy_network(model)
+    if images is not None:
+        refuse_chance(copy_network(model).eval(), _as_taken(images[:2], model))
     if find_sites(quantized):
         raise InputError(f"{name} has QCFS sites already; there is nothing to quantise")
     root_is_activation = not list(quantized.children()) and isinstance(quantized, nn.ReLU)
@@ -198,7 +202,7 @@ def check_same(
         InputError: the outputs differ.
     """
     if also:
-        plain = copy.deepcopy(plain)
+        plain = copy_network(plain)
         for name, module in list(plain.named_modules(remove_duplicate=False)):
             if name and isinstance(module, also):
                 set_submodule(plain, name, nn.ReLU())

@@ -46,12 +46,17 @@ class CallSites:
 
 
 _CALL_SITES = "_call_sites"
+_OWN_FORWARD = "_own_forward"
+"""Attribute that holds a forward which a user has set on the module itself."""
+
 _OWN_ROOMS = ("torch", "mst")
 
 
 def redirect(module: nn.Module, call_sites: CallSites) -> None:
     """Let calls in the forward of `module` be answered by the sites that `call_sites` names, from now on."""
     module.__dict__[_CALL_SITES] = call_sites
+    if "forward" in module.__dict__:
+        module.__dict__[_OWN_FORWARD] = module.__dict__.pop("forward")
     module.__class__ = _redirected(type(module))
 
 
@@ -164,7 +169,8 @@ def _run_redirected(kind: type[nn.Module], self: nn.Module, args: tuple[Any, ...
             remedy="copy it by copy.deepcopy, without a __deepcopy__ that builds a new one, or quantise it by itself",
         )
     with _Redirection(self):
-        return kind.forward(self, *args, **kwargs)
+        own = self.__dict__.get(_OWN_FORWARD)
+        return own(*args, **kwargs) if own is not None else kind.forward(self, *args, **kwargs)
 
 
 _UNCOMPILED: list[Callable[..., Any]] = []

@@ -196,7 +196,7 @@ def _is_code(module: nn.Module) -> bool:
 
 def _has_own_forward(module: nn.Module) -> bool:
     """True if its forward is neither torch's nor ours; a chain of modules counts, for it may begin in place."""
-    if type(module).forward is nn.Sequential.forward:
+    if "forward" in vars(module) or type(module).forward is nn.Sequential.forward:
         return True
     for kind in type(module).__mro__:
         if "forward" in vars(kind):
