@@ -121,7 +121,7 @@ def test_network_is_the_reference_in_every_mode(quantized: nn.Module, mode: str)
 
 def distance(logits: Tensor, expected: Tensor) -> float:
     """Norm of the difference, relative to that of what is expected."""
-    return float((logits.float() - expected).norm() / expected.norm())
+    return float((logits.detach().float() - expected).norm() / expected.norm())
 
 
 def test_autocast_sums_over_time_in_float32() -> None:

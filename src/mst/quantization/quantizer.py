@@ -94,7 +94,7 @@ def quantize(
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError("a scripted network's code cannot be changed", remedy="quantise it first, then script it")
     classes = tuple(also)
-    model = unwrapped(model)
+    model = unwrapped(model)  # type: ignore[assignment]
     batches = list(image_batches(calibration)) if calibration is not None else []
     images = batches[0] if batches else example
     quantized, caps = _with_sites(model, num_levels, classes, images)
