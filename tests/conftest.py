@@ -45,6 +45,20 @@ def _one_thread_and_fixed_seed() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def rendered_figures() -> None:
+    """Let a test of a command render its figures; otherwise they are laid out, and empty files are written."""
+
+
+@pytest.fixture(autouse=True)
+def _figures_of_commands_without_rendering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_nothing(figure: object, path: str, **options: object) -> None:
+        Path(path).touch()
+
+    if "cli" in request.path.parts and "rendered_figures" not in request.fixturenames:
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", write_nothing)
+
+
 def tiny_config(**options: object) -> MSTConfig:
     """Two stages of 4x4 and 2x2 tokens, small enough for every test."""
     sizes: dict[str, object] = {
