@@ -16,7 +16,7 @@ from torch import nn
 from mst.data import Preprocessing
 from mst.errors import InputError, MissingFileError
 from mst.files import write_atomically
-from mst.models import ARCHITECTURES, CannotBuildError, spec_of, unwrapped
+from mst.models import ARCHITECTURES, CannotBuildError, note_classes, spec_of, unwrapped
 from mst.neurons import SpikeMask, SpikingNeuron, find_sites, make_mask, mask_from_dict
 from mst.quantization import shape_thresholds
 from mst.text import one_line
@@ -139,6 +139,7 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
             sites[name].mask = mask
         floating = [tensor.dtype for tensor in state.values() if tensor.is_floating_point()]
         model.to(floating[0] if floating else torch.float32).load_state_dict(state)
+        note_classes(model, header.get("class_names"))
     except CannotBuildError as error:
         raise CannotBuildError(
             error.what, where=str(path), remedy=f"{error.remedy}, then call mst.load_checkpoint(path, model=...)"

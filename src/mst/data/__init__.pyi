@@ -1,4 +1,5 @@
 from .batches import ImageBatches, ImageData, as_dataset, batches_of, image_batches, is_dataset
+from .class_names import check_class_names
 from .entry import DEFAULT_DATA_PATH, DatasetEntry, DatasetInfo, OpenedDataset
 from .events.augment import EventAugmentConfig
 from .events.cache import cache_folder, cache_size
@@ -53,6 +54,7 @@ __all__ = [
     "batches_of",
     "cache_folder",
     "cache_size",
+    "check_class_names",
     "dataset_info",
     "find_fashion_mnist",
     "find_image_splits",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 from mst.errors import InputError
 from mst.options import with_changes
 
+from .class_names import RelabelledSplit, match_classes
 from .entry import DatasetInfo, OpenedDataset
 from .events.augment import EventAugmentConfig
 from .events.cache import FrameCache, cache_folder
@@ -56,12 +57,40 @@ class DataSplits:
         if not 1 <= count <= len(whole):
             raise InputError(f"train_images must be from 1 to the {len(whole)} that {self.info.name} has, got {count}")
         part = PartOfSplit(whole, [index * len(whole) // count for index in range(count)])
-        train = ImageDataset(part, self.train.transform, self.train.on_bad_image, replace_bad=True)
+        train = ImageDataset(part, self.train.transform, self.train.on_bad_image, True, self.info.class_names)
         return replace(self, train=train, fingerprint=fingerprint(part, self.test.raw))
+
+    def with_classes(self, trained: tuple[str, ...], same_data: bool = False) -> DataSplits:
+        """The same data set with the labels of a network that was trained on classes of these names.
+
+        Args:
+            trained: the network's classes, in the order of its logits; empty if they are not known.
+            same_data: the network was trained on this data set, so that labels mean the same where every class has
+                another name (ImageNet's classes are numbers, codes or words, depending on the form of its files).
+
+        Raises:
+            InputError: classes that the network does not have.
+        """
+        classes = self.info.class_names
+        if same_data and trained and classes and not set(trained) & set(classes):
+            classes = trained if len(trained) == len(classes) else ()
+            labels: Sequence[int] | None = range(len(classes)) if classes else None
+        else:
+            labels = match_classes(self.info.name, classes, trained)
+        if labels is None:
+            return self
+        info = replace(self.info, class_names=trained, num_classes=len(trained))
+        train, test = (
+            ImageDataset(
+                RelabelledSplit(each.raw, labels), each.transform, each.on_bad_image, each.replace_bad, trained
+            )
+            for each in (self.train, self.test)
+        )
+        return replace(self, info=info, train=train, test=test)
 
     def without_augmentation(self) -> ImageDataset:
         """The training split with the transform of the test split."""
-        return ImageDataset(self.train.raw, self.test.transform, self.train.on_bad_image, replace_bad=True)
+        return ImageDataset(self.train.raw, self.test.transform, self.train.on_bad_image, True, self.info.class_names)
 
     def test_in_slices(self, num_slices: int) -> ImageDataset:
         """The test split with each recording cut into K slices over time: [K, C, height, width].
@@ -74,7 +103,7 @@ class DataSplits:
         transform = EventTransform(
             self.info.sensor, self.preprocessing, None, FrameCache(cache_folder()), num_slices=num_slices
         )
-        return ImageDataset(self.test.raw, transform, self.test.on_bad_image)
+        return ImageDataset(self.test.raw, transform, self.test.on_bad_image, class_names=self.info.class_names)
 
 
 def load_dataset(
@@ -82,6 +111,7 @@ def load_dataset(
     data_path: Path | str | None = None,
     *,
     preprocessing: Preprocessing | None = None,
+    class_names: tuple[str, ...] = (),
     **options: Any,
 ) -> DataSplits:
     """Open a data set: `load_dataset("digits")`, `load_dataset("imagenet", "/data/imagenet", img_size=224)`.
@@ -92,11 +122,13 @@ def load_dataset(
         preprocessing: what the network expects (from its checkpoint). None takes the data set's mean and standard
             deviation, or measures those of the training images. If it is given, img_size, interpolation and crop_ratio
             have no effect, and of `events` only drop_bad_events may differ from it.
+        class_names: classes of the network, in the order of its logits (from its checkpoint). Labels are matched to
+            them by name where the data set's classes are known and their order differs, or where it has fewer.
         options: other fields of `DataOptions`, by name.
 
     Raises:
-        InputError: unknown name or option, damaged files, options without effect, or another number of channels than
-            the network expects.
+        InputError: unknown name or option, damaged files, options without effect, another number of channels than the
+            network expects, or classes that it does not have.
         MissingFileError: the files are not there.
     """
     given = dataset if isinstance(dataset, DataOptions) else DataOptions(dataset)
@@ -111,6 +143,7 @@ def load_dataset(
         splits = _load_images(opened, preprocessing, given, events)
     else:
         splits = _load_events(opened, preprocessing, given, events)
+    splits = splits.with_classes(class_names)
     return splits if given.train_images is None else splits.with_train_images(given.train_images)
 
 
@@ -134,9 +167,18 @@ def _load_images(
         info,
         preprocessing,
         ImageDataset(
-            train, ImageTransform(info.native_size, preprocessing, given.augment), given.on_bad_image, replace_bad=True
+            train,
+            ImageTransform(info.native_size, preprocessing, given.augment),
+            given.on_bad_image,
+            True,
+            info.class_names,
         ),
-        ImageDataset(test, ImageTransform(info.native_size, preprocessing, None), given.on_bad_image),
+        ImageDataset(
+            test,
+            ImageTransform(info.native_size, preprocessing, None),
+            given.on_bad_image,
+            class_names=info.class_names,
+        ),
         fingerprint(train, test),
     )
 
@@ -184,8 +226,8 @@ def _load_events(
     return DataSplits(
         info,
         preprocessing,
-        ImageDataset(train, changed, given.on_bad_image, replace_bad=True),
-        ImageDataset(test, plain, given.on_bad_image),
+        ImageDataset(train, changed, given.on_bad_image, True, info.class_names),
+        ImageDataset(test, plain, given.on_bad_image, class_names=info.class_names),
         fingerprint(train, test),
     )
 

@@ -99,15 +99,18 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
             `BatchLoader` and `in_order` leave the sample out of its batch; or, with replace_bad, replaces the sample.
         replace_bad: for training: the next readable sample takes the place of a skipped one, so that batches keep
             their size.
+        class_names: names of the classes in the order of the labels; empty if they are not known.
     """
 
     def __init__(
-        self, raw: RawSplit, transform: Transform, on_bad_image: BadImages = "fail", replace_bad: bool = False
-    ) -> None:
+        self, raw: RawSplit, transform: Transform, on_bad_image: BadImages = "fail", replace_bad: bool = False,
+        class_names: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
         self.raw = raw
         self.transform = transform
         self.on_bad_image = on_bad_image
         self.replace_bad = replace_bad
+        self.class_names = class_names
 
     def __len__(self) -> int:
         return len(self.raw)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mst.checkpoints import load_initial_weights
+from mst.checkpoints import load_initial_weights, read_checkpoint_info
 from mst.conversion import ConversionError, convert
 from mst.data import DataSplits
 from mst.errors import InputError
@@ -123,8 +123,11 @@ def start_from(network: nn.Module, options: NetworkOptions, splits: DataSplits) 
     report = "starting from the published weights"
     if options.init_from is not None:
         start = load_initial_weights(network, options.init_from)
+        classes, trained = splits.info.class_names, _classes_of(options.init_from)
         needs_calibration = start.needs_calibration
         head = "" if start.head_kept else "; its head is for other classes, so a new one is drawn"
+        if start.head_kept and classes and trained and classes != trained:
+            head = "; its head was trained on other classes"
         report = f"starting from {options.init_from}{head}"
     if needs_calibration:
         wanted = CALIBRATION_IMAGES if options.calibration_images is None else options.calibration_images
@@ -137,3 +140,11 @@ def start_from(network: nn.Module, options: NetworkOptions, splits: DataSplits) 
         )
     if options.init_from is not None or options.pretrained:
         note(report)
+
+
+def _classes_of(source: str) -> tuple[str, ...]:
+    """Names of the classes of a checkpoint; empty for weights that do not state them."""
+    try:
+        return read_checkpoint_info(source).class_names
+    except (InputError, FileNotFoundError):
+        return ()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
 from mst.checkpoints import CheckpointInfo, load_checkpoint, read_checkpoint_info
-from mst.data import DataSplits, load_dataset
+from mst.data import DATASETS, DataSplits, load_dataset
 from mst.distributed import join_processes, one_process_first
 from mst.errors import InputError
 from mst.models import spec_of
@@ -152,6 +152,7 @@ def open_network(
     if data.preprocessing.size != (height, width) or data.preprocessing.in_chans != in_chans:
         gives = " x ".join(map(str, (data.preprocessing.in_chans, *data.preprocessing.size)))
         raise InputError(f"{name} gives images of {gives}, {checkpoint} takes {in_chans} x {height} x {width}")
+    data = data.with_classes(info.class_names, same_data=name == info.dataset and name in DATASETS)
     if data.info.num_classes != num_classes_of(model):
         raise InputError(f"{name} has {data.info.num_classes} classes, {checkpoint} has {num_classes_of(model)}")
     num_images = min(options.max_images or len(data.test), len(data.test))

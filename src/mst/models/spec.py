@@ -126,3 +126,20 @@ def num_classes_of(model: nn.Module) -> int | None:
     if known is None:
         known = getattr(model, "num_classes", None)
     return known if isinstance(known, int) else None
+
+
+def note_classes(model: nn.Module, class_names: object) -> None:
+    """Note on a model the names of the classes that it was trained on, for `class_names_of`.
+
+    Args:
+        model: the network.
+        class_names: names in the order of the logits; anything but a list or tuple of texts counts as not known.
+    """
+    known = isinstance(class_names, list | tuple) and all(isinstance(name, str) for name in class_names)
+    model.trained_class_names = tuple(class_names) if known else ()  # type: ignore[assignment, arg-type]
+
+
+def class_names_of(model: nn.Module) -> tuple[str, ...]:
+    """Names of the classes that a model was trained on, in the order of its logits; empty if they are not known."""
+    names = getattr(model, "trained_class_names", ())
+    return names if isinstance(names, tuple) else ()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mst.conversion import SpikingNetwork
-from mst.data import ImageData, batches_of
+from mst.data import ImageData, batches_of, check_class_names
 from mst.distributed import gather_values
 from mst.errors import InputError
-from mst.models import check_answers, check_weights
+from mst.models import check_answers, check_weights, class_names_of
 
 from .loop import ImageStepsCallback, run_batches
 from .options import SimulationOptions, options_of
@@ -51,9 +51,9 @@ def simulate(
 
     Raises:
         InputError: snn is not converted; no images; batches of another form; NaN or infinity in weights or images; NaN
-            inside the network; labels outside the classes, or not class numbers; images of a shape that the network
-            does not take; more slices than steps; unknown options, values out of range, or options that contradict
-            each other or have no effect on this coding or data.
+            inside the network; labels outside the classes, not class numbers, or of other classes than the
+            checkpoint's; images of a shape that the network does not take; more slices than steps; unknown options,
+            values out of range, or options that contradict each other or have no effect on this coding or data.
         ConversionError: the network does what spikes cannot carry, which `mst.convert` could not see without an image.
 
     Source: Masked Spiking Transformer (ICCV 2023), inference; released code (logits summed over steps).
@@ -66,6 +66,7 @@ def simulate(
     options = options_of(num_steps, changes)
     options.check_coding(snn.coding)
     check_weights(snn)
+    check_class_names(class_names_of(snn.network), data)
     reading = batches_of(data, options.batch_size, options.num_workers)
     if options.num_workers and reading.form != "data set":
         raise InputError("num_workers has no effect on images that are in memory already", remedy="give a data set")

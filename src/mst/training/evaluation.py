@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mst.accuracy import check_labels, count_hits
-from mst.data import ImageData, batches_of
+from mst.data import ImageData, batches_of, check_class_names
 from mst.data.samples import Batch
 from mst.distributed import gather_values
 from mst.errors import InputError
-from mst.models import NetworkInput, ann_of, check_answers, logits_of
+from mst.models import NetworkInput, ann_of, check_answers, class_names_of, logits_of
 from mst.neurons import begin_run, running
 from mst.numbers import whole_number
 
@@ -69,14 +69,15 @@ def evaluate(
 
     Raises:
         InputError: a spiking network; weights, images or logits with NaN; weights or images with infinity; no images;
-            labels missing, outside the classes or not class numbers; images that the network does not take; an output
-            that is not logits [B, classes]; a batch size below 1.
+            labels missing, outside the classes, not class numbers, or of other classes than the checkpoint's; images
+            that the network does not take; an output that is not logits [B, classes]; a batch size below 1.
 
     Source: Masked Spiking Transformer (ICCV 2023), for the masks.
     """
     model = ann_of(
         model, "mst.evaluate", "for the accuracy after each time step call mst.simulate(snn, data, num_steps)"
     )
+    check_class_names(class_names_of(model), data)
     seed = whole_number("seed", seed)
     evaluation = evaluate_checked(model, NetworkInput(model), data, batch_size, num_workers, seed)
     check_answers(evaluation.logits)

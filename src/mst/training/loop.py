@@ -19,7 +19,7 @@ from mst.data import BatchLoader, ImageData, as_dataset
 from mst.data.samples import Batch
 from mst.distributed import gather_values, largest_of, num_processes
 from mst.errors import InputError
-from mst.models import NetworkInput, ann_of
+from mst.models import NetworkInput, ann_of, note_classes
 from mst.progress import Stage
 from mst.quantization import note_quantization, quantization_of, shape_thresholds
 from mst.signals import StopRequest
@@ -95,6 +95,7 @@ def train(
             raise InputError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
     train_data, test_data = as_dataset(train_data, "train_data"), as_dataset(test_data, "test_data")
     output = Path(output)
+    note_classes(model, info.class_names)
     if resume and has_training_state(output):  # thresholds of the stored run may have one value per channel
         shape_thresholds(model, load_training_state(output)[0]["model"])
     with StopRequest() as stop, repeatable():
