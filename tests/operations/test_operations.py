@@ -196,7 +196,7 @@ def test_averages_of_unequal_spikes_are_billed_as_analog() -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             both = torch.cat([self.a(x), self.b(x)], dim=1)
-            return self.head(both.mean((2, 3))) + self.other(self.pool(self.a_again(x))).mean()
+            return self.head(both.mean((2, 3))) + self.other(self.pool(self.a_again(x))).mean((1, 2, 3))[:, None]
 
         def a_again(self, x: Tensor) -> Tensor:
             return self.c(x)

@@ -4,6 +4,7 @@ from mst.dataflow import ConversionError, Obstacle
 
 from .codings import CODINGS, LOSSLESS, RATE, Coding, NeuronFactory, coding_of, register_coding
 from .conversion import convert
+from .independence import refuse_dependent_answers
 from .spiking_network import SiteConversion, SpikingNetwork
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "SpikingNetwork",
     "coding_of",
     "convert",
+    "refuse_dependent_answers",
     "register_coding",
 ]

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from mst.data import ImageData, image_batches
-from mst.dataflow import ConversionError, Obstacle, trace_dataflow
+from mst.dataflow import THE_NETWORK, ConversionError, Dataflow, Obstacle, trace_dataflow
 from mst.errors import InputError
-from mst.models import NetworkInput, ann_of, copy_network, set_submodule
+from mst.models import NetworkInput, ann_of, check_one_tensor_in, copy_network, set_submodule
 from mst.neurons import (
     DEFAULT_SCHEDULE,
     MAX_POOLS,
@@ -24,8 +24,9 @@ from mst.neurons import (
 from mst.quantization import image_shape_of
 
 from .codings import Coding, coding_of, no_effect
-from .examination import LEFTOVER_ACTIVATIONS, refuse_leftover_activations, refuse_mixed_images
+from .examination import LEFTOVER_ACTIVATIONS, refuse_leftover_activations
 from .folding import fold_batch_norms
+from .independence import refuse_dependent_answers
 from .initial_levels import median_levels, set_initial_levels
 from .spiking_network import SiteConversion, SpikingNetwork
 
@@ -82,6 +83,7 @@ def convert(
     Source: Masked Spiking Transformer (ICCV 2023), conversion, for rate coding; docs/maths.md, section 9, for lossless.
     """
     model = ann_of(model, "mst.convert", "it has been converted already; give it to mst.simulate")
+    check_one_tensor_in(model)
     chosen = coding_of(coding)
     firing = _schedule_of(model, chosen, burst, schedule)
     if initial_images is not None and not chosen.takes_initial_levels:
@@ -100,12 +102,16 @@ def convert(
             )
         return SpikingNetwork(network, chosen, sites)
     with NetworkInput(model).shown(image):
-        folded, notes = _examine(network, chosen, image)
-    if chosen.carries_any_function:
-        refuse_mixed_images(model, image)
+        flow, constants = _examine(network, model, chosen, image)
+    folded = fold_batch_norms(network, flow.foldable) if chosen.folds_batch_norm else ()
     if initial_images is not None:
-        set_initial_levels(network, median_levels(model, initial_images))
-    return SpikingNetwork(network, chosen, sites, folded, notes, examined=True, schedule=firing)
+        set_initial_levels(network, median_levels(model, initial_images, leave_out=constants))
+    snn = SpikingNetwork(
+        network, chosen, tuple(each for each in sites if each.site not in constants), folded,
+        _notes(flow, constants, chosen), examined=True, schedule=firing,
+    )  # fmt: skip
+    snn.reached_sites = tuple(flow.depths)
+    return snn
 
 
 def _schedule_of(
@@ -177,29 +183,56 @@ def _image(model: nn.Module, example: ImageData | None) -> Tensor | None:
     return NetworkInput(model).take(torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)))
 
 
-def _examine(network: nn.Module, coding: Coding, image: Tensor) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Run one image through the network: give signed neurons their depth, fold BatchNorms. Returns what was folded, and
-    notes."""
-    flow = trace_dataflow(network, image, activations=LEFTOVER_ACTIVATIONS, any_function=coding.carries_any_function)
-    if flow.obstacles:
-        raise ConversionError(tuple(flow.obstacles))
+def _examine(network: nn.Module, model: nn.Module, coding: Coding, image: Tensor) -> tuple[Dataflow, tuple[str, ...]]:
+    """Run images through the network: refuse what the coding cannot carry, and give signed neurons their depth.
+
+    Returns:
+        The dataflow, and the places that depend on no image, which are what they were in `model` again.
+    """
+    constants: tuple[str, ...] = ()
+    while True:
+        flow = trace_dataflow(
+            copy_network(network), image, activations=LEFTOVER_ACTIVATIONS, any_function=coding.carries_any_function
+        )
+        if flow.obstacles:
+            raise ConversionError(tuple(flow.obstacles))
+        new = tuple(path for path in dict.fromkeys(flow.constants) if _can_be_constant(model, path))
+        if not new:
+            break
+        for path in new:
+            set_submodule(network, path, copy_network(model.get_submodule(path)).eval().requires_grad_(False))
+        constants += new
+    refuse_dependent_answers(network, image)
     for module in network.modules():
         if isinstance(module, SignedIFNeuron):
             module.depth = flow.depths.get(module.site, 0)
-    folded = fold_batch_norms(network, flow.foldable) if coding.folds_batch_norm else ()
+    return flow, constants
+
+
+def _can_be_constant(model: nn.Module, path: str) -> bool:
+    """False for a site that masks: it drops other spikes for each image."""
+    module = model.get_submodule(path)
+    return not (isinstance(module, QCFS) and module.mask is not None)
+
+
+def _notes(flow: Dataflow, constants: tuple[str, ...], coding: Coding) -> tuple[str, ...]:
+    """What a user should know of places that are carried."""
+    notes = [f"{path}: its input depends on no image, so it stays a constant of the network" for path in constants]
     if coding.carries_any_function:
-        return folded, tuple(map(_about_analog, flow.analog))
-    return folded, tuple(map(_about_max_pool, flow.max_pools))
+        return (*notes, *map(_about_analog, flow.analog))
+    return (
+        *notes,
+        *map(_about_max_pool, flow.max_pools),
+        *(f"{place.where or THE_NETWORK}: {place.what}" for place in flow.approximate),
+    )
 
 
 def _about_max_pool(where: str) -> str:
     return (
-        f"{where or '(the network itself)'}: a max-pool that is a function passes a spike on whenever any of its "
+        f"{where or THE_NETWORK}: a max-pool that is a function passes a spike on whenever any of its "
         "inputs spikes, so its rate may exceed the largest of theirs; as an nn.MaxPool2d it would be exact"
     )
 
 
 def _about_analog(place: Obstacle) -> str:
-    return (
-        f"{place.where or '(the network itself)'}: {place.what} under rate coding; here it stays analog, and is exact"
-    )
+    return f"{place.where or THE_NETWORK}: {place.what} under rate coding; here it stays analog, and is exact"

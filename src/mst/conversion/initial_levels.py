@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from mst.neurons import QCFS, SignedIFNeuron, begin_run, find_sites, running
 from mst.neurons.functional import to_levels
 
 
-def median_levels(model: nn.Module, batches: ImageData) -> dict[str, Tensor]:
+def median_levels(model: nn.Module, batches: ImageData, leave_out: Collection[str] = ()) -> dict[str, Tensor]:
     """The median level of every neuron over images.
 
     Of all constants the median costs the fewest spikes: it minimises Σ|level - constant|. Sites that mask are left out,
@@ -24,6 +24,7 @@ def median_levels(model: nn.Module, batches: ImageData) -> dict[str, Tensor]:
     Args:
         model: the ANN.
         batches: images in any form of `mst.data.ImageData`, not those that are reported on.
+        leave_out: sites that get no levels.
 
     Returns:
         Site -> whole numbers [k, ...], for the k rows that one image has at that site.
@@ -32,7 +33,8 @@ def median_levels(model: nn.Module, batches: ImageData) -> dict[str, Tensor]:
         InputError: no images, NaN or infinity in one, or images that the network does not take.
     """
     intake = NetworkInput(model)
-    tallies = {name: _Tally(site) for name, site in find_sites(model).items() if site.masking_ratio == 0.0}
+    sites = {name: site for name, site in find_sites(model).items() if name not in leave_out}
+    tallies = {name: _Tally(site) for name, site in sites.items() if site.masking_ratio == 0.0}
     handles = [model.get_submodule(name).register_forward_pre_hook(tally) for name, tally in tallies.items()]
     was_training, num_images = model.training, 0
     model.eval()

@@ -50,7 +50,10 @@ class SpikingNetwork(nn.Module):
         notes: places that are approximate beyond the coding itself, or that stay analog.
         examined: True if an image has been run through it to look for what spikes cannot carry.
         schedule: when neurons may fire; None if the coding has no schedule.
+        reached_sites: sites that the image has reached.
     """
+
+    reached_sites: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -5,17 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from mst.errors import InputError
-
-from .tables import ATTENTION, GATES, RECURRENT
 
 THE_NETWORK = "(the network itself)"
 """Stands for the empty module path."""
-
-DIVISION = ("division by an activation", "leave it out, or divide by a constant")
-"""The problem and its remedy."""
 
 
 @dataclass(frozen=True)
@@ -51,25 +44,3 @@ class ConversionError(InputError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.obstacles,)
-
-
-def explain(name: str, module: nn.Module) -> tuple[str, str]:
-    """The problem with function `name` in the forward of `module`, and its remedy."""
-    kind = type(module).__name__
-    if name in ATTENTION:
-        return (
-            f"{name} hides products of activations and a softmax in one function",
-            "build it from nn.Softmax and mst.ActivationProduct, with mst.QCFS on the queries, keys and values",
-        )
-    if name in RECURRENT:
-        return f"{name} hides its activations in one function", "choose another network"
-    if name in GATES:
-        return f"{name} has no spiking counterpart", "leave out the gate that it belongs to, and train"
-    if kind.lower() == name or not list(module.children()):
-        inside = "" if kind.lower() == name else f" in {kind}"
-        remedy = f"replace it by QCFS, for example with mst.quantize(..., also=({kind},)), and train"
-        return f"{name}{inside} has no spiking counterpart", remedy
-    return (
-        f"{name} in the forward of {kind} has no spiking counterpart",
-        "make it a module of its own, so that mst.quantize can put a QCFS in its place, or leave it out",
-    )

@@ -44,7 +44,7 @@ DIVISIONS_BY = frozenset({"rdiv", "rtruediv", "reciprocal"})
 AVERAGE_POOLS = frozenset(f"{kind}avg_pool{dims}d" for kind in ("", "adaptive_") for dims in (1, 2, 3))
 """Averages over windows: spikes add up in them."""
 
-MAX_POOLS = frozenset({"max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d"})
+MAX_POOLS = frozenset(f"{kind}max_pool{dims}d" for kind in ("", "adaptive_") for dims in (1, 2, 3))
 """Spikes stay spikes, but the mean over time does not stay the mean."""
 
 SOFTMAXES = frozenset({"softmax"})
@@ -60,4 +60,33 @@ ATTENTION = frozenset({"scaled_dot_product_attention", "multi_head_attention_for
 """Products of activations and a softmax in one function."""
 
 GATES = frozenset({"sigmoid", "hardsigmoid"})
-"""Activations that usually belong to a gate."""
+"""Activations that often belong to a gate."""
+
+ACTIVATIONS = GATES | {
+    "relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish",
+    "hardtanh", "tanh", "softplus", "softsign", "logsigmoid", "log_sigmoid", "tanhshrink", "softshrink", "hardshrink",
+    "threshold",
+    "clamp", "clamp_min", "clip", "abs", "square", "exp", "sqrt", "sin", "cos", "erf", "pow", "log1p", "expm1",
+}  # fmt: skip
+"""Functions of single values, in whose place a QCFS may learn."""
+
+MAXIMA = frozenset({"amax", "max", "maximum", "fmax"})
+"""Largest values; a max-pool that is a module is exact."""
+
+POWER_POOLS = frozenset({"lp_pool1d", "lp_pool2d", "lp_pool3d"})
+"""Pools by a norm of each window."""
+
+IN_PLACE_OPERATORS = frozenset({
+    "__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__idiv__", "__ifloordiv__",
+    "__ipow__", "__imod__", "__iand__", "__ior__", "__ixor__",
+})  # fmt: skip
+"""Full names of operators that write into their first operand."""
+
+JOINS = frozenset({"cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "setitem", "pad"})
+"""Functions that put constants beside activations."""
+
+LEAVES_TORCH = frozenset({
+    "__bool__", "item", "__float__", "__int__", "__index__", "__complex__", "tolist", "numpy", "__array__", "equal",
+    "allclose", "is_nonzero", "__contains__",
+})  # fmt: skip
+"""Full names of functions that turn tensors into values of Python, which then may decide anything."""

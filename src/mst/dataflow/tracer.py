@@ -3,7 +3,8 @@
 A function mode sees every torch function, also those inside modules that it knows nothing of. What moves values (views,
 concatenations) keeps spikes spikes; linear maps, averages and constants keep the mean over time; everything else does
 not, and is an obstacle to a coding that carries means, unless it is known to be none. A coding that sends changes
-carries any function; there the same places are noted as analog.
+carries any function; there the same places are noted as analog. Only what reaches a neuron or the output counts:
+monitors and assertions are no obstacles.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mst.models import ActivationProduct, TokenBatchNorm
+from mst.models import ActivationProduct, TokenBatchNorm, draws_random_numbers, function_name, one_tensor_out
 from mst.neurons import SpikingMaxPool, SpikingNeuron, begin_run, current_run, running
 
-from . import tables
-from .obstacles import DIVISION, THE_NETWORK, Obstacle, explain
+from . import remedies, tables
+from .obstacles import THE_NETWORK, Obstacle
+from .places import Place, Places
+from .replay import Replay, other_image, same
 from .values import Call, Dataflow, Flow, averaged, computed, deepest, moved, tensors_in
 
 OPAQUE = (SpikingNeuron, SpikingMaxPool, ActivationProduct, TokenBatchNorm)
@@ -50,8 +53,12 @@ def trace_dataflow(
 
     Returns:
         Obstacles, depths of the sites, BatchNorms that fold, calls. Obstacles are returned, not raised.
+
+    Raises:
+        InputError: the network does not return one tensor.
     """
-    return _Tracer(network, counted, activations, any_function).run(image, is_static)
+    with torch.inference_mode(False):
+        return _Tracer(network, counted, activations, any_function).run(image.detach().clone(), is_static)
 
 
 class _Tracer(TorchFunctionMode):
@@ -68,13 +75,20 @@ class _Tracer(TorchFunctionMode):
         self._network, self._counted, self._activations = network, counted, activations
         self._any_function = any_function
         self._seen = Dataflow()
+        self._places = Places()
         self._flows: dict[int, Flow] = {}
         self._keep: list[Tensor] = []  # an id is unique only while its tensor lives
+        self._sharing: dict[int, list[Tensor]] = {}  # tensors with a flow, by the address of their memory
         self._readers: Counter[int] = Counter()
         self._calls: Counter[str] = Counter()
         self._normalised: dict[str, tuple[Flow, nn.Module, Tensor]] = {}
         self._stack: list[tuple[str, nn.Module]] = []
         self._inside_opaque = 0
+        self._num_watched = 0
+        self._without_flow: list[tuple[int, str, str]] = []  # (number among the watched, path, what it is)
+        self._draws: list[tuple[int, int]] = []  # (place, number of the first result among the draws)
+        self._num_draws = 0
+        self._left_torch: list[tuple[bool, str, str]] = []  # (depends on the image or on chance, path, function)
         self._run_state = begin_run(network, batch_size=1)
 
     def run(self, image: Tensor, is_static: bool) -> Dataflow:
@@ -83,17 +97,58 @@ class _Tracer(TorchFunctionMode):
         for path, module in self._network.named_modules():
             handles.append(module.register_forward_pre_hook(self._before(path), with_kwargs=True))
             handles.append(module.register_forward_hook(self._after(path), with_kwargs=True))
-        image = self._seen.image = image.detach().clone()
+        original = image.clone()  # the network may work in place
+        self._seen.image = image
         self._mark(image, Flow(is_static=is_static))
         try:
             with torch.no_grad(), running(self._run_state), self:
-                output = self._network(image)
-            self._expect_flow("", "the output", tensors_in((output,)))
+                output = one_tensor_out(self._network(image), self._network)
+            self._end(output)
         finally:
             for handle in handles:
                 handle.remove()
+        self._run_again(original)
+        self._places.report(self._seen, self._any_function)
         self._note_norms()
         return self._seen
+
+    def _end(self, output: Tensor) -> None:
+        """The network has returned its output."""
+        self._watch("", "the output", [output])
+        flow = self._flows.get(id(output), Flow())
+        for number in flow.last:
+            self._places[number].is_output = True
+        self._places.use(flow.passed)
+
+    def _run_again(self, image: Tensor) -> None:
+        """Find out by further passes what this one could not see, where there is any doubt."""
+        leaving = [number for number, (depends, _, _) in enumerate(self._left_torch) if depends]
+        if not (self._without_flow or self._draws or leaving):
+            return
+        replay = Replay(self._network, self._watched, OPAQUE)
+        base = replay.run(image)
+        if self._draws:
+            again = replay.run(image)
+            for place, number in self._draws:
+                if same(base.draws[number], again.draws[number]):  # of a generator with a seed of its own
+                    self._places[place].is_used = False
+        if self._without_flow:
+            other = replay.run(other_image(image))
+            for number, where, what in self._without_flow:
+                self._judge_constant(where, what, same(base.inputs[number], other.inputs[number]))
+        for number in leaving:
+            if replay.decides(image, number, base):
+                _, where, name = self._left_torch[number]
+                self._refuse(remedies.leaves_torch(name, where))
+
+    def _judge_constant(self, where: str, what: str, is_constant: bool) -> None:
+        """Of a tensor without a flow it is now known whether it is the same for another image."""
+        if not is_constant:
+            self._refuse(remedies.invisible(what, where))
+        elif what == "the output":
+            self._refuse(remedies.constant_output())
+        elif isinstance(self._network.get_submodule(where), SpikingNeuron | SpikingMaxPool):
+            self._seen.constants.append(where)
 
     def _note_norms(self) -> None:
         """BatchNorms that alone read a linear map."""
@@ -112,6 +167,10 @@ class _Tracer(TorchFunctionMode):
 
     # ------------------------------------------------------------------------------------ modules
 
+    @property
+    def _watched(self) -> tuple[type[nn.Module], ...]:
+        return (SpikingNeuron, SpikingMaxPool, *self._counted)
+
     def _before(self, path: str) -> Callable[..., None]:
         # In another thread that runs the same network, torch may call a hook that is just being registered or removed
         # without the keywords that it asked for.
@@ -124,46 +183,34 @@ class _Tracer(TorchFunctionMode):
             if isinstance(module, OPAQUE):
                 self._read(inputs)
                 self._inside_opaque += 1
-            if isinstance(module, (SpikingNeuron, SpikingMaxPool, *self._counted)):
-                self._expect_flow(path, "its input", inputs[:1])
+            if isinstance(module, self._watched):
+                self._watch(path, "its input", inputs[:1])
             if isinstance(module, SpikingNeuron):
                 self._enter_neuron(path, module, inputs)
             elif isinstance(module, nn.modules.batchnorm._BatchNorm) and inputs:
-                self._enter_norm(path, module, inputs[0])
+                flow = self._flows.get(id(inputs[0]))
+                if flow is not None:
+                    self._normalised[path] = (flow, module, inputs[0])
 
         return hook
-
-    def _enter_norm(self, path: str, norm: nn.modules.batchnorm._BatchNorm, read: Tensor) -> None:
-        flow = self._flows.get(id(read))
-        if flow is None:
-            return
-        self._normalised[path] = (flow, norm, read)
-        if norm.running_mean is None and not flow.is_static:
-            self._refuse(
-                path, "BatchNorm without running statistics mixes images and steps",
-                "let it track its statistics (track_running_stats=True), and train",
-            )  # fmt: skip
 
     def _enter_neuron(self, path: str, neuron: SpikingNeuron, inputs: tuple[Tensor, ...]) -> None:
         for tensor in inputs:
             flow = self._flows.get(id(tensor), Flow())
             self._seen.depths[neuron.site] = flow.depth
+            self._places.use(flow.passed)
             for where, what in sorted(flow.awaiting):
-                self._object(
-                    where, f"{what} before the neuron {neuron.site}",
-                    "put a BatchNorm there, whose statistics are constants, or train without it",
-                )  # fmt: skip
+                self._refuse(remedies.norm_before_neuron(what, where, neuron.site))
         if neuron.site in self._run_state.visited_sites:
-            self._refuse(path, "used several times in one pass", "give each use a QCFS of its own")
+            self._refuse(remedies.used_twice(path))
             self._run_state.forget(neuron.site)
 
-    def _expect_flow(self, where: str, what: str, tensors: Iterable[Tensor]) -> None:
-        """A tensor that depends on no image can only come from code that torch does not show."""
-        if any(id(tensor) not in self._flows for tensor in tensors):
-            self._refuse(
-                where, f"{what} was made by code that torch does not show, or depends on no image",
-                "write scripted or compiled functions, and in-place writes into views, as plain torch functions",
-            )  # fmt: skip
+    def _watch(self, where: str, what: str, tensors: Iterable[Tensor]) -> None:
+        """A tensor without a flow is a constant of the network, or comes from code that torch does not show."""
+        for tensor in tensors:
+            if id(tensor) not in self._flows:
+                self._without_flow.append((self._num_watched, where, what))
+            self._num_watched += 1
 
     def _after(self, path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], *keywords_and_output: Any) -> None:
@@ -175,7 +222,9 @@ class _Tracer(TorchFunctionMode):
             flows = tuple(self._flows.get(id(x)) for x in inputs)
             if isinstance(module, OPAQUE):
                 self._inside_opaque -= 1
-                self._mark(output, _from_opaque(module, [flow for flow in flows if flow is not None]))
+                known = [flow for flow in flows if flow is not None]
+                if known or isinstance(module, SpikingNeuron):
+                    self._mark(output, _from_opaque(module, known))
             if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
                 flow = self._flows.get(id(output))
                 if flow is not None:
@@ -195,89 +244,130 @@ class _Tracer(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        inputs = [] if self._inside_opaque else list(tensors_in((*args, *kwargs.values())))
-        overwritten = inputs[0] if getattr(func, "__name__", "") == "copy_" and inputs else None
-        if overwritten is not None:
-            self._flows.pop(id(overwritten), None)
+        if self._inside_opaque or current_run() is not self._run_state:
+            return func(*args, **kwargs)
+        inputs, name = list(tensors_in((*args, *kwargs.values()))), function_name(func)
+        if getattr(func, "__name__", "") == "copy_":
+            self._flows.pop(id(inputs[0]), None)  # what was there is overwritten
         flows = [flow for flow in (self._flows.get(id(x)) for x in inputs) if flow is not None]
+        if getattr(func, "__name__", "") in tables.LEAVES_TORCH:
+            self._left_torch.append((bool(flows), self._here[0], str(func.__name__)))
+        joins = name in tables.JOINS and bool(flows) and self._joins_constants(name, inputs, args, kwargs)
         result = func(*args, **kwargs)
-        name = getattr(func, "__name__", str(func)).strip("_").removesuffix("_")
         outputs = inputs[:1] if name == "setitem" else list(tensors_in((result,)))
-        if current_run() is not self._run_state or not flows or not outputs:
+        draws = draws_random_numbers(name, args, kwargs)
+        if not outputs or not (flows or draws):
             return result
         self._read(inputs)
-        flow = self._through(name, flows, args, kwargs, outputs[0])
+        flow = self._through(func, flows, args, kwargs, outputs[0]) if flows else Flow()
+        if draws:
+            flow = self._add(remedies.chance(name, self._here[0]), flow or Flow())
+            self._draws.append((next(iter(flow.last)), self._num_draws))
+            self._num_draws += len(outputs)
         if flow is not None:
+            flow = replace(flow, spikes_of=frozenset(), pooled=1) if joins else flow
             for out in outputs:
                 self._mark(out, flow)
+            if _writes(func, name, kwargs):
+                self._mark_sharing(outputs[0], flow)
         return result
 
+    @property
+    def _here(self) -> tuple[str, nn.Module]:
+        """The module whose forward is running, and its path."""
+        return self._stack[-1] if self._stack else ("", self._network)
+
     def _through(
-        self, name: str, flows: list[Flow], args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
+        self, func: Callable[..., Any], flows: list[Flow], args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
     ) -> Flow | None:
-        """The flow of what function `name` makes of `flows`."""
-        where, module = self._stack[-1] if self._stack else ("", self._network)
+        """The flow of what a function makes of `flows`."""
+        (where, module), name = self._here, function_name(func)
+        source = next(x for x in tensors_in((*args, *kwargs.values())) if id(x) in self._flows)
+        is_static = all(flow.is_static for flow in flows)  # what is the same at every step may be anything
         if name in tables.CONSTANTS:
             return None
+        keeps = name in tables.LAYOUT | tables.ELEMENTWISE | tables.AVERAGE_POOLS
+        if keeps and not is_static and remedies.narrows(source.dtype, output.dtype):
+            flow = moved(flows) if output.is_floating_point() and name in tables.LAYOUT else computed(flows)
+            return self._add(remedies.cast(name, where, source.dtype, output.dtype), flow)
         if name in tables.LAYOUT:
             return moved(flows)
         if name in tables.AVERAGE_POOLS or (name == "mean" and flows[0].spikes_of):
-            source = next(tensors_in((*args, *kwargs.values())))
-            return averaged(name, flows[0], source, output, args, kwargs)
+            first = next(tensors_in((*args, *kwargs.values())))
+            return averaged(name, flows[0], first, output, args, kwargs)
         if name in tables.LINEAR_MAPS or name in tables.ELEMENTWISE:
-            self._check_linear(name, flows, args, kwargs)
-            return replace(computed(flows), since_map=(0,) if name in tables.LINEAR_MAPS else ())
-        is_static = all(flow.is_static for flow in flows)  # what is the same at every step may be anything
+            flow = self._linear(func, name, flows, args, kwargs)
+            return replace(flow, since_map=(0,) if name in tables.LINEAR_MAPS else ())
         if name in tables.MAX_POOLS:
-            if not is_static:
-                self._seen.max_pools.append(where)
-            return replace(moved(flows), since_map=())
-        if name in tables.SOFTMAXES:
-            self._note_uncounted(name)
-            return computed(flows)
-        if name in tables.NORMS:
-            self._note_uncounted(name)
-            flow = computed(flows)
-            return flow if is_static else replace(flow, awaiting=flow.awaiting | {(where, name)})
-        if self._counted and name in tables.ATTENTION | tables.RECURRENT:
-            self._seen.uncounted.append(f"{where or THE_NETWORK} ({name})")
-        if not is_static or isinstance(module, self._activations):
-            self._object(where, *(DIVISION if name in tables.DIVISIONS_BY else explain(name, module)))
-        return computed(flows)
+            flow = replace(moved(flows), since_map=())
+            return flow if is_static else self._add(Place("max_pool", Obstacle(where, name, "")), flow)
+        if name in tables.SOFTMAXES | tables.NORMS:
+            flow = self._uncounted(name, computed(flows))
+            if is_static:
+                return flow
+            flow = self._add(remedies.nonlinear_end(name, where), flow)
+            return replace(flow, awaiting=flow.awaiting | {(where, name)}) if name in tables.NORMS else flow
+        flow = computed(flows)
+        if name in tables.ATTENTION | tables.RECURRENT:
+            flow = self._uncounted(name, flow)
+        if is_static and not isinstance(module, self._activations):
+            return flow
+        is_division = name in tables.DIVISIONS_BY
+        return self._add(remedies.division(where) if is_division else remedies.unsupported(name, where, module), flow)
 
-    def _check_linear(self, name: str, flows: list[Flow], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Object to a product of two activations and to a division by one; note a map that is a function."""
-        where, module = self._stack[-1] if self._stack else ("", self._network)
-        changing = sum(not flow.is_static for flow in flows)  # a factor that is the same at every step is a weight
-        if changing > 1 and name not in tables.SUMS:
-            self._object(
-                where, f"{name} of two activations",
-                "leave a gate (squeeze-and-excitation) out; make a matrix product an mst.ActivationProduct",
-            )  # fmt: skip
+    def _linear(
+        self, func: Callable[..., Any], name: str, flows: list[Flow], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Flow:
+        """A function that is linear, unless two activations meet in it or it divides by one."""
+        where, module = self._here
+        flow = computed(flows)
+        changing = [each for each in flows if not each.is_static]  # a factor that is the same at every step is a weight
+        if name == "batch_norm" and _by_batch_statistics(func, args, kwargs):
+            flow = self._add(remedies.batch_statistics(where), flow)
+        if len(changing) > 1 and name not in tables.SUMS:
+            for number in frozenset().union(*(each.last for each in changing)):
+                self._places[number].is_factor = True
+            flow = self._add(remedies.product(name, where), flow)
         elif name in tables.DIVISIONS:
             divisor = args[1] if len(args) > 1 else kwargs.get("other")
             if not self._flows.get(id(divisor), Flow()).is_static:
-                self._object(where, *DIVISION)
+                flow = self._add(remedies.division(where), flow)
+            elif changing and kwargs.get("rounding_mode") is not None:
+                flow = self._add(remedies.rounding_division(name, where), flow)
         if name in tables.LINEAR_MAPS and not isinstance(module, self._counted or (nn.Module,)):
-            self._seen.uncounted.append(f"{where or THE_NETWORK} ({name})")
+            flow = self._uncounted(name, flow)
+        return flow
 
-    def _note_uncounted(self, name: str) -> None:
+    def _uncounted(self, name: str, flow: Flow) -> Flow:
         """Note a function with a cost that no counted module calls."""
-        where, module = self._stack[-1] if self._stack else ("", self._network)
-        if self._counted and not isinstance(module, self._counted):
-            self._seen.uncounted.append(f"{where or THE_NETWORK} ({name})")
+        where, module = self._here
+        if not self._counted or isinstance(module, self._counted):
+            return flow
+        number = self._places.add(Place("uncounted", Obstacle(where, f"{where or THE_NETWORK} ({name})", "")))
+        return replace(flow, passed=flow.passed | {number})
 
-    def _refuse(self, where: str, what: str, remedy: str) -> None:
-        obstacle = Obstacle(where, what, remedy)
-        if obstacle not in self._seen.obstacles:
-            self._seen.obstacles.append(obstacle)
+    def _joins_constants(self, name: str, inputs: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """True if values other than 0 that are no spikes come to lie beside spikes; they would be counted as spikes."""
+        if self._any_function:  # changes are counted there, and a constant does not change
+            return False
+        if name == "pad":
+            given = dict(zip(("input", "pad", "mode", "value"), args, strict=False)) | kwargs
+            return bool(given.get("value")) and given.get("mode", "constant") == "constant"
+        constants = inputs[:1] if name == "setitem" else inputs
+        if name == "setitem" and not isinstance(args[-1], Tensor) and args[-1]:
+            return True
+        return any(x.is_floating_point() and id(x) not in self._flows and bool((x != 0).any()) for x in constants)
 
-    def _object(self, where: str, what: str, remedy: str) -> None:
-        """Refuse a function of running activations, unless the coding carries any function."""
-        if not self._any_function:
-            self._refuse(where, what, remedy)
-        elif all(where != known.where or what != known.what for known in self._seen.analog):
-            self._seen.analog.append(Obstacle(where, what, remedy))
+    # ------------------------------------------------------------------------------------- flows
+
+    def _add(self, place: Place, flow: Flow) -> Flow:
+        """`flow` behind a place."""
+        number = self._places.add(place)
+        return replace(flow, passed=flow.passed | {number}, last=frozenset({number}))
+
+    def _refuse(self, place: Place) -> None:
+        """A place that stands in the way whatever comes of it."""
+        self._places.use([self._places.add(place)])
 
     def _read(self, tensors: Iterable[Tensor]) -> None:
         """Count a reader of each tensor that has a flow. Such tensors are kept; the id of another may be reused."""
@@ -287,8 +377,20 @@ class _Tracer(TorchFunctionMode):
         if flow.since_map:  # a map's mark stands for the map itself, the others for what its output became
             before = () if flow.since_map == (0,) else flow.since_map
             flow = replace(flow, since_map=before if id(tensor) in before else (*before, id(tensor)))
+        if id(tensor) not in self._flows:
+            self._keep.append(tensor)
+            self._sharing.setdefault(_address(tensor), []).append(tensor)
         self._flows[id(tensor)] = flow
-        self._keep.append(tensor)
+
+    def _mark_sharing(self, written: Tensor, flow: Flow) -> None:
+        """`written` was written in place: so were the tensors that share its memory, also one that had no flow."""
+        base = written._base
+        if base is not None and id(base) not in self._flows:
+            self._mark(base, computed([flow]))
+        for tensor in self._sharing[_address(written)]:
+            if tensor is not written:
+                before = [] if tensor.numel() == written.numel() else [self._flows[id(tensor)]]
+                self._flows[id(tensor)] = computed([flow, *before])
 
 
 def _from_opaque(module: nn.Module, flows: list[Flow]) -> Flow:
@@ -297,3 +399,26 @@ def _from_opaque(module: nn.Module, flows: list[Flow]) -> Flow:
     if isinstance(module, SpikingMaxPool):
         return replace(moved(flows), since_map=())
     return computed(flows)
+
+
+def _address(tensor: Tensor) -> int:
+    """Where its memory begins; its own id if it is not in one piece."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else id(tensor)
+
+
+def _writes(func: Callable[..., Any], name: str, kwargs: dict[str, Any]) -> bool:
+    """True if this call writes into a tensor that exists already."""
+    if "out" in kwargs or kwargs.get("inplace"):
+        return True
+    full = getattr(func, "__name__", "")
+    is_in_place = full in tables.IN_PLACE_OPERATORS or (full.endswith("_") and not full.endswith("__"))
+    return is_in_place and (name not in tables.LAYOUT or name in ("setitem", "copy"))
+
+
+def _by_batch_statistics(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """True if this BatchNorm normalises by the images that it is given."""
+    names = ["input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"]
+    if func is torch.batch_norm:
+        names = ["input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps"]
+    given = dict(zip(names, args, strict=False)) | kwargs
+    return bool(given.get("training")) or given.get("running_mean") is None

@@ -38,6 +38,12 @@ class Flow:
     depth: int = 0
     """Sites in the longest chain that leads to it."""
 
+    passed: frozenset[int] = frozenset()
+    """Numbers of the `Places` on its way since the last neuron."""
+
+    last: frozenset[int] = frozenset()
+    """Those of them of whose results only the layout has changed."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -68,6 +74,12 @@ class Dataflow:
 
     analog: list[Obstacle] = field(default_factory=list)
     """With `any_function`: places that are carried, but that only analog values can pass."""
+
+    approximate: list[Obstacle] = field(default_factory=list)
+    """Without `any_function`: places that are carried, but whose mean over time is not quite the ANN's value."""
+
+    constants: list[str] = field(default_factory=list)
+    """Paths of neurons and max-pools whose input depends on no image."""
 
     max_pools: list[str] = field(default_factory=list)
     """Paths where a max-pool over spikes is a function."""
@@ -101,6 +113,7 @@ def moved(flows: Sequence[Flow]) -> Flow:
         spikes_of=frozenset().union(*sites) if are_spikes else frozenset(),
         pooled=factors.pop() if are_spikes else 1,
         since_map=flows[0].since_map if len(flows) == 1 else (),
+        last=frozenset().union(*(flow.last for flow in flows)),
     )
 
 
@@ -110,6 +123,7 @@ def computed(flows: Sequence[Flow]) -> Flow:
         is_static=all(flow.is_static for flow in flows),
         awaiting=frozenset().union(*(flow.awaiting for flow in flows)),
         depth=deepest(flows),
+        passed=frozenset().union(*(flow.passed for flow in flows)),
     )
 
 
@@ -126,7 +140,7 @@ def averaged(
             factor = 0
     if not factor or not flow.spikes_of:
         return replace(computed([flow]), since_map=flow.since_map)
-    return replace(flow, pooled=flow.pooled * factor, made_by="")
+    return replace(flow, pooled=flow.pooled * factor, made_by="", last=frozenset())
 
 
 def _window(dims: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:

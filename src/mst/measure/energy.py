@@ -161,8 +161,9 @@ def _refuse_uncounted(uncounted: tuple[str, ...]) -> None:
     if uncounted:
         raise InputError(
             f"the cost of these is not known: {', '.join(uncounted)}",
-            remedy="make each an nn.Linear, nn.Conv2d, nn.Softmax or mst.ActivationProduct, so that its operations are "
-            "counted",
+            remedy="make each an nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Softmax, nn.LayerNorm or "
+            "mst.ActivationProduct, so that its operations are counted. What is none of these (another norm, a "
+            "recurrent layer) can be simulated, but is not priced",
         )
 
 

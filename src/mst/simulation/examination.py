@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import NamedTuple
 
 from torch import Tensor
 
-from mst.conversion import ConversionError, Obstacle, SpikingNetwork
+from mst.conversion import ConversionError, Obstacle, SpikingNetwork, refuse_dependent_answers
 from mst.dataflow import trace_dataflow
 from mst.errors import InputError
+from mst.models import copy_network
 from mst.neurons import RunState
 from mst.numbers import is_finite
 from mst.operations import OperationCounter, Trace, trace_operations
@@ -18,10 +20,21 @@ from mst.operations import OperationCounter, Trace, trace_operations
 from .options import SimulationOptions
 
 
-def prepare_counter(
-    snn: SpikingNetwork, image: Tensor, options: SimulationOptions
-) -> tuple[OperationCounter | None, tuple[str, ...]]:
-    """The counter of a simulation, and the operations whose cost is not known.
+class Prepared(NamedTuple):
+    """What a simulation has to know before its first image."""
+
+    counter: OperationCounter | None = None
+    """Counts operations; None if they are not recorded."""
+
+    uncounted: tuple[str, ...] = ()
+    """Operations whose cost is not known."""
+
+    sites: tuple[str, ...] = ()
+    """Sites that the first image has reached."""
+
+
+def prepare(snn: SpikingNetwork, image: Tensor, options: SimulationOptions) -> Prepared:
+    """Refuse what the coding cannot carry, and find the operations to count.
 
     Args:
         snn: the network.
@@ -30,18 +43,48 @@ def prepare_counter(
 
     Raises:
         ConversionError: the network does what spikes cannot carry.
+        InputError: it does not return one tensor.
     """
     if options.in_slices and not snn.coding.carries_any_function:
         _refuse_slices(snn, image)
-    if options.record_operations:
-        trace = trace_for(snn, image, in_slices=options.in_slices)
-        counter = snn.coding.counter(snn.network, trace.operations, options.num_steps, options.in_slices)
-        return counter, trace.uncounted
-    if not snn.examined and not options.in_slices:
-        obstacles = trace_dataflow(snn.network, image, any_function=snn.coding.carries_any_function).obstacles
-        if obstacles:
-            raise ConversionError(tuple(obstacles))
-    return None, ()
+    sites = snn.reached_sites if snn.examined else _examine(snn, image)
+    if not options.record_operations:
+        return Prepared(sites=sites)
+    trace = trace_for(snn, image, in_slices=options.in_slices)
+    counter = snn.coding.counter(snn.network, trace.operations, options.num_steps, options.in_slices)
+    return Prepared(counter, trace.uncounted, trace.sites)
+
+
+def _examine(snn: SpikingNetwork, image: Tensor) -> tuple[str, ...]:
+    """Examine a network that was converted without an image; returns the sites that the image has reached."""
+    seen = trace_dataflow(copy_network(snn.network), image, any_function=snn.coding.carries_any_function)
+    constants = [
+        Obstacle(where, "its input depends on no image", "convert with an example, so that it stays a constant")
+        for where in dict.fromkeys(seen.constants)
+    ]
+    if seen.obstacles or constants:
+        raise ConversionError((*seen.obstacles, *constants))
+    refuse_dependent_answers(snn.network, image)
+    return tuple(seen.depths)
+
+
+def check_reached(run: RunState, sites: tuple[str, ...]) -> None:
+    """Check that the first steps of a run have reached the sites that the examination has seen, and no others.
+
+    Raises:
+        InputError: some were passed by, or others were reached.
+    """
+    missing = [site for site in sites if site not in run.visited_sites]
+    others = [site for site in run.counts if sites and site not in sites]
+    if missing or others:
+        raise InputError(
+            f"the first step {'passed by' if missing else 'reached'} {', '.join(missing or others)}, which the "
+            f"examination of the network {'reached' if missing else 'did not'}",
+            where="site" if len(missing or others) == 1 else "sites",
+            remedy="torch's fused fast path takes nn.TransformerEncoderLayer and nn.MultiheadAttention past their "
+            "parts: switch it off with torch.backends.mha.set_fastpath_enabled(False). Otherwise let no branch of a "
+            "forward depend on the number of images, on hooks or on gradients",
+        )
 
 
 def trace_for(snn: SpikingNetwork, image: Tensor, *, in_slices: bool = False) -> Trace:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -16,9 +17,8 @@ from mst.data.samples import Batch
 from mst.errors import InputError
 from mst.models import NetworkInput, rows_of
 from mst.neurons import BEFORE_FIRST_STEP, RunState, begin_run, running
-from mst.operations import OperationCounter
 
-from .examination import prepare_counter, refuse_nan
+from .examination import Prepared, check_reached, prepare, refuse_nan
 from .input_schedule import InputSchedule
 from .options import SimulationOptions
 from .outcome import BatchOutcome
@@ -61,7 +61,7 @@ def run_batches(
         for images, labels in batches:
             if len(images):
                 loop.add_batch(images, labels)
-        return loop.totals.result(loop.counter, loop.uncounted, time.perf_counter() - began)
+        return loop.totals.result(loop.prepared.counter, loop.prepared.uncounted, time.perf_counter() - began)
 
 
 class _Loop:
@@ -80,8 +80,7 @@ class _Loop:
         self._intake = NetworkInput(snn.network, options.in_slices)
         like = self._intake.like
         self.totals = Totals(snn.coding, options, torch.empty(0) if like is None else like)
-        self.counter: OperationCounter | None = None
-        self.uncounted: tuple[str, ...] = ()
+        self.prepared = Prepared()
 
     def add_batch(self, images: Tensor, labels: Tensor | None) -> None:
         """Simulate one batch and add it to the totals."""
@@ -97,13 +96,11 @@ class _Loop:
         if self.totals.num_images == 0:
             first = images[:1, 0] if options.in_slices else images[:1]
             with self._intake.shown(first):
-                self.counter, self.uncounted = prepare_counter(self._snn, first, options)
+                self.prepared = prepare(self._snn, first, options)
         run = begin_run(self._snn.network, seed=options.seed, batch_size=len(images), first_image=first_image)
-        if self.counter is None:
+        counter = self.prepared.counter
+        with nullcontext() if counter is None else counter.counting(run):
             batch = self._run(run, images, labels)
-        else:
-            with self.counter.counting(run):
-                batch = self._run(run, images, labels)
         refuse_nan(run)
         self.totals.add_outcome(batch)
         self.totals.add_spikes(run)
@@ -112,7 +109,8 @@ class _Loop:
         options, coding = self._options, self._snn.coding
         shown = InputSchedule(images, options.num_steps, options.in_slices, coding.sends_changes, options.input_steps)
         batch = BatchOutcome(len(images), options, coding, labels)
-        if self.counter is not None and self.counter.counts_changes:
+        counter = self.prepared.counter
+        if counter is not None and counter.counts_changes:
             run.begin_chunk(BEFORE_FIRST_STEP, 1)
             with running(run):
                 self._snn(shown.before_first_step())
@@ -120,6 +118,8 @@ class _Loop:
         while start < options.num_steps and len(batch.here):
             run.begin_chunk(start, min(chunk, options.num_steps - start))
             logits = self._logits(run, shown.at(start, run.steps_in_chunk))
+            if start == 0:
+                check_reached(run, self.prepared.sites)
             readout_TBK = batch.read(start, logits.reshape(run.steps_in_chunk, run.batch_size, *logits.shape[1:]))
             if labels is not None:
                 self.totals.count_hits(start, run.steps_in_chunk, readout_TBK, batch.labels_here)

@@ -1,0 +1,174 @@
+"""The answer to an image must be its own: not that of its neighbours, of chance, of its place or of earlier calls.
+
+Steps are folded into the batch, so a network that mixes images mixes steps too. Which function mixes what cannot be
+seen by name (a maximum, a mean, an index), so the network is run: on an image alone, several times, and beside another.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mst.dataflow import ConversionError, Obstacle, other_image, smooth_output
+from mst.neurons import SpikingNeuron, begin_run, running
+
+REPEATS = 3
+"""Further passes over the same image."""
+
+REPEATS_BY_CHANCE = 100
+"""Likewise, if the network draws random numbers outside torch."""
+
+MIXED = (
+    "the answer to an image depends on the others beside it",
+    "let every function act on each image alone; a norm or a maximum over the batch does not",
+)
+UNSTEADY = (
+    "the answer to an image changes from call to call",
+    "let nothing in the forward depend on chance in evaluation, nor on earlier calls (a counter, a cache, a running "
+    "mean)",
+)
+SINGLE = (
+    "it takes one image, but not several",
+    "let the forward take batches of any size [B, ...]; the steps of a simulation are folded into the batch",
+)
+OTHER_AXIS = (
+    "the images are not on the first axis of its input",
+    "let it see [B, ...] or [B*k, ...] (batch_first=True, or permute before and after it)",
+)
+NO_BATCH = (
+    "the first axis of the output is not that of the images",
+    "return [B, ...], and squeeze or flatten only the axes behind the first",
+)
+
+
+def refuse_dependent_answers(network: nn.Module, image: Tensor) -> None:
+    """Refuse a network whose answer to an image depends on anything but the image.
+
+    It runs in float64, where no difference is rounding; a network that takes none, in float32 or as it is. Neurons
+    return a smooth function of their input.
+
+    Args:
+        network: a network of spiking neurons; it does not change.
+        image: [1, ...].
+
+    Raises:
+        ConversionError: it does.
+    """
+    with torch.inference_mode(False), torch.no_grad(), _chance_kept():
+        for dtype in (torch.float64, torch.float32, None):
+            probe = _Probe(network, image, dtype)
+            try:
+                probe.answer([0])
+            except Exception:  # a foreign forward may fail in any way in another precision
+                if dtype is None:
+                    raise
+                continue
+            break
+        problem = probe.problem(_Probe(network, image, dtype))
+    if problem is not None:
+        where, (what, remedy) = problem
+        raise ConversionError((Obstacle(where, what, remedy),))
+
+
+@contextmanager
+def _chance_kept() -> Iterator[None]:
+    """Random numbers within the block are the same each time, and those behind it as if it had not been."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  the global state is what forwards draw from
+    with torch.random.fork_rng(devices=[]):
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        torch.default_generator.manual_seed(0)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _chance_state() -> tuple[object, ...]:
+    _, keys, position, *_ = np.random.get_state()  # noqa: NPY002
+    return random.getstate(), str(keys), position
+
+
+Answer = list[tuple[str, Tensor]]
+"""(site, its input) in the order of the calls; the output comes last, under no name."""
+
+
+class _Probe:
+    """A copy of a network in one precision, and two images for it."""
+
+    def __init__(self, network: nn.Module, image: Tensor, dtype: torch.dtype | None) -> None:
+        self.network = copy.deepcopy(network)
+        self.network = self.network if dtype is None else self.network.to(dtype)
+        first = image.detach().clone().to(dtype or image.dtype)
+        self.images = torch.cat([first, other_image(first)])
+        for module in self.network.modules():
+            if isinstance(module, SpikingNeuron):
+                module.register_forward_hook(self._smooth)
+        self.seen: Answer = []
+
+    def _smooth(self, neuron: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        assert isinstance(neuron, SpikingNeuron)
+        x: Tensor = args[0]
+        self.seen.append((neuron.site, x))
+        return smooth_output(neuron, x)
+
+    def answer(self, images: list[int]) -> Answer:
+        """What neurons and output see of these images."""
+        self.seen = []
+        run = begin_run(self.network, batch_size=len(images), first_image=images[0])
+        with running(run):
+            output = self.network(self.images[images].clone())
+        return [*self.seen, ("", output)]
+
+    def problem(self, fresh: _Probe) -> tuple[str, tuple[str, str]] | None:
+        """Where the first dependence shows, and which; None if there is none. `fresh` has not run before."""
+        before = _chance_state()
+        alone = self.answer([0])
+        repeats = REPEATS if _chance_state() == before else REPEATS_BY_CHANCE
+        for _ in range(repeats):
+            where = self._first_difference(alone, self.answer([0]))
+            if where is not None:
+                return where, UNSTEADY
+        other = fresh.answer([1])
+        where = self._first_difference(self.answer([1]), other)  # after the first image, and before any
+        if where is not None:
+            return where, UNSTEADY
+        try:
+            both = self.answer([0, 1])
+        except Exception:  # a foreign forward may fail in any way
+            return "", SINGLE
+        if alone[-1][1].dim() == 0 or len(alone[-1][1]) != 1 or len(both[-1][1]) != 2:
+            return "", NO_BATCH
+        for (site, one), (_, two) in zip(alone, both, strict=False):
+            if one.dim() != two.dim() or len(two) != 2 * len(one):
+                return site, OTHER_AXIS if one.shape[:1] == two.shape[:1] else MIXED
+        for number, expected in enumerate((alone, other)):
+            part = [(site, x.reshape(2, -1, *x.shape[1:])[number]) for site, x in both]
+            where = self._first_difference(expected, part)
+            if where is not None:
+                return where, MIXED
+        return None
+
+    def _first_difference(self, one: Answer, other: Answer) -> str | None:
+        """The first site that sees something else; None if all see the same."""
+        for (site, x), (other_site, y) in zip(one, other, strict=False):
+            if site != other_site or x.shape != y.shape or not _close(x, y):
+                return site
+        return None if len(one) == len(other) else ""
+
+
+def _close(x: Tensor, y: Tensor) -> bool:
+    """True if the difference may be rounding."""
+    if not x.is_floating_point():
+        return torch.equal(x, y)
+    rtol, atol = {8: (1e-6, 1e-9), 4: (1e-3, 1e-4)}.get(x.element_size(), (2e-2, 5e-3))
+    scale = float(x.abs().nan_to_num(0.0, 0.0, 0.0).max()) if x.numel() else 1.0
+    return torch.allclose(x, y, rtol=rtol, atol=atol * scale, equal_nan=True)

@@ -1,0 +1,90 @@
+"""The first step reaches the sites that the examination has seen, and no others."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mst
+from mst.neurons import QCFS
+
+
+class Branching(nn.Module):
+    """Uses a site with hooks on a module only, as torch's fused fast path does, or without them only."""
+
+    def __init__(self, with_hooks: bool) -> None:
+        super().__init__()
+        self.fc, self.a, self.b, self.head = nn.Linear(4, 4), QCFS(4, 1.0), QCFS(4, 1.0), nn.Linear(4, 2)
+        self.with_hooks = with_hooks
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(self.fc(x))
+        if bool(self.a._forward_hooks) is self.with_hooks:
+            h = self.b(h)
+        y: Tensor = self.head(h)
+        return y
+
+
+@pytest.mark.parametrize("coding", ["rate", "lossless"])
+@pytest.mark.parametrize("with_hooks", [True, False])
+@pytest.mark.parametrize("record", [True, False])
+def test_simulate_refuses_a_step_that_reaches_other_sites(coding: str, with_hooks: bool, record: bool) -> None:
+    snn, x = mst.convert(Branching(with_hooks), coding, torch.rand(1, 4)), torch.rand(3, 4)
+    message = (
+        "site: the first step passed by b, which the examination of the network reached; torch's fused fast path"
+        if with_hooks
+        else "site: the first step reached b, which the examination of the network did not"
+    )
+    with pytest.raises(ValueError, match=message):
+        mst.simulate(snn, x, 4, record_operations=record)
+
+
+def test_simulate_refuses_it_where_convert_had_no_image() -> None:
+    with pytest.raises(ValueError, match="the first step passed by b"):
+        mst.simulate(mst.convert(Branching(True)), torch.rand(3, 4), 4, record_operations=False)
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation=QCFS(4, 1.0))
+        self.layer, self.head = layer, nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.layer(x).mean(1))
+        return y
+
+
+def test_simulate_never_leaves_out_the_sites_of_a_fused_encoder() -> None:
+    """Refused, or right; and right if the remedy is followed."""
+    net, x = Encoder().eval(), torch.rand(3, 4, 8)
+    snn = mst.convert(net, "lossless", x)
+    with torch.enable_grad():
+        expected = net(x).detach()
+    before = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        result = mst.simulate(snn, x, 60, record_operations=False)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+    torch.testing.assert_close(result.logits, expected, rtol=0, atol=1e-5)
+    assert sum(result.spike_counts.values()) > 0
+    fused = None
+    with suppress(ValueError):  # the sites are named, see above
+        fused = mst.simulate(snn, x, 60, record_operations=False)
+    if fused is not None:
+        torch.testing.assert_close(fused.logits, expected, rtol=0, atol=1e-5)
+
+
+def test_simulate_accepts_sites_that_no_image_reaches() -> None:
+    class Auxiliary(Branching):
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.head(self.a(self.fc(x)))
+            return y
+
+    for example in (None, torch.rand(1, 4)):
+        snn = mst.convert(Auxiliary(True), example=example)
+        assert mst.simulate(snn, torch.rand(3, 4), 4).spike_counts.keys() == {"a"}
