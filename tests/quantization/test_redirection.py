@@ -6,6 +6,7 @@ import copy
 import pickle
 import random
 import threading
+from functools import partial
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.utils.checkpoint import checkpoint
 
 import mst
 from mst.errors import InputError
@@ -235,6 +237,52 @@ def test_forward_that_was_set_on_the_module_is_answered_too() -> None:
     quantized.head.weight.data.zero_()
     assert torch.equal(quantized(X), quantized.head.bias.expand(4, 3))
     assert not torch.equal(model(X), quantized(X))
+
+
+def test_gradient_checkpointing_of_calls_is_refused_and_of_modules_is_not() -> None:
+    class Checkpointed(Plain):
+        def forward(self, x: Tensor) -> Tensor:
+            x = checkpoint(lambda y: F.relu(self.conv(y)), x, use_reentrant=False)
+            return self.head(self.hidden(x.flatten(1)))
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Plain()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return checkpoint(self.inner, x, use_reentrant=False)
+
+    with pytest.raises(InputError, match="torch.utils.checkpoint repeats.*make this part a module of its own"):
+        mst.quantize(Checkpointed(), 4, X)
+    quantized = mst.quantize(Outer(), 4, X)
+    direct = mst.quantize(Plain(), 4, X)
+    quantized(X).sum().backward()
+    direct(X).sum().backward()
+    assert torch.equal(quantized.inner.conv.weight.grad, direct.conv.weight.grad)
+
+
+def test_calls_by_keyword_in_lambdas_and_comprehensions_are_found() -> None:
+    class Spelled(WithModule):
+        def forward(self, x: Tensor) -> Tensor:
+            rectify = lambda t: F.relu(input=t)  # noqa: E731
+            x = self.act(input=rectify(self.conv(x)) - 0.1)
+            halves = [half.relu() for half in x.flatten(1).chunk(2, dim=1)]
+            return self.head(
+                partial(F.relu, inplace=True)(self.hidden(sum(torch.cat([h, h], 1).relu() for h in halves)))
+            )
+
+    model = Spelled().eval()
+    quantized = mst.quantize(model, 2**14, X, threshold_from="max").eval()
+    assert len(find_sites(quantized)) == 7
+    torch.testing.assert_close(quantized(X), model(X), rtol=1e-2, atol=2e-3)
+
+
+def test_calls_are_known_again_after_many_runs() -> None:
+    quantized = mst.quantize(Loop(), 4, X).eval()
+    expected = quantized(X)
+    for _ in range(40):  # the interpreter replaces instructions that run often
+        assert torch.equal(quantized(X), expected)
 
 
 def test_hooks_move_to_the_site_that_takes_over() -> None:

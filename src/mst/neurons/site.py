@@ -56,7 +56,9 @@ class Site(nn.Module):
 
     overwrites_input: bool = False
 
-    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The output for one tensor, which may be given by whatever keyword the activation of before had."""
+        (x,) = (*args, *kwargs.values())
         redirections = _RUNNING.redirections
         site = redirections[-1].answering(self) if redirections else self
         return answer(site, x)

@@ -10,7 +10,7 @@ import copy
 import inspect
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -234,8 +234,7 @@ class _Watch(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        tensors = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
-        is_constant = all(id(each) in self._constants for each in tensors)
+        is_constant = all(id(each) in self._constants for each in _tensors_in((*args, *kwargs.values())))
         call = relu_call(func, args, kwargs)
         if call is not None and self._running and isinstance(call.source, Tensor) and call.source.is_floating_point():
             self._note("", cap=call.cap, in_place=call.in_place, is_activation=id(call.source) not in self._constants)
@@ -243,6 +242,16 @@ class _Watch(TorchFunctionMode):
         if is_constant and isinstance(result, Tensor):
             self._constants[id(result)] = result  # kept, so that its id stays its own
         return result
+
+
+def _tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _tensors_in(value)
+        elif isinstance(value, dict):
+            yield from _tensors_in(value.values())
 
 
 def watch(network: nn.Module, images: Tensor, is_watched: Callable[[nn.Module], bool]) -> dict[str, list[Use]]:

@@ -8,6 +8,7 @@ place has been reached. The code of the forward does not change, so whatever sta
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -24,8 +25,9 @@ from mst.neurons.site import Site, answer, running_redirections
 
 from .activations import relu_call
 
-Place = tuple[tuple[str, int], ...]
-"""Where a call is: (name of the function, instruction in it) for each function from the forward down to the call."""
+Place = tuple[tuple[Any, ...], ...]
+"""Where a call is: (name of the function, lines and columns of the expression) for each function from the call up to
+the forward. Not the instruction: the interpreter replaces instructions while it runs."""
 
 CallKey = tuple[str, Place]
 """(path of the module that is called, "" for a function; place)."""
@@ -50,6 +52,10 @@ _OWN_FORWARD = "_own_forward"
 """Attribute that holds a forward which a user has set on the module itself."""
 
 _OWN_ROOMS = ("torch", "mst")
+_CHECKPOINTED = InputError(
+    "a part of a forward that torch.utils.checkpoint repeats calls an activation that is a function or is called twice",
+    remedy="make this part a module of its own, or give each call an nn.ReLU module of its own",
+)
 
 
 def redirect(module: nn.Module, call_sites: CallSites) -> None:
@@ -75,16 +81,32 @@ def place_of_call(owner: nn.Module | None, stops: frozenset[CodeType]) -> Place 
 
     Returns:
         The place; None if another module makes the call.
+
+    Raises:
+        InputError: the call is inside torch.utils.checkpoint, which repeats it in the backward pass, outside of it.
     """
-    place: list[tuple[str, int]] = []
+    place: list[tuple[Any, ...]] = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code in stops:
             return tuple(place) if owner is None or frame.f_locals.get("self") is owner else None
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in _OWN_ROOMS:
-            place.append((frame.f_code.co_name, frame.f_lasti))
+        room = frame.f_globals.get("__name__", "")
+        if room == "torch.utils.checkpoint" and torch.is_grad_enabled():
+            raise _CHECKPOINTED
+        if room.partition(".")[0] not in _OWN_ROOMS:
+            place.append((frame.f_code.co_name, *_positions(frame.f_code)[frame.f_lasti // 2]))
         frame = frame.f_back
     return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _positions(code: CodeType) -> list[tuple[int | None, int | None, int | None, int | None]]:
+    """Lines and columns of each instruction, counted from the first line of the function."""
+    first = code.co_firstlineno
+    return [
+        (line and line - first, end and end - first, column, end_column)
+        for line, end, column, end_column in code.co_positions()
+    ]
 
 
 class _Redirection(TorchFunctionMode):
