@@ -134,7 +134,7 @@ def test_sweep_fine_tunes_and_evaluates_a_checkpoint(tmp_path: Path, capfd: pyte
         (["--method", "evaluate"], "needs one start; give a checkpoint"),
         (["--checkpoint", "x.safetensors"], "--method train starts from scratch"),
         (["--method", "evaluate", "--checkpoint", "x"], "model, train belong to training"),
-        (["--num-levels", "4,0"], "num_levels must be a whole number, at least 1, got 0"),
+        (["--num-levels", "4,0"], "num_levels must be at least 1, got 0"),
         (["--mask-sites", "layer1.*,nosuch"], "no site matches 'nosuch'"),
         (["--spike-penalties", "0,-1"], "spike_penalty must not be negative"),
         (["--quantize.also", "Sigmoid", "--model-kwargs.attn_layer", "se"], "cannot be built"),

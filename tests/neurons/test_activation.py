@@ -14,7 +14,7 @@ def test_qcfs_module_has_the_released_defaults() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_levels": 0}, "num_levels must be a whole number, at least 1"),
+        ({"num_levels": 0}, "num_levels must be at least 1"),
         ({"threshold": 0.0}, "threshold must be above 0"),
         ({"masking_ratio": 1.0}, "masking_ratio is the fraction dropped"),
         ({"masking_ratio": 75.0}, "for 75 % write 0.75"),

@@ -168,7 +168,7 @@ def test_quantize_replaces_max_pools_where_asked() -> None:
     [
         (nn.Linear(2, 2), {}, "Linear has no ReLU-like activation to replace"),
         (nn.Sequential(nn.GELU()), {}, "no ReLU-like activation.*also="),
-        (nn.Sequential(nn.ReLU()), {"num_levels": 0}, "num_levels must be a whole number, at least 1"),
+        (nn.Sequential(nn.ReLU()), {"num_levels": 0}, "num_levels must be at least 1"),
         (nn.Sequential(nn.ReLU()), {"max_pool": "median"}, "max_pool must be one of keep, average, got 'median'"),
         (nn.Sequential(nn.ReLU()), {"max_pool": "average"}, "max_pool='average' has no effect: Sequential has no"),
         (nn.Sequential(nn.ReLU()), {"per_channel": True}, "set from images; give calibration"),

@@ -112,8 +112,8 @@ def coding_of(coding: str | Coding) -> Coding:
         if CODINGS.get(coding.name) != coding:
             raise InputError(f"coding {coding.name!r} is not registered", remedy="call mst.register_coding first")
         return coding
-    if coding not in CODINGS:
-        near = nearest_name(coding, list(CODINGS))
+    if not isinstance(coding, str) or coding not in CODINGS:
+        near = nearest_name(str(coding), list(CODINGS))
         raise InputError(f"unknown coding {coding!r}; choose from {list(CODINGS)}{near}".removesuffix("."))
     return CODINGS[coding]
 

@@ -59,7 +59,10 @@ def as_tensor(value: Any) -> Tensor | None:
         parts = [as_tensor(each) for each in value]
         shapes = {None if part is None else part.shape for part in parts}
         return torch.stack(parts) if len(shapes) == 1 and None not in shapes else None  # type: ignore[arg-type]
-    if not isinstance(value, np.ndarray | np.generic | list | tuple | int | float):
+    leaf = value
+    while isinstance(leaf, list | tuple) and leaf:
+        leaf = leaf[0]
+    if not isinstance(leaf, np.ndarray | np.generic | list | tuple | int | float):
         return None
     try:
         array = np.asarray(value)

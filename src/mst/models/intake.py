@@ -45,13 +45,14 @@ def check_network(model: object, caller: str) -> None:
         )
 
 
-def ann_of(model: object, caller: str, for_spiking: str) -> nn.Module:
+def ann_of(model: object, caller: str, for_spiking: str, has_weights: bool = True) -> nn.Module:
     """The ANN that a caller has given, without wrappers of torch around it; its weights are sound.
 
     Args:
         model: as the caller of the library gave it.
         caller: function that was called, for the error.
         for_spiking: what to do with a spiking network instead.
+        has_weights: False for a network whose weights may still be to come.
 
     Raises:
         InputError: it is not a network, it is a spiking one, or as `unwrapped` and `check_weights`.
@@ -61,7 +62,8 @@ def ann_of(model: object, caller: str, for_spiking: str) -> nn.Module:
     network = unwrapped(model)
     if any(isinstance(module, SpikingNeuron) for module in network.modules()):
         raise InputError(f"{caller} takes an ANN, got a spiking network", remedy=for_spiking)
-    check_weights(network)
+    if has_weights:
+        check_weights(network)
     return network
 
 

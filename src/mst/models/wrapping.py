@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -47,6 +48,8 @@ def _bare(module: nn.Module, path: str, done: dict[int, nn.Module]) -> nn.Module
 
 
 def _stripped(module: nn.Module, path: str, done: dict[int, nn.Module]) -> nn.Module:
+    if isinstance(module, torch.jit.ScriptModule):  # has no parts of Python to look at
+        return module
     if any(kind.__name__ in _SHARDED for kind in type(module).__mro__):
         raise InputError(
             "FSDP has divided its weights among processes", where=path or type(module).__name__,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mst.errors import InputError
+from mst.numbers import whole_number
 
 from .functional import drop_spikes, qcfs
 from .masks import Layout, SpikeMask, check_layout, make_mask
@@ -53,14 +54,12 @@ class QCFS(Site):
         rows_per_image: int = 1,
     ) -> None:
         super().__init__()
-        if not isinstance(num_levels, int) or num_levels < 1:
-            raise InputError(f"num_levels must be a whole number, at least 1, got {num_levels}")
         is_positive = bool((threshold > 0).all()) if isinstance(threshold, Tensor) else threshold > 0
         if not is_positive:
             raise InputError(f"threshold must be above 0, got {threshold}")
         if rows_per_image < 1:
             raise InputError(f"rows_per_image must be at least 1, got {rows_per_image}")
-        self.num_levels = num_levels
+        self.num_levels = whole_number("num_levels", num_levels, 1)
         self.mask: SpikeMask | None = make_mask(masking_ratio)
         self.role = role
         self.layout = check_layout(layout)

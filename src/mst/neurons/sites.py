@@ -13,6 +13,7 @@ from mst.text import nearest_name
 
 from .activation import QCFS
 from .masks import MaskRule, make_mask
+from .spiking import SpikingNeuron
 
 ALL_SITES = "all"
 
@@ -41,6 +42,8 @@ def select_sites(model: nn.Module, sites: str | Iterable[str]) -> dict[str, QCFS
         InputError: the network has no site, or an entry matches none (the entries that would match are named).
     """
     known = find_sites(model)
+    if any(isinstance(module, SpikingNeuron) for module in model.modules()):
+        raise InputError("it is a spiking network", where="model", remedy="do this with the ANN, then convert it")
     if not known:
         raise InputError(f"{type(model).__name__} has no QCFS site", remedy="quantise it first, with mst.quantize")
     patterns = [sites] if isinstance(sites, str) else list(sites)

@@ -11,8 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from mst.data import ImageData
-from mst.data import image_batches as image_batches  # for `quantize` too
+from mst.data import ImageData, image_batches
 from mst.errors import InputError
 from mst.models import NetworkInput, TokenBatchNorm, ann_of, check_weights, spec_of
 from mst.neurons import ALL_SITES, MIN_THRESHOLD, QCFS, find_sites, qcfs, select_sites

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
+from mst.data import ImageData, image_batches
 from mst.errors import InputError
 from mst.models import (
     Architecture,
+    NetworkInput,
+    ann_of,
     check_one_tensor_in,
     copy_network,
     refuse_chance,
     set_submodule,
-    unwrapped,
 )
 from mst.neurons import QCFS, find_sites
 from mst.neurons.site import noting_sites
+from mst.numbers import whole_number
 
-from .calibration import ThresholdFrom, acting_as_relu, image_batches, in_evaluation, set_thresholds
+from .calibration import ThresholdFrom, acting_as_relu, in_evaluation, set_thresholds
 from .replacement import Replacement, replace_activations
 from .spec import MaxPool, Quantization
 
@@ -30,20 +33,18 @@ logger = logging.getLogger(__name__)
 
 Model = TypeVar("Model", bound=nn.Module)
 
-Batches = Tensor | tuple[Tensor, Tensor] | Iterable[Tensor | tuple[Tensor, Tensor]]
-
 
 def quantize(
     model: Model,
     num_levels: int = 16,
-    calibration: Batches | None = None,
+    calibration: ImageData | None = None,
     *,
     threshold_from: ThresholdFrom = "least_squares",
     percentile: float = 99.9,
     per_channel: bool = False,
     max_pool: MaxPool = "keep",
     also: Iterable[type[nn.Module]] = (),
-    example: Tensor | None = None,
+    example: ImageData | None = None,
     architecture: Architecture | None = None,
 ) -> Model:
     """A copy of `model` whose ReLU-like activations are QCFS sites, ready for training, masking and conversion.
@@ -64,7 +65,7 @@ def quantize(
     Args:
         model: any network; it does not change.
         num_levels: L of every site.
-        calibration: a few hundred images [B, ...], a pair (images, labels), or an iterable of either (a DataLoader), to
+        calibration: a few hundred images, in any form of `mst.data.ImageData` (a tensor, a DataLoader, a data set), to
             set the thresholds from. The network runs on them with ReLU (ReLU6, ...) at every site. For a network that
             has been trained; None leaves every threshold at 2, which is the better start for training from scratch.
         threshold_from: "least_squares" makes QCFS nearest to the activation that it replaces; "max" takes the largest
@@ -82,8 +83,8 @@ def quantize(
     Raises:
         InputError: no activation to replace (with the reason why a forward could not be followed); num_levels below 1;
             an unknown choice; no calibration images, or images that the network does not take; per_channel without
-            calibration; a network that would compute something else (see `check_same`) or that reaches other sites in
-            another mode (see `check_reached`).
+            calibration; NaN or infinity in weights or images; a network that would compute something else (see
+            `check_same`) or that reaches other sites in another mode (see `check_reached`).
 
     Source: Masked Spiking Transformer (ICCV 2023) for QCFS; `fit_threshold` for the least squares.
     """
@@ -93,14 +94,17 @@ def quantize(
         raise InputError("per_channel thresholds are set from images", remedy="give calibration")
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError("a scripted network's code cannot be changed", remedy="quantise it first, then script it")
-    classes = tuple(also)
-    model = unwrapped(model)  # type: ignore[assignment]
+    has_images = calibration is not None or example is not None
+    model = ann_of(model, "mst.quantize", "quantise the ANN, then convert it", has_weights=has_images)  # type: ignore[assignment]
+    num_levels, classes = whole_number("num_levels", num_levels, 1), tuple(also)
     batches = list(image_batches(calibration)) if calibration is not None else []
+    example = next(image_batches(example), None) if example is not None else None
     images = batches[0] if batches else example
-    quantized, caps = _with_sites(model, num_levels, classes, images)
-    if images is not None:
-        check_same(model, quantized, images, caps, classes)
-        check_reached(quantized, images)
+    with NetworkInput(model).shown(images) if images is not None else nullcontext():
+        quantized, caps = _with_sites(model, num_levels, classes, images)
+        if images is not None:
+            check_same(model, quantized, images, caps, classes)
+            check_reached(quantized, images)
     pools = _replace_max_pools(quantized) if max_pool == "average" else []
     if max_pool == "average" and not pools:
         raise InputError(f"max_pool='average' has no effect: {type(model).__name__} has no nn.MaxPool2d")
@@ -171,8 +175,7 @@ def _nothing_found(model: nn.Module, found: Replacement) -> InputError:
 
 def _as_taken(images: Tensor, model: nn.Module) -> Tensor:
     """The images on the device and in the floating-point type of the network."""
-    like = next(model.parameters(), torch.empty(0))
-    return images.to(like.device, like.dtype)
+    return NetworkInput(model, has_warned=True).take(images)
 
 
 def _shapes(quantized: nn.Module, example: Tensor) -> tuple[tuple[int, ...], int | None]:
