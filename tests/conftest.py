@@ -55,7 +55,7 @@ def _figures_of_commands_without_rendering(request: pytest.FixtureRequest, monke
     def write_nothing(figure: object, path: str, **options: object) -> None:
         Path(path).touch()
 
-    if "cli" in request.path.parts and "rendered_figures" not in request.fixturenames:
+    if request.path.parent.name == "cli" and "rendered_figures" not in request.fixturenames:
         monkeypatch.setattr("matplotlib.figure.Figure.savefig", write_nothing)
 
 
