@@ -128,7 +128,7 @@ USED: dict[str, tuple[Function, str]] = {
     "an array": (through_numpy, "numpy() makes a value of Python"),
     "a comparison": (lambda net, h: h if torch.allclose(h, h + 1) else h + 1, "allclose() makes a value of Python"),
     "a write into a view": (through_view, "tanh in the forward of Net"),
-    "a copy into a view": (into_view, "tanh in the forward of Net"),
+    "a copy into a view": (into_view, "its input was made by code that torch does not show"),
     "a mask": (lambda net, h: h * (h > 0.5), "gt in the forward of Net"),
     "an index": (lambda net, h: h[:, h.argsort()[0]], "argsort in the forward of Net"),
 }

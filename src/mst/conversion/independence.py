@@ -6,7 +6,6 @@ seen by name (a maximum, a mean, an index), so the network is run: on an image a
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mst.dataflow import ConversionError, Obstacle, other_image, smooth_output
+from mst.models import copy_network
 from mst.neurons import SpikingNeuron, begin_run, running
 
 REPEATS = 3
@@ -71,7 +71,7 @@ def refuse_dependent_answers(network: nn.Module, image: Tensor) -> None:
                     raise
                 continue
             break
-        problem = probe.problem(_Probe(network, image, dtype))
+        problem = probe.problem()
     if problem is not None:
         where, (what, remedy) = problem
         raise ConversionError((Obstacle(where, what, remedy),))
@@ -102,17 +102,22 @@ Answer = list[tuple[str, Tensor]]
 
 
 class _Probe:
-    """A copy of a network in one precision, and two images for it."""
+    """A network in one precision, and two images for it."""
 
     def __init__(self, network: nn.Module, image: Tensor, dtype: torch.dtype | None) -> None:
-        self.network = copy.deepcopy(network)
-        self.network = self.network if dtype is None else self.network.to(dtype)
+        self._original, self._dtype = network, dtype
         first = image.detach().clone().to(dtype or image.dtype)
         self.images = torch.cat([first, other_image(first)])
+        self.seen: Answer = []
+        self.renew()
+
+    def renew(self) -> None:
+        """Take a copy of the network that has not run yet."""
+        self.network = copy_network(self._original)
+        self.network = self.network if self._dtype is None else self.network.to(self._dtype)
         for module in self.network.modules():
             if isinstance(module, SpikingNeuron):
                 module.register_forward_hook(self._smooth)
-        self.seen: Answer = []
 
     def _smooth(self, neuron: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         assert isinstance(neuron, SpikingNeuron)
@@ -128,8 +133,8 @@ class _Probe:
             output = self.network(self.images[images].clone())
         return [*self.seen, ("", output)]
 
-    def problem(self, fresh: _Probe) -> tuple[str, tuple[str, str]] | None:
-        """Where the first dependence shows, and which; None if there is none. `fresh` has not run before."""
+    def problem(self) -> tuple[str, tuple[str, str]] | None:
+        """Where the first dependence shows, and which; None if there is none."""
         before = _chance_state()
         alone = self.answer([0])
         repeats = REPEATS if _chance_state() == before else REPEATS_BY_CHANCE
@@ -137,8 +142,10 @@ class _Probe:
             where = self._first_difference(alone, self.answer([0]))
             if where is not None:
                 return where, UNSTEADY
-        other = fresh.answer([1])
-        where = self._first_difference(self.answer([1]), other)  # after the first image, and before any
+        later = self.answer([1])
+        self.renew()
+        other = self.answer([1])
+        where = self._first_difference(later, other)  # after the first image, and before any
         if where is not None:
             return where, UNSTEADY
         try:

@@ -383,10 +383,7 @@ class _Tracer(TorchFunctionMode):
         self._flows[id(tensor)] = flow
 
     def _mark_sharing(self, written: Tensor, flow: Flow) -> None:
-        """`written` was written in place: so were the tensors that share its memory, also one that had no flow."""
-        base = written._base
-        if base is not None and id(base) not in self._flows:
-            self._mark(base, computed([flow]))
+        """`written` was written in place, and so were the tensors that share its memory."""
         for tensor in self._sharing[_address(written)]:
             if tensor is not written:
                 before = [] if tensor.numel() == written.numel() else [self._flows[id(tensor)]]

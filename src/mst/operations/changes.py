@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mst.models import ActivationProduct
-from mst.neurons import RunState, SignedIFNeuron
+from mst.neurons import RunState, SignedIFNeuron, sum_dtype
 
 from .counter import COMMON_ASSUMPTIONS, OperationCounter, per_step
 from .fan_out import CONVOLUTIONS, TRANSPOSED
@@ -91,6 +91,8 @@ class ChangeCounter(OperationCounter):
         if others:
             return None
         weights = torch.tensor([max(1, neuron.weight(run.step + t)) for t in range(run.steps_in_chunk)])
+        wide = sum_dtype(now_TB.dtype)
+        now_TB, before_TB, threshold = now_TB.to(wide), before_TB.to(wide), threshold.to(wide)
         weights = weights.to(now_TB).view(-1, *[1] * (now_TB.dim() - 1))
         change_TB = (now_TB - before_TB).abs_()
         number_TB = (change_TB * (op.pooled * neuron.num_levels / threshold) / weights).round_()

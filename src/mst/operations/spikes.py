@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mst.models import ActivationProduct
-from mst.neurons import RunState
+from mst.neurons import RunState, sum_dtype
 
 from .counter import COMMON_ASSUMPTIONS, OperationCounter
 from .trace import Operation, OperationCount
@@ -64,4 +64,5 @@ class SpikeCounter(OperationCounter):
         threshold = self._neurons[site].threshold
         if threshold.numel() > 1:
             threshold = threshold.reshape(-1, *[1] * (x_TB.dim() - 3))  # of one channel each, on axis 2
-        return (x_TB * (op.pooled / threshold)).round_()
+        wide = sum_dtype(x_TB.dtype)
+        return (x_TB.to(wide) * (op.pooled / threshold.to(wide))).round_()
