@@ -115,13 +115,26 @@ def test_simulate_refuses_labels_and_early_exit_for_dense_outputs() -> None:
 
 @pytest.mark.parametrize("coding", ["rate", "lossless"])
 def test_convert_and_simulate_work_in_inference_mode(coding: str) -> None:
-    net, x = pooled_net(), torch.rand(3, 1, 4, 4)
-    expected = mst.simulate(mst.convert(net, coding, x), x, 8)
+    net, x, labels = pooled_net(), torch.rand(3, 1, 4, 4), torch.tensor([0, 1, 0])
+    expected = mst.simulate(mst.convert(net, coding, x), (x, labels), 8)
     with torch.inference_mode():
         images: Tensor = x.clone()
-        result = mst.simulate(mst.convert(net, coding, images), images, 8)
+        data = (images, labels.clone())
+        result = mst.simulate(mst.convert(net, coding, images), data, 8)
+        evaluation = mst.evaluate(net, data)
+    assert result.accuracy is not None
+    assert evaluation.num_images == 3
     assert torch.equal(result.logits, expected.logits)
     assert not result.logits.is_inference()
     assert [count.acs_per_step.tolist() for count in result.operations] == [
         count.acs_per_step.tolist() for count in expected.operations
     ]
+
+
+def test_quantize_in_inference_mode_returns_a_network_that_can_be_trained() -> None:
+    x = torch.rand(4, 5)
+    with torch.inference_mode():
+        net = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+        quantized = mst.quantize(net, 4, calibration=x.clone())
+    quantized(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in quantized.parameters())

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=nn.Module)
 
 
+@torch.inference_mode(False)  # a network made in inference mode could never be trained
 def quantize(
     model: Model,
     num_levels: int = 16,

@@ -56,8 +56,8 @@ def run_batches(
         The result of these images; of none, if there are no images.
     """
     began = time.perf_counter()
-    loop = _Loop(snn, options, first_image, progress)
     with torch.inference_mode(False), torch.no_grad():
+        loop = _Loop(snn, options, first_image, progress)
         for images, labels in batches:
             if len(images):
                 loop.add_batch(images, labels)
