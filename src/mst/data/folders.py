@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,3 +93,46 @@ def some(texts: Iterable[str]) -> str:
     """The first few texts, separated by commas."""
     shown = list(texts)
     return ", ".join(shown[:_SHOWN]) + (", ..." if len(shown) > _SHOWN else "")
+
+
+def report_left_out(
+    place: Path, used: Iterable[str], others: Sequence[str], folders: Iterable[str], unread: Collection[str], noun: str
+) -> None:
+    """Note files that are not samples, and folders without a sample, which are no classes.
+
+    Args:
+        place: the folder of the data set.
+        used: samples, as paths below it.
+        others: other files.
+        folders: folders.
+        unread: suffixes of files that hold samples of a kind that is not read.
+        noun: what a sample is: "image", "recording".
+
+    Raises:
+        InputError: a folder has files, and all of them are of kinds that are not read.
+    """
+    holding = {os.path.dirname(path) for path in used}
+    beside: dict[str, list[str]] = defaultdict(list)
+    for path in others:
+        beside[os.path.dirname(path)].append(path)
+    lost = {
+        folder: files for folder, files in beside.items()
+        if folder and folder not in holding and all(os.path.splitext(name)[1].lower() in unread for name in files)
+    }  # fmt: skip
+    if lost:
+        folder, files = min(lost.items())
+        raise InputError(
+            f"{len(lost)} folders hold only files of kinds that are not read; {folder} holds {kinds_of(files)}",
+            where=str(place), remedy="convert them, or move the folders elsewhere",
+        )  # fmt: skip
+    above = {parent for folder in holding for parent in _above(folder)}
+    empty = [f"{f} ({kinds_of(beside[f]) or 'empty'})" for f in folders if f not in holding and f not in above]
+    if empty:
+        note(f"{place}: {len(empty)} folders without {noun}s are no classes: {some(empty)}")
+    if others:
+        note(f"{place}: {len(others)} files that are not read as {noun}s are left out: {kinds_of(others)}")
+
+
+def _above(folder: str) -> Iterator[str]:
+    while folder := os.path.dirname(folder):
+        yield folder

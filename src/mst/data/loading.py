@@ -137,7 +137,7 @@ def load_dataset(
     given = with_changes(given, options)
     events = None if given.events == EventRepresentation() else given.events  # the default asks for nothing
     how = events or (None if preprocessing is None else preprocessing.events)
-    entry = entry_of(given.dataset, None if how is None else how.sensor)
+    entry = entry_of(given.dataset, how or EventRepresentation())
     opened = entry.open(entry.info, given.data_path, given.cache_images)
     if opened.info.sensor is None:
         splits = _load_images(opened, preprocessing, given, events)

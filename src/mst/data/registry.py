@@ -11,6 +11,7 @@ from .entry import DatasetEntry, DatasetInfo
 from .events.gestures import DVS128_GESTURE
 from .events.own import EVENTS, OWN_EVENTS, own_events
 from .events.recorded import ACTION_RECOGNITION, ASL_DVS, CIFAR10_DVS, N_CALTECH101, N_CARS
+from .events.representation import EventRepresentation
 from .events.simulated import DIGITS_DVS, FASHION_MNIST_DVS
 from .images.cifar import CIFAR10, CIFAR100
 from .images.digits import DIGITS
@@ -22,12 +23,12 @@ from .images.own import FOLDER, HUGGING_FACE_IMAGES, OWN_IMAGES, hugging_face, o
 DATASETS: dict[str, DatasetEntry] = {}
 """Every data set by its name, in the order in which they are listed."""
 
-OWN_DATASETS: dict[str, Callable[[str, tuple[int, int] | None], DatasetEntry]] = {
+OWN_DATASETS: dict[str, Callable[[str, EventRepresentation], DatasetEntry]] = {
     FOLDER: own_images,
     EVENTS: own_events,
     HUGGING_FACE: hugging_face,
 }
-"""Prefix of a name such as folder:PATH -> function (name, sensor's (height, width) or None) that makes its entry."""
+"""Prefix of a name such as folder:PATH -> function (name, how recordings become frames) that makes its entry."""
 
 OWN_DATASETS_INFO = (OWN_IMAGES, OWN_EVENTS, HUGGING_FACE_IMAGES)
 """The same, for people."""
@@ -80,27 +81,28 @@ def dataset_info(name: str) -> DatasetInfo:
     return found.info if found.info.num_classes else found.open(found.info, None, False).info
 
 
-def entry_of(name: str, sensor: tuple[int, int] | None = None) -> DatasetEntry:
+def entry_of(name: str, how: EventRepresentation = EventRepresentation()) -> DatasetEntry:  # noqa: B008  frozen
     """The entry of a name, or one made for folder:PATH, events:PATH or hf:NAME.
 
     Args:
         name: name of the data set.
-        sensor: (height, width) for events:PATH whose files do not state it.
+        how: sensor and camera for events:PATH whose files do not state them.
 
     Raises:
-        InputError: unknown name; suggests the nearest. Or a sensor for a data set that has its own.
+        InputError: unknown name; suggests the nearest. Or a sensor or a camera for a data set that has its own.
     """
     for prefix, make in OWN_DATASETS.items():
         if name.startswith(prefix):
-            return make(name, sensor)
+            return make(name, how)
     if name not in DATASETS:
         known = sorted(DATASETS)
         raise InputError(
             f"unknown data set {name!r}{nearest_name(name, known)} Known: {', '.join(known)}; "
             "and folder:PATH and hf:NAME for images, events:PATH for your own recordings"
         )
-    if sensor is not None:
-        raise InputError(
-            f"the sensor's size has no effect on {name}, which has its own; it is for your own recordings (events:PATH)"
-        )
+    for option, given in (("the sensor's size", how.sensor), ("the camera", how.camera)):
+        if given is not None:
+            raise InputError(
+                f"{option} has no effect on {name}, which has its own; it is for your own recordings (events:PATH)"
+            )
     return DATASETS[name]

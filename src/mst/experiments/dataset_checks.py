@@ -128,9 +128,8 @@ def check_dataset(options: DatasetCheckOptions, *, progress: ProgressCallback | 
     name = options.dataset
     info = None if name.startswith(EVENTS) else dataset_info(name)
     size = ANY_SIZE if info is not None and info.sensor is None and info.native_size is None else None
-    splits = load_dataset(
-        name, options.data_path, img_size=size, events=EventRepresentation(sensor=options.sensor), on_bad_image="skip"
-    )
+    events = EventRepresentation(sensor=options.sensor, camera=options.camera)
+    splits = load_dataset(name, options.data_path, img_size=size, events=events, on_bad_image="skip")
     return DatasetCheck(
         name,
         splits.info,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from mst.data.events.cameras import Camera
 from mst.data.unreadable import BadImages
 from mst.errors import InputError
 
@@ -29,6 +30,9 @@ class DatasetCheckOptions:
     sensor: tuple[int, int] | None = None
     """HEIGHT,WIDTH in pixels, for recordings of events:PATH whose files do not state it."""
 
+    camera: Camera | None = None
+    """Camera of AEDAT 2.0 files of events:PATH that do not state it: dvs128, davis240, davis346 or davis640."""
+
 
 @dataclass(frozen=True)
 class RecordingOptions:
@@ -49,6 +53,9 @@ class RecordingOptions:
 
     sensor: tuple[int, int] | None = None
     """HEIGHT,WIDTH in pixels, for files that do not state it."""
+
+    camera: Camera | None = None
+    """Camera of AEDAT 2.0 files that do not state it: dvs128, davis240, davis346 or davis640."""
 
     def __post_init__(self) -> None:
         if self.index < 0:

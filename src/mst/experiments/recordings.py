@@ -84,8 +84,9 @@ def open_recording(options: RecordingOptions) -> OpenedRecording:
     if path.is_file():
         if options.data_path is not None or options.index:
             raise InputError(f"data_path and index have no effect on {path}, which is a file with one recording")
-        return OpenedRecording(*read_sound_events(path, options.sensor), path.name)
-    splits = load_dataset(options.recording, options.data_path, events=EventRepresentation(sensor=options.sensor))
+        return OpenedRecording(*read_sound_events(path, options.sensor, options.camera), path.name)
+    events = EventRepresentation(sensor=options.sensor, camera=options.camera)
+    splits = load_dataset(options.recording, options.data_path, events=events)
     if splits.info.sensor is None:
         raise InputError(f"{options.recording} holds images, not recordings of an event camera")
     if options.index >= len(splits.test):

@@ -239,6 +239,34 @@ def test_layout_that_would_be_misread_is_refused(change, message: str, tmp_path:
         load_dataset(f"events:{tmp_path}", events=ONE)
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda root: put(root / "z" / "a" / "b" / "0.dat", b"x"), r"b/0\.dat: .* class, as 1 of 7 are not"),
+    (lambda root: put(root / "z" / "0.raw", b"x"), r"1 folders hold only .* not read; z holds 1 \.raw"),
+])  # fmt: skip
+def test_recordings_that_would_be_left_out_are_refused(change, message: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    own_recordings(tmp_path, ("x", "y"))
+    change(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        load_dataset(f"events:{tmp_path}", events=ONE)
+
+
+def test_what_is_left_out_of_own_recordings_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own_recordings(tmp_path)
+    own_recordings(tmp_path, ("val/x", "train/__MACOSX", "train/.ipynb_checkpoints", "train/z"))
+    put(tmp_path / "train" / "x" / "notes.txt", b"")
+    put(tmp_path / "train" / "x" / "0.raw", b"")
+    (tmp_path / "train" / "none").mkdir()
+    with caplog.at_level("INFO", "mst.notes"):
+        splits = load_dataset(f"events:{tmp_path}", events=ONE)
+    assert splits.info.class_names == ("x", "y", "z")
+    for said in (
+        "train and test are the splits; not used: val", "left out (2): .ipynb_checkpoints, __MACOSX",
+        "1 folders without recordings are no classes: none (empty)", "2 files that are not read as recordings are left "
+        "out: 1 .raw, 1 .txt", "there are no test recordings of 1 of 3 classes: z",
+    ):  # fmt: skip
+        assert said in caplog.text
+
+
 def test_first_file_need_not_be_readable_and_sensors_must_agree(tmp_path: Path) -> None:
     own_recordings(tmp_path)
     (tmp_path / "test" / "x" / "0.dat").write_bytes(b"")

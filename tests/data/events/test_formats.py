@@ -33,6 +33,7 @@ from mst.data.events.stream import sound_events
 
 SENSOR = Sensor(100, 120)
 DAVIS, CIFAR = "aedat2-davis346", "aedat2-cifar10-dvs"
+DAVIS346_HEADER = "#!AER-DAT2.0\r\n# AEChip: eu.seebetter.ini.chips.davis.Davis346blue\r\n"
 
 
 def written(path: Path, content: bytes) -> Path:
@@ -264,7 +265,12 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "a.aedat", lambda p: p.write_bytes(aedat2_bytes([(davis_address(1, 1, 1), 0)] * 2)[:-2]), "2 of whose 8 bytes",
     ),
     "aedat 2 with an address of no pixel": (
-        "a.aedat", lambda p: p.write_bytes(aedat2_bytes([(0, 0), (511 << 22, 1)])), r"\(event 1\): .* is not a pixel",
+        "a.aedat", lambda p: p.write_bytes(aedat2_bytes([(0, 0), (511 << 22, 1)], DAVIS346_HEADER)),
+        r"\(event 1\): .* is not a pixel",
+    ),
+    "aedat 2 of an unknown camera": (
+        "a.aedat", lambda p: p.write_bytes(aedat2_bytes([(0, 0)], "#!AER-DAT2.0\r\n# AEChip: x.Cochlea\r\n")),
+        "states the camera Cochlea, which is not known, .*; name it with --events.camera dvs128",
     ),
     "aedat 3 cut in a packet": (
         "a.aedat", lambda p: p.write_bytes(aedat3_bytes([(1, 0, SMALL)])[:-1]), "ends inside a packet of 5 events",

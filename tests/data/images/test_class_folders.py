@@ -91,7 +91,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path, caplog: Log) -> None:
     write_folder(tmp_path, {**TWO, **more})
     (tmp_path / "hare").mkdir()
     assert classes(tmp_path) == ("cat", "dog")
-    assert "2 folders without an image are no classes: hare (empty), notes (1 .md)" in caplog.text
+    assert "2 folders without images are no classes: hare (empty), notes (1 .md)" in caplog.text
     assert "5 files that are not read as images are left out: 2 .txt, 1 .heic, 1 .md, 1 without a suffix" in caplog.text
 
 

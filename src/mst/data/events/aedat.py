@@ -1,10 +1,7 @@
 """Recordings in the AEDAT formats of jAER and DV.
 
 AEDAT 2.0: header lines that begin with #, then big-endian events of uint32 address and uint32 time in µs, which may
-wrap around. How an address divides depends on the camera:
-  DVS128 (CIFAR10-DVS as first published): polarity bit 0 (0: brighter), bits 1-7 and 8-14 coordinates;
-  DAVIS (Action Recognition): bit 31 set for frames and motion sensor, y bits 22-30, x bits 12-21, polarity bit 11,
-  bit 10 an external trigger.
+wrap around. How an address divides depends on the camera, see `cameras`.
 AEDAT 3.1 (DVS128 Gesture as first published): packets with a header of 28 bytes; little-endian polarity events of
 uint32 (bit 0 valid, bit 1 polarity, y bits 2-16, x bits 17-31) and int32 time in µs, to which the packet's overflow
 count adds multiples of 2³¹.
@@ -16,8 +13,6 @@ from __future__ import annotations
 import re
 import struct
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,44 +22,8 @@ from mst.errors import InputError
 from mst.text import one_line
 
 from ..unreadable import UnreadableEventsError
+from .cameras import LAYOUTS, AddressLayout, Numbers, camera_of, shown_camera, stated_chip
 from .stream import Events, Recording, Sensor, make_events
-
-Numbers = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class AddressLayout:
-    """Layout of an event in the 32 bits of an AEDAT 2.0 address, as written for one camera."""
-
-    sensor: Sensor
-    """Pixels of the camera."""
-
-    is_light: Callable[[Numbers], NDArray[np.bool_]]
-    """Addresses -> True for events of light, as opposed to triggers and frames."""
-
-    unpack: Callable[[Numbers], tuple[Numbers, Numbers, Numbers]]
-    """Addresses -> x, y, p."""
-
-    pack: Callable[[Numbers, Numbers, Numbers], Numbers]
-    """x, y, p -> addresses."""
-
-
-# CIFAR10-DVS was recorded with the camera turned: the column counts along the address's row field, both backwards.
-CIFAR10_DVS_LAYOUT = AddressLayout(
-    Sensor(128, 128),
-    lambda address: address >> 15 == 0,
-    lambda address: (127 - (address >> 8 & 0x7F), 127 - (address >> 1 & 0x7F), 1 - (address & 1)),
-    lambda x, y, p: (127 - x) << 8 | (127 - y) << 1 | (1 - p),
-)
-"""DVS128, with the pictures upright."""
-
-DAVIS346_LAYOUT = AddressLayout(
-    Sensor(260, 346),
-    lambda address: (address >> 31 == 0) & (address >> 10 & 1 == 0),
-    lambda address: (345 - (address >> 12 & 0x3FF), 259 - (address >> 22 & 0x1FF), address >> 11 & 1),
-    lambda x, y, p: (259 - y) << 22 | (345 - x) << 12 | p << 11,
-)
-"""DAVIS346; jAER counts rows from below and columns from the right."""
 
 _AEDAT2_EVENT = np.dtype([("address", ">u4"), ("t", ">u4")])
 _AEDAT3_EVENT = np.dtype([("data", "<u4"), ("t", "<i4")])
@@ -73,12 +32,15 @@ _POLARITY_EVENT = 1
 _MAX_STREAMS = 64
 
 
-def read_aedat2(path: Path, layout: AddressLayout) -> Recording:
+def read_aedat2(path: Path, layout: AddressLayout | None) -> Recording:
     """Read an AEDAT 2.0 file.
+
+    Args:
+        layout: of the camera; None takes the camera that the header states or the addresses show.
 
     Raises:
         UnreadableEventsError: the file is empty, truncated, of another version or of another kind, or holds an address
-            outside the camera's pixels.
+            outside the camera's pixels; its camera is not known, or is another one.
     """
     content = path.read_bytes()
     start = _skip_header(path, content, "2.0")
@@ -91,6 +53,7 @@ def read_aedat2(path: Path, layout: AddressLayout) -> Recording:
         raise UnreadableEventsError(path, "there are no events after the header", start)
     raw = np.frombuffer(content, _AEDAT2_EVENT, offset=start)
     address = raw["address"].astype(np.int64)
+    layout = _layout(path, stated_chip(content[:start]), layout, address)
     places = np.flatnonzero(layout.is_light(address))
     x, y, p = layout.unpack(address[places])
     outside = (x < 0) | (y < 0)
@@ -102,6 +65,26 @@ def read_aedat2(path: Path, layout: AddressLayout) -> Recording:
         )  # fmt: skip
     events = make_events(_unwrap(raw["t"].astype(np.uint32))[places], x, y, p)
     return Recording(events, layout.sensor, lambda event: start + 8 * int(places[event]), number - len(places))
+
+
+def _layout(path: Path, chip: str, given: AddressLayout | None, address: Numbers) -> AddressLayout:
+    """The layout of the addresses: of the camera stated, given or shown."""
+    stated = camera_of(chip)
+    if stated is not None and given is not None and given.camera != stated:
+        raise UnreadableEventsError(
+            path, f"its header states the camera {chip}, but it is to be read as {given.camera}"
+        )
+    if given is not None:
+        return given
+    camera = stated if chip else shown_camera(address)
+    if camera is not None:
+        return LAYOUTS[camera]
+    what = f"its header states the camera {chip}, which is not known" if chip else "its header states no camera"
+    raise UnreadableEventsError(
+        path, f"{what}, and what its addresses mean depends on the camera",
+        remedy=f"name it with --events.camera {'|'.join(LAYOUTS)} (mst datasets: --camera; mst.read_events: the format "
+        "aedat2-CAMERA)",
+    )  # fmt: skip
 
 
 def write_aedat2(path: Path, events: Events, layout: AddressLayout) -> None:
@@ -120,7 +103,9 @@ def write_aedat2(path: Path, events: Events, layout: AddressLayout) -> None:
     raw = np.empty(len(events), _AEDAT2_EVENT)
     raw["address"] = layout.pack(*(events[name].astype(np.int64) for name in ("x", "y", "p")))
     raw["t"] = events["t"]
-    path.write_bytes(b"#!AER-DAT2.0\r\n# events: big-endian uint32 address, uint32 time in us\r\n" + raw.tobytes())
+    chip = f"# AEChip: {layout.camera.upper()}\r\n" if layout in LAYOUTS.values() else ""  # others turn the picture
+    header = f"#!AER-DAT2.0\r\n{chip}# events: big-endian uint32 address, uint32 time in us\r\n"
+    path.write_bytes(header.encode() + raw.tobytes())
 
 
 def read_aedat3(path: Path) -> Recording:
@@ -131,6 +116,8 @@ def read_aedat3(path: Path) -> Recording:
     """
     content = path.read_bytes()
     at = _skip_header(path, content, "3.")
+    camera = camera_of(stated_chip(content[:at]))
+    sensor = None if camera is None else LAYOUTS[camera].sensor
     parts: list[Events] = []
     offsets: list[Numbers] = []
     left_out = 0
@@ -159,7 +146,7 @@ def read_aedat3(path: Path) -> Recording:
     if not parts:
         raise UnreadableEventsError(path, "there are no events of light in it")
     places = np.concatenate(offsets)
-    return Recording(np.concatenate(parts), None, lambda event: int(places[event]), left_out)
+    return Recording(np.concatenate(parts), sensor, lambda event: int(places[event]), left_out)
 
 
 def write_aedat3(path: Path, events: Events, events_per_packet: int = 4096) -> None:
@@ -252,11 +239,11 @@ def _check_aedat4(path: Path) -> None:
         at += 8 + length
 
 
-def read_any_aedat(path: Path, layout: AddressLayout) -> Recording:
+def read_any_aedat(path: Path, layout: AddressLayout | None = None) -> Recording:
     """Read an AEDAT file; its header states the version.
 
     Args:
-        layout: of the camera, for version 2.0.
+        layout: as for `read_aedat2`, for version 2.0.
 
     Raises:
         UnreadableEventsError: as the reader of its version.

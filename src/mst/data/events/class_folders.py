@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mst.errors import InputError, MissingFileError
+from mst.text import note
 
+from ..folders import is_hidden, kinds_of, list_folder, report_left_out, some
 from .formats import EVENT_FORMATS
 from .sources import EventFile, EventFiles
 from .stream import Sensor
 
 TEST_SHARE = 0.1
 """Share of each class that is set aside for testing if there is no official split; the paper's."""
+
+_UNREAD = (".aer", ".bag", ".bs2", ".csv", ".es", ".h5", ".hdf5", ".npy", ".raw")
+"""Suffixes of recordings in formats that are not read."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +87,14 @@ def _folders_of(root: Path, name: str) -> list[Path]:
 
 
 def _holds(folder: Path, folders: EventFolders) -> bool:
-    return folder.is_dir() and bool(_recordings_in(folder, folders))
+    return folder.is_dir() and not is_hidden(folder.name) and bool(_recordings_in(folder, folders))
 
 
 def _recordings_in(folder: Path, folders: EventFolders) -> list[Path]:
     """Files of the data set's formats that lie in the folder itself, in the order of their names."""
     return sorted(
         path for path in folder.iterdir()
-        if _format_of(path, folders.formats) and not path.name.startswith(".") and path.is_file()
+        if _format_of(path, folders.formats) and not is_hidden(path.name) and path.is_file()
     )  # fmt: skip
 
 
@@ -114,23 +119,24 @@ def open_recordings(folders: EventFolders, root: Path) -> OpenedRecordings:
 
 def _by_class(root: Path, folders: EventFolders) -> dict[str, list[Path]]:
     """Class -> its files. A class is a folder in `root`; known classes may lie one level deeper."""
+    listing = list_folder(root)
+    by_kind: dict[bool, list[str]] = {True: [], False: []}
+    for file in listing.files:
+        by_kind[_format_of(Path(file), folders.formats) is not None].append(file)
     found: dict[str, list[Path]] = defaultdict(list)
-    direct = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    for path in direct:
-        found[path.name] += _recordings_in(path, folders)
-    stray = _recordings_in(root, folders)
-    for inner in (inner for path in direct for inner in sorted(path.iterdir()) if inner.is_dir()):
-        recordings = _recordings_in(inner, folders)
-        if inner.name in folders.classes:
-            found[inner.name] += recordings
-        else:
-            stray += recordings
+    stray = []
+    for file in by_kind[True]:
+        *above, _ = Path(file).parts
+        if len(above) == 1 or (len(above) == 2 and above[1] in folders.classes):
+            found[above[-1]].append(root / file)
+        elif len(above) <= 2 or not folders.classes:  # below known classes there may be anything else
+            stray.append(file)
     if stray:
         raise InputError(
-            "the recording is not in the folder of a class", where=str(stray[0]),
-            remedy=f"{root} needs one folder per class, with the recordings in it",
+            f"the recording is not in the folder of a class, as {len(stray)} of {len(by_kind[True])} are not",
+            where=str(root / stray[0]), remedy=f"{root} needs one folder per class, with the recordings in it",
         )  # fmt: skip
-    found = {name: paths for name, paths in sorted(found.items()) if paths}
+    found = {name: sorted(paths) for name, paths in sorted(found.items())}
     unknown = sorted(set(found) - set(folders.classes)) if folders.classes else []
     if unknown:
         raise InputError(
@@ -139,7 +145,10 @@ def _by_class(root: Path, folders: EventFolders) -> dict[str, list[Path]]:
         )  # fmt: skip
     if not found:
         suffixes = sorted({suffix for name in folders.formats for suffix in EVENT_FORMATS[name].suffixes})
-        raise MissingFileError(f"there are no recordings ({', '.join(suffixes)}) in {root}, one folder per class")
+        held = f"; it holds {kinds_of(by_kind[False])}" if by_kind[False] else ""
+        raise MissingFileError(f"there are no recordings ({', '.join(suffixes)}) in {root}, one folder per class{held}")
+    listing.report(root)
+    report_left_out(root, by_kind[True], by_kind[False], listing.folders, _UNREAD, "recording")
     for paths in found.values():
         names: dict[tuple[Path, str], Path] = {}
         for path in paths:
@@ -155,9 +164,12 @@ def _same_classes(train: Mapping[str, object], test: Mapping[str, object], root:
     unknown = sorted(set(test) - set(train))
     if unknown:
         raise InputError(
-            f"the test split has classes that the training split does not have: {', '.join(unknown[:5])}",
+            f"the test split has {len(unknown)} classes that the training split does not have: {some(unknown)}",
             where=str(root),
         )
+    without = [name for name in sorted(train) if name not in test]
+    if without:
+        note(f"{root}: there are no test recordings of {len(without)} of {len(train)} classes: {some(without)}")
     return tuple(sorted(train))
 
 

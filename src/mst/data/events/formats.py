@@ -10,9 +10,10 @@ from pathlib import Path
 from mst.errors import InputError
 from mst.files import write_atomically
 
-from .aedat import CIFAR10_DVS_LAYOUT, DAVIS346_LAYOUT, read_any_aedat, write_aedat2, write_aedat3
+from .aedat import read_any_aedat, write_aedat2, write_aedat3
 from .arrays import read_mat, read_npy, read_npz, write_mat, write_npy, write_npz
 from .atis import read_bin, read_dat, write_bin, write_dat
+from .cameras import CIFAR10_DVS_LAYOUT, LAYOUTS, AddressLayout, Camera
 from .stream import Events, Recording, Sensor
 
 
@@ -33,14 +34,13 @@ class Format:
     """True if files written in this format state the sensor's size."""
 
 
-def _write_davis(path: Path, events: Events, sensor: Sensor) -> None:
+def _write_aedat2(path: Path, events: Events, sensor: Sensor, layout: AddressLayout) -> None:
     del sensor  # the layout is that of one camera
-    write_aedat2(path, events, DAVIS346_LAYOUT)
+    write_aedat2(path, events, layout)
 
 
-def _write_cifar10_dvs(path: Path, events: Events, sensor: Sensor) -> None:
-    del sensor
-    write_aedat2(path, events, CIFAR10_DVS_LAYOUT)
+def _aedat2(layout: AddressLayout, suffixes: tuple[str, ...] = (".aedat",)) -> Format:
+    return Format(suffixes, partial(read_any_aedat, layout=layout), partial(_write_aedat2, layout=layout))
 
 
 def _write_aedat3(path: Path, events: Events, sensor: Sensor) -> None:
@@ -52,26 +52,32 @@ EVENT_FORMATS: dict[str, Format] = {
     "dat": Format((".dat",), read_dat, write_dat, states_sensor=True),
     "npz": Format((".npz",), read_npz, write_npz, states_sensor=True),
     "bin": Format((".bin",), read_bin, write_bin),
-    "aedat3": Format((".aedat",), partial(read_any_aedat, layout=DAVIS346_LAYOUT), _write_aedat3),
-    "aedat2-davis346": Format((".aedat",), partial(read_any_aedat, layout=DAVIS346_LAYOUT), _write_davis),
-    "aedat2-cifar10-dvs": Format(
-        (".aedat", ".aedat4"), partial(read_any_aedat, layout=CIFAR10_DVS_LAYOUT), _write_cifar10_dvs
-    ),
-    "aedat4": Format((".aedat4",), partial(read_any_aedat, layout=DAVIS346_LAYOUT)),
+    "aedat3": Format((".aedat",), read_any_aedat, _write_aedat3),
+    **{f"aedat2-{camera}": _aedat2(layout) for camera, layout in LAYOUTS.items()},
+    "aedat2-cifar10-dvs": _aedat2(CIFAR10_DVS_LAYOUT, (".aedat", ".aedat4")),
+    "aedat4": Format((".aedat4",), read_any_aedat),
     "mat": Format((".mat",), read_mat, write_mat),
     "mat-asl-dvs": Format((".mat",), partial(read_mat, rows_from_below=True), partial(write_mat, rows_from_below=True)),
     "npy": Format((".npy",), read_npy, write_npy),
 }
 """Formats by name. An AEDAT file states its version; the names differ in the version that is written, and in the camera
-of version 2.0, which the file does not state."""
+of version 2.0, which not every file states."""
 
 OWN_FORMATS = ("dat", "npz", "bin", "aedat3", "aedat4", "mat")
-"""Formats of a user's own recordings, told apart by suffix; AEDAT 2.0 is read as a DAVIS346's."""
+"""Formats of a user's own recordings, told apart by suffix. The camera of AEDAT 2.0 is that which the file states or
+shows, unless it is named."""
 
 
-def own_format(path: Path) -> str | None:
-    """Format of a user's own recording, by its suffix; None if the suffix is not known."""
+def own_format(path: Path, camera: Camera | None = None) -> str | None:
+    """Format of a user's own recording, by its suffix; None if the suffix is not known.
+
+    Args:
+        path: the file.
+        camera: of AEDAT 2.0 files; None takes the camera that the file states or shows.
+    """
     suffix = path.suffix.lower()
+    if camera is not None and suffix == ".aedat":
+        return f"aedat2-{camera}"
     return next((name for name in OWN_FORMATS if suffix in EVENT_FORMATS[name].suffixes), None)
 
 

@@ -11,6 +11,7 @@ from mst.errors import InputError, MissingFileError
 from mst.text import one_line
 
 from ..entry import DEFAULT_DATA_PATH, DatasetEntry, DatasetInfo, OpenedDataset
+from ..folders import is_hidden
 from .class_folders import OpenedRecordings
 from .recorded import completed, missing_files
 from .sources import EventFile, EventFiles
@@ -61,6 +62,8 @@ def open_gestures(root: Path) -> OpenedRecordings:
 def _tonic_gestures(folder: Path) -> EventFiles:
     files, labels = [], []
     for path in sorted(folder.glob("*/*.npy")):
+        if is_hidden(path.name) or is_hidden(path.parent.name):
+            continue
         if not path.stem.isdigit() or int(path.stem) >= len(GESTURES):
             raise InputError(
                 f"files of gestures are named 0.npy to {len(GESTURES) - 1}.npy, by their class", where=str(path)

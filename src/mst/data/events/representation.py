@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mst.errors import InputError
 
+from .cameras import Camera
 from .stream import Events, Sensor
 
 Kind = Literal["frames", "voxels"]
@@ -43,6 +44,10 @@ class EventRepresentation:
     sensor: tuple[int, int] | None = None
     """HEIGHT,WIDTH of the sensor in pixels, for your own recordings whose files do not state it."""
 
+    camera: Camera | None = None
+    """Camera of your own recordings in AEDAT 2.0: dvs128, davis240, davis346 or davis640. By default the one that the
+    file's header states."""
+
     drop_bad_events: bool = False
     """Leave out events outside the sensor and events whose time runs backwards, instead of refusing the recording."""
 
@@ -57,6 +62,8 @@ class EventRepresentation:
         for name in ("pad_to_square", "drop_bad_events"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        if self.camera not in (None, *get_args(Camera)):
+            raise InputError(f"camera must be one of {', '.join(get_args(Camera))}, got {self.camera!r}")
         if self.sensor is not None:
             given: object = self.sensor
             if not isinstance(given, list | tuple) or len(given) != 2:

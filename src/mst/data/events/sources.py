@@ -18,7 +18,8 @@ from mst.text import one_line
 from ..unreadable import UnreadableEventsError
 from .cache import FrameCache, content_digest
 from .camera import SimulatedCamera
-from .formats import read_events
+from .cameras import Camera
+from .formats import own_format, read_events
 from .stream import Events, Sensor, sound_events
 
 logger = logging.getLogger(__name__)
@@ -189,19 +190,22 @@ def as_bytes(images: Tensor) -> Tensor:
     return flat if flat.dtype == torch.uint8 else (flat * 255).round().to(torch.uint8)
 
 
-def read_sound_events(path: Path, sensor: tuple[int, int] | None = None) -> tuple[Events, Sensor]:
+def read_sound_events(
+    path: Path, sensor: tuple[int, int] | None = None, camera: Camera | None = None
+) -> tuple[Events, Sensor]:
     """The events of one file, with the sensor that they lie on.
 
     Args:
         path: the file; its suffix determines the format.
         sensor: (height, width); None takes the one that the file states, or the smallest that holds all events.
+        camera: see `own_format`.
 
     Raises:
         UnreadableEventsError: the file is damaged.
         InputError: an unknown suffix.
         OSError: the file cannot be opened.
     """
-    recording = read_events(path)
+    recording = read_events(path, own_format(path, camera))
     if sensor is not None:
         pixels = Sensor(*sensor)
     elif recording.sensor is not None:

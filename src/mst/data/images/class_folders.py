@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 from mst.errors import InputError, MissingFileError
 from mst.text import note, one_line
 
-from ..folders import Listing, is_hidden, kinds_of, list_folder, natural_key, some
+from ..folders import Listing, is_hidden, kinds_of, list_folder, natural_key, report_left_out, some
 from .decoding import IMAGE_SUFFIXES, OTHER_PICTURES
 
 
@@ -137,7 +137,11 @@ def _classified(
     names = class_of_each(images, place)
     if classes is not None:
         return images, names, dict(classes)
-    _report(images, others, listing.folders, place)
+    inner = [path for path in images if os.path.dirname(os.path.dirname(path))]
+    if inner:
+        folder = os.path.dirname(min(inner, key=natural_key))
+        note(f"{place}: classes are the innermost folders: {folder} is class {os.path.basename(folder)!r}")
+    report_left_out(place, images, others, listing.folders, OTHER_PICTURES, "image")
     return images, names, {name: label for label, name in enumerate(sorted(set(names), key=natural_key))}
 
 
@@ -180,44 +184,3 @@ def class_of_each(images: Sequence[str], place: Path) -> list[str]:
             f"{some(folders)}", where=str(place), remedy=remedy,
         )  # fmt: skip
     return [os.path.basename(os.path.dirname(path)) for path in images]
-
-
-def _report(images: Sequence[str], others: Sequence[str], folders: Sequence[str], place: Path) -> None:
-    """Note files that are left out, folders that are no classes, and classes that lie deeper than expected.
-
-    Raises:
-        InputError: a folder whose only files are pictures of kinds that are not read.
-    """
-    with_images = {os.path.dirname(path) for path in images}
-    inner = {folder for folder in with_images if os.path.dirname(folder)}
-    if inner:
-        folder = min(inner, key=natural_key)
-        note(f"{place}: classes are the innermost folders: {folder} is class {os.path.basename(folder)!r}")
-    beside = defaultdict(list)
-    for path in others:
-        beside[os.path.dirname(path)].append(path)
-    unread = {
-        folder: files for folder, files in beside.items()
-        if folder and folder not in with_images and _suffixes(files) <= OTHER_PICTURES
-    }  # fmt: skip
-    if unread:
-        folder, files = next(iter(sorted(unread.items())))
-        raise InputError(
-            f"{len(unread)} folders hold only pictures of kinds that are not read; {folder} holds {kinds_of(files)}",
-            where=str(place), remedy="save them as .png or .jpg, or move the folders elsewhere",
-        )  # fmt: skip
-    above = {parent for folder in with_images for parent in _above(folder)}
-    empty = [f"{f} ({kinds_of(beside[f]) or 'empty'})" for f in folders if f not in with_images and f not in above]
-    if empty:
-        note(f"{place}: {len(empty)} folders without an image are no classes: {some(empty)}")
-    if others:
-        note(f"{place}: {len(others)} files that are not read as images are left out: {kinds_of(others)}")
-
-
-def _above(folder: str) -> Iterator[str]:
-    while folder := os.path.dirname(folder):
-        yield folder
-
-
-def _suffixes(files: Sequence[str]) -> set[str]:
-    return {os.path.splitext(name)[1].lower() for name in files}

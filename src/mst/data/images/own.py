@@ -11,6 +11,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from mst.errors import InputError
 
 from ..entry import DatasetEntry, DatasetInfo, OpenedDataset
+from ..events.representation import EventRepresentation
 from .files import open_image_files
 
 FOLDER = "folder:"
@@ -40,18 +41,18 @@ def open_folder(info: DatasetInfo, root: Path, in_memory: bool) -> OpenedDataset
     return OpenedDataset(found, files.train, files.test)
 
 
-def own_images(name: str, sensor: tuple[int, int] | None) -> DatasetEntry:
+def own_images(name: str, how: EventRepresentation) -> DatasetEntry:
     """Entry for folder:PATH."""
-    return _entry(OWN_IMAGES, name, Path(name.removeprefix(FOLDER)).expanduser(), sensor)
+    return _entry(OWN_IMAGES, name, Path(name.removeprefix(FOLDER)).expanduser(), how)
 
 
-def hugging_face(name: str, sensor: tuple[int, int] | None) -> DatasetEntry:
+def hugging_face(name: str, how: EventRepresentation) -> DatasetEntry:
     """Entry for hf:NAME."""
-    return _entry(HUGGING_FACE_IMAGES, name, Path(name), sensor)
+    return _entry(HUGGING_FACE_IMAGES, name, Path(name), how)
 
 
-def _entry(info: DatasetInfo, name: str, root: Path, sensor: tuple[int, int] | None) -> DatasetEntry:
-    del sensor  # `load_dataset` refuses every option for events
+def _entry(info: DatasetInfo, name: str, root: Path, how: EventRepresentation) -> DatasetEntry:
+    del how  # `load_dataset` refuses every option for events
     return DatasetEntry(
         replace(info, name=name), partial(_open, root), lambda data_path: str(root) if data_path is None else None
     )
