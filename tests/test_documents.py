@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+import mst
 from mst.conversion import CODINGS
 from mst.data import DATASETS
 from mst.measure import COST_MODELS
 from mst.neurons import MASK_RULES
+from mst.options import with_changes
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,6 +41,13 @@ def registries() -> Iterator[None]:
 
 @pytest.mark.slow
 def test_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def load_small(name: str, changes: dict[str, Any]) -> Any:
+        small = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 1)}
+        short = {"train.epochs": 3, "train.warmup_epochs": 1, "train_images": 128, "model_kwargs": small}
+        return with_changes(load_recipe(name, changes), short)
+
+    load_recipe = mst.load_recipe
+    monkeypatch.setattr(mst, "load_recipe", load_small)
     monkeypatch.chdir(tmp_path)
     scope = run("README.md", {"__name__": "readme"})
     assert scope["energy"].simulation.result.num_settled == 360
@@ -73,7 +82,9 @@ def test_pages_of_data_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     }
     assert events["frames"].shape == (18, 16, 16)
     assert events["slices"].shape == (64, 2, 16, 16)
-    assert events["result"].num_steps == 16
+    assert events["slices"].sum() == len(events["events"])
+    assert events["again"].events.tobytes() == events["events"].tobytes()
+    assert (events["result"].num_steps, events["result"].logits.shape) == (16, (1, 10))
     assert "SimulationResult(" in capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""The code and the options shown in docs/networks.md, docs/events.md and docs/codings.md work."""
+"""The code and the options shown in docs/networks.md and docs/codings.md work."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mst.cli.verbs import VERBS
 DOCS = Path(__file__).parents[2] / "docs"
 
 
+@pytest.mark.slow
 def test_own_network_of_the_documentation_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -29,20 +30,6 @@ def test_own_network_of_the_documentation_works(
     assert set(simulated.sites) == {"relu", "softly", "relu_2"}  # type: ignore[attr-defined]
     assert {line.site: line.masking_ratio for line in scope["snn"].sites}["relu"] == 0.25  # type: ignore[attr-defined]
     assert scope["again"].relu.masking_ratio == 0.25  # type: ignore[attr-defined]
-
-
-def test_events_of_the_documentation_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "events.md").read_text(encoding="utf-8"), re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    scope: dict[str, object] = {"__name__": "example"}
-    exec(compile(code, "events.md", "exec"), scope)
-    assert scope["again"].events.tobytes() == scope["events"].tobytes()  # type: ignore[attr-defined]
-    assert scope["frames"].shape == (18, 16, 16)  # type: ignore[attr-defined]
-    assert scope["slices"].sum() == len(scope["events"])  # type: ignore[attr-defined, arg-type]
-    assert scope["result"].logits.shape == (1, 10)  # type: ignore[attr-defined]
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "event_frames.png", "event_scatter.png", "events.gif", "one.dat",
-    }  # fmt: skip
 
 
 def test_codings_of_the_documentation_work(capsys: pytest.CaptureFixture[str]) -> None:
