@@ -46,6 +46,17 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("MST_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.fixture(scope="module")
+def cache_of_this_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture
+def shared_cache(_own_cache: None, cache_of_this_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test find the frames that others have made."""
+    monkeypatch.setenv("MST_CACHE", str(cache_of_this_file))
+
+
 @pytest.mark.parametrize("case", LAYOUTS)
 def test_published_layout_is_opened_and_read(case: str, tmp_path: Path) -> None:
     write, sensor = LAYOUTS[case]
@@ -330,6 +341,7 @@ def digits(**options: object) -> DataSplits:
     return load_dataset("digits-dvs", **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("shared_cache")
 def test_simulated_data_set_has_the_split_of_its_images() -> None:
     splits, images = digits(events=ONE), load_dataset("digits")
     assert (len(splits.train), len(splits.test)) == (len(images.train), len(images.test))
@@ -352,6 +364,7 @@ def digits_std() -> tuple[float, ...]:
             1.131181, 1.000787, 0.618755, 0.655422, 0.745457, 0.729075, 0.765078, 0.727901)  # fmt: skip
 
 
+@pytest.mark.usefixtures("shared_cache")
 def test_counts_are_scaled_by_their_spread_and_no_event_stays_zero() -> None:
     splits = digits()
     assert splits.preprocessing.mean == (0.0,) * 18
@@ -360,6 +373,7 @@ def test_counts_are_scaled_by_their_spread_and_no_event_stays_zero() -> None:
     assert float((frames == 0).double().mean()) > 0.5
 
 
+@pytest.mark.usefixtures("shared_cache")
 def test_mean_over_slices_is_the_frame() -> None:
     splits = digits(events=ONE)
     for num_slices in (1, 4, 30):
@@ -369,6 +383,7 @@ def test_mean_over_slices_is_the_frame() -> None:
         assert label == splits.test[7][1]
 
 
+@pytest.mark.usefixtures("shared_cache")
 def test_slices_of_time_bins_or_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"sees 9 time bins as channels .* train one with --events.num-bins 1"):
         digits().test_in_slices(8)
@@ -376,6 +391,7 @@ def test_slices_of_time_bins_or_images_are_refused() -> None:
         load_dataset("digits").test_in_slices(8)
 
 
+@pytest.mark.usefixtures("shared_cache")
 def test_augmented_frames_keep_their_scale() -> None:
     splits = digits(events=ONE, event_augment=EventAugmentConfig(time_window=0.1))
     torch.manual_seed(0)
@@ -385,6 +401,7 @@ def test_augmented_frames_keep_their_scale() -> None:
     assert not torch.equal(shown, plain)
 
 
+@pytest.mark.usefixtures("shared_cache")
 def test_image_size_of_frames(tmp_path: Path) -> None:
     assert digits(events=ONE, img_size=8).test[0][0].shape == (2, 8, 8)
     how = EventRepresentation(num_bins=1, pad_to_square=False)
@@ -419,6 +436,7 @@ def test_options_that_do_not_go_with_the_data_are_refused(name: str, options: di
         load_dataset(name, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("shared_cache")
 def test_workers_give_what_the_main_process_gives() -> None:
     splits = digits(events=ONE)
     frames = torch.cat([images for images, _ in DataLoader(splits.test, 30, num_workers=2)])
