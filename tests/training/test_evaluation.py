@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_loop import data, fresh
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -10,6 +9,7 @@ import mst
 from conftest import randomise
 from mst.models import MaskedSpikingTransformer
 from mst.neurons import QCFS
+from training_runs import data, fresh
 
 
 def masked() -> MaskedSpikingTransformer:

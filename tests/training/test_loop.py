@@ -1,16 +1,11 @@
+"""Training: what it learns, what it refuses, and in which order it adds up."""
+
 from __future__ import annotations
 
 import dataclasses
-import os
-import pickle
 import random
-import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,59 +14,21 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import mst
-from conftest import tiny_config
 from mst.checkpoints import CheckpointInfo
-from mst.models import MaskedSpikingTransformer
 from mst.neurons import find_sites
 from mst.progress import Progress
-from mst.threads import intra_op_threads
 from mst.training import (
     EpochRecord,
-    TrainConfig,
     TrainingDivergedError,
     TrainingObserver,
     TrainingResult,
-    TrainingStoppedError,
     evaluate,
     train,
 )
-from mst.training.config import COMMON_OPTIMIZERS
-from mst.training.folder import TrainingFolder
 from mst.training.loop import _Trainer
 from mst.training.order import EpochBatches, SeededImages, seed_step
-from mst.training.state import PREVIOUS_STATE_FILE, STATE_FILE, load_training_state
-
-QUICK = TrainConfig(epochs=4, batch_size=8, learning_rate=5e-3, warmup_epochs=1, eval_batch_size=16, trackers=())
-
-
-def data(count: int = 32) -> TensorDataset:
-    """Three classes told apart by which third of the image is bright."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(count) % 3
-    images = torch.rand(count, 1, 8, 8, generator=generator) - 0.5
-    for i, label in enumerate(labels):
-        images[i, :, 2 * int(label) : 2 * int(label) + 3] += 1.0
-    return TensorDataset(images, labels)
-
-
-def fresh(**options: Any) -> MaskedSpikingTransformer:
-    torch.manual_seed(0)
-    return MaskedSpikingTransformer(tiny_config(threshold=0.5, **options))
-
-
-def run(
-    output: Path, config: TrainConfig = QUICK, model: MaskedSpikingTransformer | None = None, **kw: Any
-) -> TrainingResult:
-    return train(model or fresh(), data(), data(), output, config, CheckpointInfo("three"), **kw)  # type: ignore[arg-type]
-
-
-def after_step(call: Callable[[int], object]) -> TrainingObserver:
-    """An observer that calls `call` with the number of steps done, after each step and when a run is resumed."""
-    return TrainingObserver(lambda progress: call(progress.done) if progress.done else None)
-
-
-def losses(result: TrainingResult) -> list[float]:
-    return [record.loss for record in result.history]
+from mst.training.state import load_training_state
+from training_runs import QUICK, after_step, data, fresh, losses, run
 
 
 def test_train_learns_and_writes_checkpoints_that_say_what_they_are(tmp_path: Path) -> None:
@@ -105,157 +62,6 @@ def test_train_can_be_repeated_on_a_gpu(tmp_path: Path) -> None:
         return losses(train(model, images, images, tmp_path / name, config, CheckpointInfo("noise")))  # type: ignore[arg-type]
 
     assert losses_of("a") == losses_of("b")
-
-
-@pytest.mark.parametrize("options", [{}, {"masking_ratio": 0.5, "drop_path_rate": 0.3}], ids=["plain", "random"])
-@pytest.mark.parametrize("mixing", [False, True])
-def test_train_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, options: dict[str, Any], mixing: bool) -> None:
-    config = dataclasses.replace(QUICK, mixup=0.8, cutmix=1.0) if mixing else QUICK
-    whole = run(tmp_path / "whole", config, fresh(**options))
-
-    class Stop(Exception):  # noqa: N818
-        pass
-
-    def stop_in_the_third_epoch(steps: int) -> None:
-        if steps == 2 * 4 + 2:
-            raise Stop
-
-    with pytest.raises(Stop):
-        run(tmp_path / "cut", config, fresh(**options), observer=after_step(stop_in_the_third_epoch))
-    assert mst.read_checkpoint_info(tmp_path / "cut" / "last.safetensors").provenance["epochs"] == 2
-    torch.manual_seed(99)  # independent of what the process did before
-    steps: list[int] = []
-    resumed = run(tmp_path / "cut", config, fresh(**options), resume=True, observer=after_step(steps.append))
-    assert steps == [*range(2 * 4, 4 * 4 + 1)]
-    assert losses(resumed) == losses(whole)
-    a, b = mst.load_checkpoint(whole.last_checkpoint), mst.load_checkpoint(resumed.last_checkpoint)
-    torch.testing.assert_close(a.state_dict(), b.state_dict(), rtol=0, atol=0)
-
-
-def test_train_existing_run_is_not_overwritten(tmp_path: Path) -> None:
-    run(tmp_path)
-    with pytest.raises(FileExistsError, match="already holds a run; continue it with --resume"):
-        run(tmp_path)
-
-
-def test_train_resume_needs_a_run_with_the_same_settings(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nothing to resume"):
-        run(tmp_path / "empty", resume=True)
-    run(tmp_path)
-    with pytest.raises(ValueError, match=r"other settings.*train.learning_rate: 0.005 -> 0.1"):
-        run(tmp_path, dataclasses.replace(QUICK, learning_rate=0.1), resume=True)
-    other_data = CheckpointInfo("three", provenance={"data_fingerprint": "abc"})
-    with pytest.raises(ValueError, match=r"provenance.data_fingerprint: None -> abc"):
-        train(fresh(), data(), data(), tmp_path, QUICK, other_data, resume=True)  # type: ignore[arg-type]
-    run(tmp_path, dataclasses.replace(QUICK, eval_batch_size=3, device="cpu"), resume=True)  # no number changes
-    with pytest.raises(ValueError, match=r"model.config.masking_ratio: 0.0 -> 0.5"):
-        run(tmp_path, QUICK, fresh(masking_ratio=0.5), resume=True)
-
-
-def test_train_resumes_a_run_from_before_an_option_existed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    genuine = TrainingFolder.settings
-
-    def without_alignment(self: Any) -> dict[str, Any]:
-        settings = genuine(self)
-        del settings["model"]["config"]["align_chans"]
-        return settings
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingFolder, "settings", without_alignment)
-        run(tmp_path)
-    run(tmp_path, resume=True)
-    with pytest.raises(ValueError, match=r"model.config.align_chans: None -> 3"):
-        run(tmp_path, QUICK, fresh(align_chans=3), resume=True)
-
-
-def test_train_truncated_state_falls_back_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    whole = run(tmp_path)
-    last = (tmp_path / "last.safetensors").read_bytes()
-    path = tmp_path / STATE_FILE
-    path.write_bytes(path.read_bytes()[:1000])
-    (tmp_path / "last.safetensors").write_bytes(last[:5000])
-    steps: list[int] = []
-    resumed = run(tmp_path, resume=True, observer=after_step(steps.append))
-    assert "continuing from the state before it" in caplog.text
-    assert steps[0] == 3 * 4
-    assert losses(resumed) == losses(whole)
-    assert load_training_state(tmp_path)[0]["epoch"] == 4
-    path.unlink()  # the damaged state has not been kept as the one to fall back to
-    assert load_training_state(tmp_path)[0]["epoch"] == 3
-    for one, two in zip(mst.load_checkpoint(resumed.last_checkpoint).parameters(), fresh().parameters(), strict=True):
-        assert one.shape == two.shape
-    (tmp_path / "last.safetensors").write_bytes(last[:5000])  # of a finished run: written again from its state
-    run(tmp_path, resume=True)
-    mst.load_checkpoint(tmp_path / "last.safetensors")
-
-
-def test_train_damaged_states_are_refused(tmp_path: Path) -> None:
-    run(tmp_path)
-    for name in (STATE_FILE, PREVIOUS_STATE_FILE):
-        path = tmp_path / name
-        path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=f"{STATE_FILE}: not a torch file.*{PREVIOUS_STATE_FILE}: "):
-        run(tmp_path, resume=True)
-    torch.save({"epoch": 1}, tmp_path / STATE_FILE)
-    with pytest.raises(ValueError, match="is not a training state of this version of mst"):
-        load_training_state(tmp_path)
-
-
-def test_train_full_disk_keeps_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run(tmp_path / "whole")
-    saves: list[object] = []
-
-    def full(state: object, path: str) -> None:
-        saves.append(path)
-        if len(saves) == 3:
-            Path(path).write_bytes(b"half")
-            raise OSError(28, "No space left on device", path)
-        original(state, path)
-
-    original = torch.save
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space left on device"):
-        run(tmp_path / "full")
-    monkeypatch.undo()
-    assert not list((tmp_path / "full").glob(".*.partial"))
-    assert losses(run(tmp_path / "full", resume=True)) == losses(whole)
-
-
-@pytest.mark.parametrize(("mixing", "workers"), [(False, 0), (True, 2)])
-def test_train_sigterm_in_an_epoch_saves_and_the_resumed_run_is_the_same(
-    tmp_path: Path, mixing: bool, workers: int
-) -> None:
-    config = dataclasses.replace(QUICK, num_workers=workers)
-    config = dataclasses.replace(config, mixup=0.8, cutmix=1.0) if mixing else config
-    options: dict[str, Any] = {"masking_ratio": 0.5, "drop_path_rate": 0.3}
-    whole = run(tmp_path / "whole", dataclasses.replace(config, num_workers=0), fresh(**options))
-
-    def terminate(steps: int) -> None:
-        if steps == 4 + 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(
-        TrainingStoppedError, match="stopped after 1 epoch and 2 steps; .*--resume continues"
-    ) as stopped:
-        run(tmp_path / "cut", config, fresh(**options), observer=after_step(terminate))
-    assert (stopped.value.epochs_done, stopped.value.steps_done, stopped.value.signal) == (1, 2, signal.SIGTERM)
-    assert str(pickle.loads(pickle.dumps(stopped.value))) == str(stopped.value)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    steps: list[int] = []
-    resumed = run(tmp_path / "cut", config, fresh(**options), resume=True, observer=after_step(steps.append))
-    assert steps[0] == 4 + 2
-    assert losses(resumed) == losses(whole)
-
-
-def test_train_writes_its_state_within_a_long_epoch(tmp_path: Path) -> None:
-    seen: list[int] = []
-
-    def look(steps: int) -> None:
-        if (tmp_path / STATE_FILE).exists():
-            seen.append(load_training_state(tmp_path)[0]["step"])
-
-    run(tmp_path, dataclasses.replace(QUICK, checkpoint_minutes=0.0), observer=after_step(look))
-    assert {1, 2} <= set(seen)
 
 
 def test_train_accumulated_gradients_are_those_of_the_larger_batch(tmp_path: Path) -> None:
@@ -394,68 +200,6 @@ def test_train_learning_rate_warms_up_and_follows_a_cosine(tmp_path: Path) -> No
     assert rates[-1] == pytest.approx(0.1, abs=0.02)
 
 
-SHORT = dataclasses.replace(QUICK, epochs=2)
-"""Two epochs: one warms up, one follows the cosine."""
-
-FIELDS = {
-    "epochs": 3, "batch_size": 4, "learning_rate": 1e-3, "min_learning_rate": 4e-3, "warmup_epochs": 0,
-    "warmup_learning_rate": 1e-3, "weight_decay": 2.0, "clip_grad_norm": 0.01, "label_smoothing": 0.3,
-    "mixup": 0.8, "cutmix": 1.0, "seed": 7, "accumulation_steps": 2, "optimizer": "sgd",
-    "spike_penalty": 0.5,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def short_losses(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
-    """Losses of `SHORT`, computed on one thread as every test does."""
-    with intra_op_threads(1):
-        return losses(run(tmp_path_factory.mktemp("short"), SHORT))
-
-
-@pytest.mark.parametrize("field", FIELDS)
-def test_config_every_training_field_is_alive(tmp_path: Path, short_losses: list[float], field: str) -> None:
-    assert losses(run(tmp_path, dataclasses.replace(SHORT, **{field: FIELDS[field]}))) != short_losses
-
-
-def test_train_can_be_repeated(tmp_path: Path, short_losses: list[float]) -> None:
-    assert losses(run(tmp_path, SHORT)) == short_losses
-
-
-def test_config_the_other_fields_are_alive(tmp_path: Path) -> None:
-    config = dataclasses.replace(QUICK, mixed_precision="bf16", num_workers=2, eval_batch_size=5)
-    trainer = _Trainer(fresh(), data(), data(), tmp_path, config, CheckpointInfo())  # type: ignore[arg-type]
-    assert trainer.accelerator.mixed_precision == "bf16"
-    assert trainer.loader._loader.num_workers == 2
-    assert {f.name for f in dataclasses.fields(TrainConfig)} == {
-        *FIELDS, "mixed_precision", "num_workers", "eval_batch_size", "device", "sync_batch_norm", "trackers",
-        "checkpoint_minutes",
-    }  # fmt: skip
-
-
-def test_config_device_is_taken_or_refused(tmp_path: Path) -> None:
-    on_cpu = dataclasses.replace(QUICK, device="cpu")
-    trainer = _Trainer(fresh(), data(), data(), tmp_path, on_cpu, CheckpointInfo())  # type: ignore[arg-type]
-    assert trainer.accelerator.device.type == "cpu"
-    with pytest.raises(ValueError, match="device 'abacus' is not available for training here"):
-        run(tmp_path, dataclasses.replace(QUICK, device="abacus"))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"epochs": 0}, "epochs must be at least 1"),
-        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
-        ({"weight_decay": -1.0}, "weight_decay must not be negative"),
-        ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\)"),
-        ({"epochs": 3, "warmup_epochs": 3}, "warmup_epochs 3 leave no epoch of 3"),
-        ({"mixup": 0.5, "batch_size": 7}, "batch_size must be even"),
-    ],
-)
-def test_config_value_out_of_range_is_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        TrainConfig(**options)
-
-
 def test_thresholds_are_trained(tmp_path: Path) -> None:
     model = fresh()
     before = {n: s.threshold.item() for n, s in find_sites(model).items()}
@@ -470,42 +214,6 @@ def test_train_in_another_thread_leaves_signals_alone(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert len(results[0].history) == QUICK.epochs
-
-
-def test_config_trackers_and_optimizer_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="unknown optimizer 'adamv'; did you mean"):
-        TrainConfig(optimizer="adamv")
-    with pytest.raises(ValueError, match="unknown tracker 'paper'; choose from tensorboard, wandb"):
-        TrainConfig(trackers=("paper",))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="the tracker wandb needs its package; pip install wandb"):
-        TrainConfig(trackers=("wandb",))
-
-
-def test_config_accumulation_of_the_launcher_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
-    with pytest.raises(ValueError, match="asks for 4 accumulation steps; set train.accumulation_steps instead"):
-        run(tmp_path)
-
-
-def test_config_common_optimizers_are_known_to_timm() -> None:
-    from timm.optim import list_optimizers
-
-    assert set(COMMON_OPTIMIZERS) <= set(list_optimizers())
-
-
-def test_config_can_be_made_without_loading_what_a_training_needs() -> None:
-    """The command line reads the options before it knows whether anything is to be trained."""
-    heavy = ("accelerate", "tensorboard", "timm", "torch")
-    script = (
-        "import sys, types, importlib.util\n"
-        "package = types.ModuleType('mst'); package.__path__ = [sys.argv[1]]; sys.modules['mst'] = package\n"
-        "from mst.training import TrainConfig, TrainingObserver; TrainConfig()\n"
-        f"print([name for name in {heavy} if name in sys.modules])"
-    )
-    command = [sys.executable, "-c", script, str(Path(mst.__file__).parent)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_observer_is_told_of_progress_and_epochs(tmp_path: Path) -> None:

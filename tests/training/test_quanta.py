@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_loop import QUICK, data, fresh, run
 from torch import nn
 
 import mst
@@ -15,6 +14,7 @@ from conftest import tiny_config
 from mst.models import MaskedSpikingTransformer
 from mst.neurons import find_sites
 from mst.training.quanta import QuantaCounter
+from training_runs import QUICK, data, fresh, run
 
 
 def test_quanta_are_those_of_a_hand_computed_site() -> None:
@@ -64,7 +64,7 @@ def test_quanta_are_counted_after_masks() -> None:
 
 def test_spike_penalty_lowers_quanta(tmp_path: Path) -> None:
     def quanta(name: str, penalty: float, checkpointed: bool) -> float:
-        config = dataclasses.replace(QUICK, epochs=6, spike_penalty=penalty)
+        config = dataclasses.replace(QUICK, epochs=4, spike_penalty=penalty)
         model = fresh(grad_checkpointing=checkpointed)
         result = mst.train(model, data(), data(), tmp_path / name, config, mst.CheckpointInfo())
         return result.history[-1].quanta_per_neuron
@@ -78,8 +78,8 @@ def test_spike_penalty_is_a_part_of_the_loss_and_may_not_be_negative(tmp_path: P
     with pytest.raises(ValueError, match="spike_penalty must not be negative"):
         dataclasses.replace(QUICK, spike_penalty=-1.0)
     still = dataclasses.replace(QUICK, learning_rate=1e-9, warmup_learning_rate=1e-9, min_learning_rate=0.0)
-    plain = run(tmp_path / "a", still).history[-1]
-    penalised = run(tmp_path / "b", dataclasses.replace(still, spike_penalty=0.1)).history[-1]
+    plain = run(tmp_path / "a", still, fresh(depths=(2, 1))).history[-1]
+    penalised = run(tmp_path / "b", dataclasses.replace(still, spike_penalty=0.1), fresh(depths=(2, 1))).history[-1]
     assert penalised.loss - plain.loss == pytest.approx(0.1 * plain.quanta_per_neuron, rel=0.3)
 
 
