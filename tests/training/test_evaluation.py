@@ -13,7 +13,7 @@ from training_runs import data, fresh
 
 
 def masked() -> MaskedSpikingTransformer:
-    model = fresh(masking_ratio=0.5).eval()
+    model = fresh(depths=(2, 1), masking_ratio=0.5).eval()
     randomise(model)
     return model.double()
 
