@@ -99,13 +99,16 @@ def test_simulate_with_early_exit_takes_fewer_steps(
     arguments = ["--coding", coding, "--early-exit", rule, "--exit.loss", "5", "--time-steps", "32"]
     result = run("simulate", checkpoint, tmp_path, *arguments)
     captured = capsys.readouterr()
-    assert "72 of 360 test images, evenly spaced, are for validation; 288 others are reported on" in captured.err
+    assert "72 of 360 test images, drawn at random, are for validation; 288 others are reported on" in captured.err
     assert "Steps per image with early exit" in captured.out
     assert f"Early exit: {rule} of" in captured.out
+    promise = "at most 5 points of accuracy with 95 % confidence over the draw of 72 validation images"
+    assert promise in " ".join(captured.out.split())
     assert result["num_images"] == 288
     assert result["early_exit"]["rule"] == rule
     calibration = result["early_exit_calibration"]
-    assert calibration["num_images"] == 72
+    assert (calibration["num_images"], calibration["num_tested_images"], calibration["confidence"]) == (72, 65, 0.95)
+    assert calibration["p_value"] <= 0.05
     assert calibration["chosen"]["mean_steps"] < calibration["full"]["mean_steps"]
     assert result["mean_steps"] < calibration["full"]["mean_steps"]
 
@@ -118,25 +121,49 @@ def test_simulate_with_a_fixed_rule_sets_no_images_aside(checkpoint: str, tmp_pa
     assert 4 <= result["mean_steps"] < 20
 
 
-def test_validation_images_are_taken_evenly_and_not_reported_on(checkpoint: str) -> None:
+def test_validation_images_are_drawn_at_random_and_not_reported_on(checkpoint: str) -> None:
     """The last images of a data set that is in order of its writers are not a sample of it."""
     opened = mst.open_checkpoint(mst.CheckpointOptions(Path(checkpoint), max_images=50, device="cpu"))
     reported, validation = set_aside(opened, 72)
     aside, left = validation.indices, reported.images.indices  # type: ignore[attr-defined]
-    assert aside == list(range(0, 360, 5))
-    assert left == [index for index in range(360) if index % 5][:50]
+    assert set_aside(opened, 72)[1].indices == aside  # type: ignore[attr-defined]
+    assert aside == sorted(set(aside))
+    assert len(aside) == 72
+    assert left == [index for index in range(360) if index not in aside][:50]
+    assert [sum(index // 90 == quarter for index in aside) for quarter in range(4)] == pytest.approx([18] * 4, abs=9)
     assert reported.num_images == 50
 
 
-def test_too_few_validation_images_are_reported(
+EXITS = ["--early-exit", "margin", "--max-images", "5", "--coding", "lossless", "--burst", "4", "--time-steps", "30"]
+
+
+def test_promise_that_too_few_images_can_show_is_refused_at_once_with_remedies_that_work(
     checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--early-exit", "margin", "--exit.loss", "0.1", "--exit.validation-images", "50", "--max-images", "10"]
-    result = run("simulate", checkpoint, tmp_path, *arguments, "--coding", "lossless", "--burst", "4")
-    assert "50 validation images are too few to measure that: one of them is 2 points" in " ".join(
-        capsys.readouterr().out.split()
-    )
-    assert result["num_images"] == 10
+    command = ["simulate", checkpoint, "--output", str(tmp_path), "--device", "cpu", *EXITS]
+    assert main([*command, "--exit.loss", "2", "--exit.validation-images", "50"]) != 0
+    error = " ".join(capsys.readouterr().err.split())
+    assert "a loss of at most 2 points with 95 % confidence takes at least 165 validation images" in error
+    assert "even if none of them is lost; there are 50" in error
+    assert "give --exit.validation-images 165 or more of the 360 test images, or allow --exit.loss 6.5 or more" in error
+    assert "simulating" not in error
+    run("simulate", checkpoint, tmp_path, *EXITS, "--exit.loss", "2", "--exit.validation-images", "165")
+    run("simulate", checkpoint, tmp_path, *EXITS, "--exit.loss", "6.5", "--exit.validation-images", "50")
+    assert main([*command, "--exit.loss", "0"]) != 0
+    assert "no number of images can show a loss of at most 0 points" in " ".join(capsys.readouterr().err.split())
+
+
+def test_confidence_of_early_exit_acts_and_is_checked(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--exit.loss", "2", "--exit.validation-images", "40"]
+    result = run("simulate", checkpoint, tmp_path, *EXITS, *options, "--exit.confidence", "0.5")
+    assert result["early_exit_calibration"]["confidence"] == 0.5
+    command = ["simulate", checkpoint, "--output", str(tmp_path), "--device", "cpu", *EXITS]
+    assert main([*command, "--exit.confidence", "95"]) != 0
+    assert "confidence is a probability from 0.5 to below 1, got 95" in capsys.readouterr().err
+    assert main([*command, "--exit.value", "1", "--exit.confidence", "0.9"]) != 0
+    assert "remove --exit.confidence" in capsys.readouterr().err
 
 
 def test_measure_lossless_prices_changes(checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

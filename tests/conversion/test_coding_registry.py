@@ -71,7 +71,7 @@ def test_coding_from_outside_leaves_early_and_calibrates(
     snn = mst.convert(tiny_model, leaky)
     data = images(), torch.tensor([0, 1, 2, 0])
     whole = mst.simulate(snn, data, 12, keep_step_logits=True)
-    chosen = mst.calibrate_early_exit(whole, "stability", 0.5).chosen
+    chosen = mst.calibrate_early_exit(whole, "stability", 0.5, confidence=0.8).chosen
     fast = mst.simulate(snn, data, 12, early_exit=chosen.early_exit)
     assert fast.mean_steps == chosen.mean_steps < 12
 

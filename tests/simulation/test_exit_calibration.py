@@ -9,8 +9,18 @@ import torch
 
 import mst
 from exit_networks import network, some_images, whole_run
-from mst.simulation import EarlyExit, SimulationResult, exit_point, readouts_of
+from mst.simulation import (
+    EarlyExit,
+    ExitRule,
+    SimulationResult,
+    exit_point,
+    images_needed_to_calibrate,
+    least_loss,
+    readouts_of,
+    too_few_images,
+)
 from mst.simulation.exit_calibration import exit_steps
+from mst.simulation.risk_control import p_value
 
 
 @pytest.fixture(scope="module", params=["rate", "lossless"])
@@ -19,56 +29,84 @@ def whole(request: pytest.FixtureRequest) -> SimulationResult:
 
 
 @pytest.mark.parametrize("rule", ["margin", "stability"])
-def test_calibration_keeps_the_accuracy_with_fewer_steps(whole: SimulationResult, rule: str) -> None:
+def test_calibration_states_what_it_promises_and_why(whole: SimulationResult, rule: ExitRule) -> None:
+    found = mst.calibrate_early_exit(whole, rule, 0.3, confidence=0.9)
+    assert (found.accuracy_loss, found.confidence, found.num_images, found.num_tested_images) == (0.3, 0.9, 24, 22)
+    passed = [test for test in found.tested if test.p_value <= 1 - 0.9]
+    assert found.tested[: len(passed)] == tuple(passed)
+    assert len(found.tested) <= len(passed) + 1  # it stops at the first rule that fails
+    assert found.p_value in [test.p_value for test in passed if test.early_exit == found.chosen.early_exit]
+    for test in found.tested:
+        assert test.p_value == p_value(test.num_lost, 22, 0.3)
+        assert test.num_lost <= exit_point(whole, test.early_exit).num_lost <= test.num_lost + 2
+    assert exit_point(whole, found.chosen.early_exit) == found.chosen
+    assert found.chosen.mean_steps == min(exit_point(whole, test.early_exit).mean_steps for test in passed)
+    assert found.chosen.mean_steps < found.full.mean_steps == pytest.approx(whole.mean_steps)
     assert whole.accuracy is not None
-    exact = mst.calibrate_early_exit(whole, rule, 0.0)  # type: ignore[arg-type]
-    lossy = mst.calibrate_early_exit(whole, rule, 0.2)  # type: ignore[arg-type]
-    assert exact.full.accuracy == pytest.approx(float(whole.accuracy[-1]))
-    assert exact.full.mean_steps == pytest.approx(whole.mean_steps)
-    assert exact.full.loss == 0.0
-    assert exact.chosen.accuracy >= exact.full.accuracy
-    lost = lossy.chosen.num_lost
-    assert 0 < lost + lost**0.5 <= 0.2 * 24
-    assert lossy.chosen.accuracy == pytest.approx(exact.full.accuracy - lossy.chosen.loss)
-    assert lossy.chosen.mean_steps < exact.chosen.mean_steps < exact.full.mean_steps
-    assert exit_point(whole, lossy.chosen.early_exit) == lossy.chosen
-    steps = [point.mean_steps for point in exact.frontier]
-    accuracies = [point.accuracy for point in exact.frontier]
+    assert found.full.accuracy == pytest.approx(float(whole.accuracy[-1]))
+    assert found.full.loss == 0.0
+
+
+def test_frontier_falls_in_accuracy_and_in_steps(whole: SimulationResult) -> None:
+    frontier = mst.calibrate_early_exit(whole, "margin", 0.3).frontier
+    steps = [point.mean_steps for point in frontier]
+    accuracies = [point.accuracy for point in frontier]
     assert steps == sorted(steps, reverse=True)
     assert accuracies == sorted(accuracies, reverse=True)
-    assert len(set(zip(steps, accuracies, strict=True))) == len(steps)
+    assert len(set(zip(steps, accuracies, strict=True))) == len(steps) > 2
 
 
-def test_calibration_finds_the_best_there_is(whole: SimulationResult) -> None:
-    """All stability rules are tried, so none that is as safe takes fewer steps."""
-    chosen = mst.calibrate_early_exit(whole, "stability", 0.2).chosen
-    for value in range(1, 41):
-        for first in range(1, 33):
-            point = exit_point(whole, EarlyExit("stability", value, first))
-            if point.is_within(0.2):
-                assert point.mean_steps >= chosen.mean_steps
+@pytest.mark.parametrize("rule", ["margin", "stability"])
+def test_too_few_images_take_all_steps_and_are_told_how_many_it_takes(
+    whole: SimulationResult, rule: ExitRule, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="mst.notes"):
+        found = mst.calibrate_early_exit(whole, rule, 0.05)
+    assert "takes at least 65 validation images, even if none of them is lost; there are 24" in caplog.text
+    assert (found.chosen, found.p_value, found.tested, found.images_needed) == (found.full, None, (), 65)
+    never = found.chosen.early_exit
+    assert exit_point(whole, never) == found.full
+    again = mst.simulate(network(whole.coding), some_images(), 40, early_exit=never)
+    assert torch.equal(again.steps_taken, whole.steps_taken)
 
 
-def test_calibration_is_wary_of_few_images() -> None:
-    """The stated loss, with one standard error, holds on most other images; chance gains on few images are not used."""
-    torch.manual_seed(0)
-    num_steps, per_run, exceeded = 12, 100, 0
-    right_at = torch.tensor([0.5 + 0.04 * t for t in range(num_steps)])  # accuracy after each step
+def test_loss_of_zero_is_a_promise_that_only_all_steps_keep(whole: SimulationResult) -> None:
+    found = mst.calibrate_early_exit(whole, "margin", 0.0)
+    assert (found.chosen, found.images_needed) == (found.full, None)
 
-    def draw(images: int) -> SimulationResult:
-        hits = torch.rand(num_steps, images) < right_at[:, None]
-        margins = torch.rand(num_steps, images) * (0.2 + 0.8 * hits)
-        logits = torch.where(hits, margins, -margins)[..., None] * torch.tensor([1.0, 0.0])
-        return replace(empty, num_images=images, step_logits=logits, labels=torch.zeros(images, dtype=torch.int64),
-                       steps_taken=torch.full((images,), num_steps))  # fmt: skip
 
-    empty = mst.simulate(network("lossless"), some_images(), num_steps)
-    for _ in range(30):
-        chosen = mst.calibrate_early_exit(draw(per_run), "margin", 0.05).chosen.early_exit
-        exceeded += exit_point(draw(4000), chosen).loss > 0.05 + 0.05
-    assert exceeded <= 1
-    for _ in range(5):  # one of 20 images is 0.05, so a loss of 0.01 cannot be measured: no image may be lost
-        assert mst.calibrate_early_exit(draw(20), "margin", 0.01).chosen.num_lost == 0
+@pytest.mark.parametrize("num_images", [2, 3, 9, 10, 11, 64, 65, 100])
+@pytest.mark.parametrize("confidence", [0.5, 0.95])
+def test_least_loss_and_images_needed_agree(num_images: int, confidence: float) -> None:
+    least = least_loss(num_images, confidence)
+    assert too_few_images(num_images, 1.001 * least, confidence) == ""
+    assert too_few_images(num_images, 0.999 * least, confidence) != ""
+    needed = images_needed_to_calibrate(0.999 * least, confidence)
+    assert needed is not None
+    assert num_images < needed <= num_images + 2
+
+
+def drawn(images: int, like: SimulationResult, generator: torch.Generator) -> SimulationResult:
+    """A run of images that are right with a probability that grows with the step, and a margin that says little."""
+    steps = 8
+    right_from = torch.randint(0, 4 * steps, (images,), generator=generator) % (steps + steps // 2)
+    hits = torch.arange(steps)[:, None] >= right_from
+    margins = torch.rand(steps, images, generator=generator) * (0.3 + hits)
+    logits = torch.where(hits, margins, -margins)[..., None] * torch.tensor([1.0, 0.0])
+    return replace(like, num_images=images, num_steps=steps, step_logits=logits, labels=torch.zeros(images).long(),
+                   steps_taken=torch.full((images,), steps))  # fmt: skip
+
+
+def test_promise_is_kept_with_the_stated_confidence() -> None:
+    """At a low confidence, so that few draws show whether it is kept."""
+    generator = torch.Generator().manual_seed(0)
+    like = mst.simulate(network("lossless"), some_images(), 8)
+    population = drawn(4000, like, generator)
+    trials = 30
+    found = [mst.calibrate_early_exit(drawn(50, like, generator), "margin", 0.1, confidence=0.8) for _ in range(trials)]
+    points = [exit_point(population, calibration.chosen.early_exit) for calibration in found]
+    assert sum(point.num_lost > 0.1 * 4000 for point in points) <= 0.2 * trials
+    assert sum(point.mean_steps < 8 for point in points) >= 0.5 * trials
 
 
 def test_exit_steps_by_hand() -> None:
@@ -93,3 +131,5 @@ def test_calibration_without_labels_logits_or_all_steps_is_refused(whole: Simula
     for loss in (-0.1, 1.0, float("nan")):
         with pytest.raises(ValueError, match=r"accuracy_loss is a fraction in \[0, 1\)"):
             mst.calibrate_early_exit(whole, "margin", loss)
+    with pytest.raises(ValueError, match="confidence is a probability from 0.5 to below 1"):
+        mst.calibrate_early_exit(whole, "margin", 0.1, confidence=95)

@@ -19,8 +19,9 @@ def compare(checkpoint: CheckpointOptions, codings: ComparisonOptions, output: P
     """Run a checkpoint under rate coding and under several kinds of lossless coding, on the same images.
 
     Prints for each the accuracy, time steps, spikes, operations, energy and time; what it needs to come within 1, 0.5
-    and 0.1 points of the ANN; and early exit at losses of 0.5 and 0.1 points. Writes codings.md, codings.json,
-    codings.png (accuracy against time steps and against spikes), early_exit.png and run_record.json.
+    and 0.1 points of the ANN; and early exit that costs at most 1 and 0.5 points, each with 95 % confidence over the
+    draw of the validation images. Writes codings.md, codings.json, codings.png (accuracy against time steps and
+    against spikes), early_exit.png and run_record.json.
 
     Example: mst compare runs/fashion/last.safetensors --max-images 2000
 

@@ -18,7 +18,14 @@ from mst.errors import InputError
 from mst.measure import check_can_be_priced, estimate_energy
 from mst.neurons import full_precision
 from mst.progress import ProgressCallback
-from mst.simulation import EXIT_RULES, SimulationResult, calibrate_early_exits, exit_point, simulate
+from mst.simulation import (
+    EXIT_RULES,
+    SimulationResult,
+    calibrate_early_exits,
+    exit_point,
+    simulate,
+    too_few_images,
+)
 from mst.text import note
 from mst.threads import intra_op_threads
 from mst.training import Evaluation
@@ -93,9 +100,10 @@ def run_comparison(
     if not variants:
         raise InputError("there is nothing to compare: no rate coding, and no burst, schedule or input_steps")
     opened, validation = set_aside(open_run(checkpoint), options.validation_images)
-    few = too_few_to_tell(len(validation), min(EXIT_LOSSES))  # type: ignore[arg-type]
-    if few:
-        note(f"early exit at a loss of {min(EXIT_LOSSES)} points: {few}")
+    for loss in EXIT_LOSSES:
+        few = too_few_images(len(validation), loss / 100)  # type: ignore[arg-type]
+        if few:
+            note(f"early exit: {few}; every image takes all its steps")
     evaluation = evaluate_opened(opened, options.seed)
     timed = next(iter(in_order(opened.images, range(opened.num_images), IMAGES_TIMED, 0)))[0]
     ann = AnnRun(evaluation.accuracy, evaluation.quanta_per_image, _seconds(opened, timed), evaluation.num_images)
@@ -107,14 +115,6 @@ def run_comparison(
         if on_coding is not None:
             on_coding(found)
     return found
-
-
-def too_few_to_tell(num_images: int, loss: float) -> str:
-    """A remark where one of `num_images` images is more than a loss in points, else nothing."""
-    one = 100 / num_images
-    if one <= loss + 1e-9:
-        return ""
-    return f"{num_images} validation images are too few to measure that: one of them is {one:.2g} points"
 
 
 def _variants(options: ComparisonOptions) -> Iterator[CodingOptions]:

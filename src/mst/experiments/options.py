@@ -126,14 +126,18 @@ class CodingOptions:
 
 @dataclass(frozen=True)
 class ExitOptions:
-    """The accuracy that early exit may cost."""
+    """The accuracy that early exit may cost, and how sure that is."""
 
     loss: float | None = None
-    """Accuracy that may be lost on the validation images, in percentage points; 0.1 by default."""
+    """Accuracy that early exit may cost, in percentage points; 0.5 by default."""
+
+    confidence: float | None = None
+    """Probability, over the draw of the validation images, that it costs no more, from 0.5 to below 1; 0.95 by
+    default."""
 
     validation_images: int | None = None
-    """Test images, evenly spaced, that are set aside to choose the rule's value and are not reported on; by default a
-    fifth of them, at most 1,000."""
+    """Test images, drawn at random, that are set aside to choose the rule and are not reported on; by default a fifth
+    of them, at most 1,000."""
 
     value: float | None = None
     """Fixes the rule instead of choosing it: the margin in logits, or the number of equal predictions in a row."""
@@ -153,6 +157,8 @@ class ExitOptions:
             raise InputError("--exit.value fixes the rule", remedy="remove --exit.validation-images")
         if self.value is not None and self.loss is not None:
             raise InputError("--exit.value fixes the rule", remedy="remove --exit.loss")
+        if self.value is not None and self.confidence is not None:
+            raise InputError("--exit.value fixes the rule", remedy="remove --exit.confidence")
 
 
 @dataclass(frozen=True)
@@ -167,7 +173,7 @@ class StepOptions:
     prediction has not changed for some steps. The value is chosen on validation images."""
 
     exit: ExitOptions = ExitOptions()
-    """Accuracy that early exit may cost."""
+    """Accuracy that early exit may cost, and how sure that is."""
 
     slices: int | None = None
     """Cut each recording of an event camera into this many parts over time and show them one after another, each for
@@ -332,7 +338,7 @@ class ComparisonOptions:
     """Run rate coding too."""
 
     validation_images: int | None = None
-    """Test images, evenly spaced, that are set aside for early exit and not reported on; by default a fifth of them,
+    """Test images, drawn at random, that are set aside for early exit and not reported on; by default a fifth of them,
     at most 1,000."""
 
     seed: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,19 +20,29 @@ from mst.errors import InputError
 from mst.measure import AC, MAC, CostModel, EnergyEstimate, check_can_be_priced, cost_model_named, estimate_energy
 from mst.neurons import DEFAULT_SCHEDULE
 from mst.progress import ProgressCallback, Stage
-from mst.simulation import EarlyExit, ExitCalibration, SimulationResult, calibrate_early_exit, simulate
+from mst.simulation import (
+    DEFAULT_CONFIDENCE,
+    EarlyExit,
+    ExitCalibration,
+    SimulationResult,
+    calibrate_early_exit,
+    images_needed_to_calibrate,
+    least_loss,
+    simulate,
+    too_few_images,
+)
 from mst.text import note
 from mst.threads import intra_op_threads
 from mst.training import Evaluation, evaluate
 
 from .opening import OpenedRun, open_checkpoint, training_images
-from .options import CheckpointOptions, CodingOptions, EnergyOptions, StepOptions, check_steps
+from .options import CheckpointOptions, CodingOptions, EnergyOptions, ExitOptions, StepOptions, check_steps
 
 MOST_VALIDATION_IMAGES = 1000
 """Test images set aside for early exit by default: a fifth, but no more than this."""
 
-DEFAULT_LOSS = 0.1
-"""Points of accuracy that early exit may cost on the validation images by default."""
+DEFAULT_LOSS = 0.5
+"""Points of accuracy that early exit may cost by default; 1,000 validation images can show that, and not 0.1."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +178,14 @@ def run_simulation(
     check_steps(steps.time_steps, steps.slices, coding.input_steps)
     rule = _fixed_rule(steps)
     opened = open_run(checkpoint)
+    chooses_rule = steps.early_exit is not None and rule is None
+    if chooses_rule:
+        _check_enough_images(opened, steps.exit)
     snn = converted(opened, coding)
     if must_be_priced:
         check_can_be_priced(snn, first_readable(opened.images)[0][None])
     calibration = None
-    if steps.early_exit is not None and rule is None:
+    if chooses_rule:
         opened, calibration = _choose_rule(opened, snn, steps, coding, progress)
         rule = calibration.chosen.early_exit
     images = opened.images
@@ -273,7 +287,7 @@ def simulate_images(
 
 
 def set_aside(opened: OpenedRun, count: int | None) -> tuple[OpenedRun, Dataset[tuple[Tensor, int]]]:
-    """Set evenly spaced test images aside for validation.
+    """Draw test images for validation at random, always the same ones for a number of images.
 
     Returns:
         The run without these images, and these images.
@@ -281,15 +295,43 @@ def set_aside(opened: OpenedRun, count: int | None) -> tuple[OpenedRun, Dataset[
     Raises:
         InputError: no image would be left to report on.
     """
+    total, count = len(opened.data.test), _num_validation_images(opened, count)
+    drawn = torch.randperm(total, generator=torch.Generator().manual_seed(0))  # data sets are often in order
+    aside, left = sorted(drawn[:count].tolist()), sorted(drawn[count:].tolist())[: opened.num_images]
+    note(f"{count} of {total} test images, drawn at random, are for validation; {len(left)} others are reported on")
+    reported = replace(opened, images=Subset(opened.data.test, left), num_images=len(left))
+    return reported, Subset(opened.data.test, aside)
+
+
+def _num_validation_images(opened: OpenedRun, count: int | None) -> int:
     total = len(opened.data.test)
     count = min(MOST_VALIDATION_IMAGES, total // 5) if count is None else count
     if not 1 <= count < total:
         raise InputError(f"{total} test images cannot be split into {count} for validation and some to report on")
-    aside = {index * total // count for index in range(count)}  # data sets are often in order, of classes or of writers
-    left = [index for index in range(total) if index not in aside][: opened.num_images]
-    note(f"{count} of {total} test images, evenly spaced, are for validation; {len(left)} others are reported on")
-    reported = replace(opened, images=Subset(opened.data.test, left), num_images=len(left))
-    return reported, Subset(opened.data.test, sorted(aside))
+    return count
+
+
+def _promise(options: ExitOptions) -> tuple[float, float]:
+    """Accuracy that early exit may cost, a fraction, and the confidence."""
+    loss = DEFAULT_LOSS if options.loss is None else options.loss
+    return loss / 100, DEFAULT_CONFIDENCE if options.confidence is None else options.confidence
+
+
+def _check_enough_images(opened: OpenedRun, options: ExitOptions) -> None:
+    """Refuse a promise that the validation images cannot show, whatever the rule."""
+    total, count = len(opened.data.test), _num_validation_images(opened, options.validation_images)
+    loss, confidence = _promise(options)
+    few, needed = too_few_images(count, loss, confidence), images_needed_to_calibrate(loss, confidence)
+    if not few:
+        return
+    remedies = []
+    if needed is not None and needed < total:
+        remedies.append(f"give --exit.validation-images {needed} or more of the {total} test images")
+    if count > 1:
+        points = 100 * least_loss(count, confidence)
+        digits = 1 - math.floor(math.log10(points))
+        remedies.append(f"allow --exit.loss {math.ceil(points * 10**digits) / 10**digits:g} or more")
+    raise InputError(few, where="early exit", remedy=", or ".join(remedies))
 
 
 def _fixed_rule(steps: StepOptions) -> EarlyExit | None:
@@ -314,5 +356,4 @@ def _choose_rule(
     seen = simulate_images(
         opened, snn, validation, plain, coding, f"validating {steps.time_steps} steps", progress, keep_step_logits=True
     )
-    loss = DEFAULT_LOSS if steps.exit.loss is None else steps.exit.loss
-    return opened, calibrate_early_exit(seen, steps.early_exit, loss / 100)
+    return opened, calibrate_early_exit(seen, steps.early_exit, *_promise(steps.exit))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mst.conversion import CODINGS
 from mst.experiments.comparison_results import EXIT_LOSSES, LOSSES, AnnRun, CodingRun
-from mst.simulation import EXIT_RULES
+from mst.simulation import DEFAULT_CONFIDENCE, EXIT_RULES
 
 from .drawing import ANN_COLOUR, drawing, label_time_axis, save_figure
 
@@ -85,8 +85,10 @@ def _up_to_losses(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _with_early_exit(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     losses = [f"{loss:g} points: mean T | lost" for loss in EXIT_LOSSES]
     lines = [
-        "Early exit, chosen on validation images to cost at most the given points, and its effect on the test images "
-        "(lost: accuracy against all steps, in points; negative if it rises):",
+        "Early exit, chosen to cost at most the given points of accuracy, each with "
+        f"{100 * DEFAULT_CONFIDENCE:g} % confidence over the draw of the validation images, and its effect on the test "
+        "images (lost: accuracy against all steps, in points; negative if it rises). Where no rule is shown to keep to "
+        "that, all steps are taken:",
         "",
         "| coding | rule | " + " | ".join(losses) + " |",
         "|---|---|" + "---|---|" * len(losses),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mst.experiments import MeasurementRun, SimulationRun, masking_ratio_of
-from mst.experiments.comparison import too_few_to_tell
 from mst.simulation import ExitCalibration
 
 from .tables import steps_in_words
@@ -51,11 +50,16 @@ def energy_summary(run: MeasurementRun) -> list[str]:
 
 def _about_calibration(calibration: ExitCalibration) -> str:
     chosen, full = calibration.chosen, calibration.full
-    few = too_few_to_tell(calibration.num_images, 100 * calibration.accuracy_loss)
+    promise = (
+        f"at most {100 * calibration.accuracy_loss:g} points of accuracy with {100 * calibration.confidence:g} % "
+        f"confidence over the draw of {calibration.num_images} validation images"
+    )
+    if calibration.p_value is None:
+        return f"Early exit: no rule is shown to cost {promise}; every image takes all its steps"
     return (
-        f"Early exit: {chosen.early_exit}. On {calibration.num_images} validation images: mean T "
+        f"Early exit: {chosen.early_exit}. It costs {promise} (p = {calibration.p_value:.2g}). On these images: mean T "
         f"{chosen.mean_steps:.1f} instead of {full.mean_steps:.1f}, accuracy {100 * chosen.accuracy:.2f} % instead of "
-        f"{100 * full.accuracy:.2f} % (allowed loss {100 * calibration.accuracy_loss:g} points{few and '; ' + few})"
+        f"{100 * full.accuracy:.2f} %"
     )
 
 

@@ -2,27 +2,43 @@
 
 from .early_exit import EXIT_RULES, EarlyExit, ExitRule
 from .examination import trace_for
-from .exit_calibration import ExitCalibration, ExitPoint, calibrate_early_exit, calibrate_early_exits, exit_point
+from .exit_calibration import (
+    ExitCalibration,
+    ExitPoint,
+    ExitTest,
+    calibrate_early_exit,
+    calibrate_early_exits,
+    exit_point,
+    images_needed_to_calibrate,
+    least_loss,
+    too_few_images,
+)
 from .options import SimulationOptions
 from .readout import readouts_of
 from .result import SimulationResult, SiteRecord
+from .risk_control import DEFAULT_CONFIDENCE
 from .sharded import merge_results
 from .simulation import simulate
 
 __all__ = [
+    "DEFAULT_CONFIDENCE",
     "EXIT_RULES",
     "EarlyExit",
     "ExitCalibration",
     "ExitPoint",
     "ExitRule",
+    "ExitTest",
     "SimulationOptions",
     "SimulationResult",
     "SiteRecord",
     "calibrate_early_exit",
     "calibrate_early_exits",
     "exit_point",
+    "images_needed_to_calibrate",
+    "least_loss",
     "merge_results",
     "readouts_of",
     "simulate",
+    "too_few_images",
     "trace_for",
 ]
