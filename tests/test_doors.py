@@ -101,7 +101,7 @@ def test_simulate_bad_numbers_are_refused(options: dict[str, Any], message: str)
 def test_simulate_takes_whole_numbers_of_numpy_and_torch() -> None:
     expected = mst.simulate(SNN, X, 3)
     for steps in (np.int64(3), torch.tensor(3)):
-        result = mst.simulate(SNN, X, steps, seed=np.uint8(0))  # type: ignore[arg-type]
+        result = mst.simulate(SNN, X, steps, seed=np.uint8(0), in_slices=np.False_)  # type: ignore[arg-type]
         assert torch.equal(result.logits, expected.logits)
         assert type(result.num_steps) is int
 

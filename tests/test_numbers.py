@@ -9,6 +9,8 @@ import torch
 from mst.errors import InputError
 from mst.numbers import is_finite, real_number, whole_number
 
+NAN = float("nan")
+
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), torch.tensor(3)], ids=repr)
 def test_whole_number_becomes_an_int(value: Any) -> None:
@@ -59,6 +61,8 @@ def test_is_finite_sees_nan_and_infinity_but_not_a_sum_that_overflows() -> None:
     assert is_finite(torch.full((4,), 60000.0, dtype=torch.float16))
     assert is_finite(torch.tensor([1, 2]))
     assert is_finite(torch.empty(0))
+    assert is_finite(torch.ones(2).to(torch.float8_e4m3fn))
+    assert not is_finite(torch.tensor([NAN]).to(torch.float8_e5m2))
     for bad in (float("nan"), float("inf"), -float("inf")):
         assert not is_finite(torch.tensor([1.0, bad]))
         assert not is_finite(torch.tensor([1.0, complex(0, bad)]))

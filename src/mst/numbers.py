@@ -53,5 +53,7 @@ def is_finite(tensor: Tensor) -> bool:
     """True if no element is NaN or infinite."""
     if not tensor.is_floating_point():
         return not tensor.is_complex() or (is_finite(tensor.real) and is_finite(tensor.imag))
+    if tensor.element_size() == 1:  # float8, which cannot be summed
+        tensor = tensor.float()
     # A sum is finite only if all its terms are, and needs no second tensor; it may overflow nevertheless.
     return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())

@@ -73,6 +73,7 @@ def test_labelled_images_are_the_same_in_every_form(name: str) -> None:
 
 UNLABELLED: dict[str, Any] = {
     "tensor": X,
+    "tensor without labels": (X, None),
     "array": X.numpy(),
     "array of another byte order": X.numpy().astype(">f4"),
     "array that cannot be written": np.broadcast_to(X.numpy(), X.shape),

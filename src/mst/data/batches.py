@@ -149,6 +149,8 @@ def _is_whole(data: Any, needs_labels: bool) -> bool:
     if not isinstance(data, list | tuple) or len(data) < 2 or not isinstance(data[0], Tensor | np.ndarray):
         return False
     labels = data[1]
+    if labels is None:
+        return len(data) == 2
     if isinstance(labels, Tensor | np.ndarray):
         return 0 < labels.ndim < data[0].ndim or (needs_labels and len(data) == 2 and labels.ndim > 0)
     if not isinstance(labels, list | tuple):

@@ -75,8 +75,10 @@ class SimulationOptions:
                 label = "num_steps (T)" if name == "num_steps" else name
                 object.__setattr__(self, name, whole_number(label, value, least))
         for name in ("keep_step_logits", "record_operations", "in_slices", "drop_settled"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if value not in (True, False):
+                raise InputError(f"{name} must be True or False, got {value!r}")
+            object.__setattr__(self, name, bool(value))
         if not isinstance(self.early_exit, EarlyExit | None):
             raise InputError(f"early_exit must be an EarlyExit, got {type(self.early_exit).__name__}")
         if not 1 <= self.input_steps <= self.num_steps:

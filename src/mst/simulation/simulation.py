@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from mst.conversion import SpikingNetwork
 from mst.data import ImageData, batches_of, check_class_names
 from mst.distributed import gather_values
 from mst.errors import InputError
-from mst.models import check_answers, check_weights, class_names_of
+from mst.models import check_answers, check_weights, class_names_of, unwrapped
 
 from .loop import ImageStepsCallback, run_batches
 from .options import SimulationOptions, options_of
@@ -58,6 +60,7 @@ def simulate(
 
     Source: Masked Spiking Transformer (ICCV 2023), inference; released code (logits summed over steps).
     """
+    snn = unwrapped(snn) if isinstance(snn, nn.Module) else snn  # type: ignore[assignment]
     if not isinstance(snn, SpikingNetwork):
         raise InputError(
             f"simulate takes what mst.convert returns, got {type(snn).__name__}",

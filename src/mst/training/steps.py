@@ -50,7 +50,7 @@ class TrainingSteps:
         self.config, self.accelerator, self.steps_per_epoch = config, accelerator, steps_per_epoch
         self.num_classes = num_classes
         like = NetworkInput(model).like
-        self._dtype = None if like is None else like.dtype
+        self._dtype = torch.get_default_dtype() if like is None else like.dtype
         if config.sync_batch_norm:
             synchronise_batch_norm(model)
         groups = param_groups_weight_decay(model, config.weight_decay, no_weight_decay_list=without_decay(model))
@@ -99,7 +99,7 @@ class TrainingSteps:
             images, targets = next(batches)
             assert targets is not None
             check_labels(targets, len(images), self.num_classes)  # -100 would otherwise be left out of the loss
-            images = images.to(self.accelerator.device, self._dtype, non_blocking=True)
+            images = images.to(self._dtype).to(self.accelerator.device, non_blocking=True)
             targets = targets.to(self.accelerator.device, non_blocking=True)
             seed_step(self.config.seed, epoch, step * count + batch, self.accelerator.process_index)
             if self.mixup is not None:
