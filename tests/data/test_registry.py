@@ -51,3 +51,21 @@ def test_register_dataset_makes_it_known_to_python_and_the_command_line(capfd: p
 def test_register_dataset_refuses_names_that_are_taken(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         register_dataset(entry(name))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.zeros(2, 8, 8), torch.zeros(2).long(), r"uint8 or float \[N, C, height, width\], got torch.float32"),
+        (torch.zeros(2, 1, 8, 8).int(), torch.zeros(2).long(), "uint8 or float"),
+        (torch.zeros(2, 1, 8, 8), torch.zeros(3).long(), r"int64 \[N\] for 2 images, got torch.int64 \[3\]"),
+        (torch.zeros(2, 1, 8, 8), torch.zeros(2), "labels must be int64"),
+        (torch.full((2, 1, 8, 8), 255.0), torch.zeros(2).long(), "from 0 to 1, got 255 to 255; scale them"),
+        (torch.full((2, 1, 8, 8), float("nan")), torch.zeros(2).long(), "from 0 to 1, got nan"),
+    ],
+)
+def test_images_in_memory_that_would_be_altered_are_refused(
+    images: torch.Tensor, labels: torch.Tensor, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        StoredImages(images, labels)

@@ -164,3 +164,9 @@ def test_a_spiking_network_can_be_saved_whole_by_torch(tmp_path: Path) -> None:
         torch.save(snn, tmp_path / "snn.pt")
         again = torch.load(tmp_path / "snn.pt", weights_only=False)
         assert torch.equal(mst.simulate(again, data, 4).logits, mst.simulate(snn, data, 4).logits)
+
+
+def test_a_wrapped_spiking_network_is_simulated_as_the_bare_one() -> None:
+    snn, data = mst.convert(quantized()), (IMAGES, torch.tensor([0, 1, 2, 3]))
+    for wrapped in (nn.DataParallel(snn), compiled(snn)):
+        assert torch.equal(mst.simulate(wrapped, data, 3).logits, mst.simulate(snn, data, 3).logits)  # type: ignore[arg-type]

@@ -129,7 +129,7 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
         else:
             model = unwrapped(model)
             spec.adopt(model)
-            state = without_wrappers(state, model.state_dict().keys(), str(path))
+        state = without_wrappers(state, model.state_dict().keys(), str(path))
         shape_thresholds(model, state)
         sites = find_sites(model.eval())
         masks = without_wrappers(_masks(header), sites, str(path))

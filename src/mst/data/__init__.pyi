@@ -15,7 +15,7 @@ from .images.preprocessing import AugmentConfig, Interpolation, Preprocessing
 from .loader import BatchLoader, first_readable, in_order
 from .loading import DataSplits, load_dataset
 from .options import DataOptions
-from .registry import DATASETS, OWN_DATASETS_INFO, dataset_info, register_dataset
+from .registry import DATASETS, OWN_DATASETS_INFO, dataset_info, entry_of, register_dataset
 from .splits import ImageDataset, StoredImages
 from .unreadable import BadImages, UnreadableEventsError, UnreadableImageError, UnreadableSampleError
 
@@ -56,6 +56,7 @@ __all__ = [
     "cache_size",
     "check_class_names",
     "dataset_info",
+    "entry_of",
     "find_fashion_mnist",
     "find_image_splits",
     "first_readable",

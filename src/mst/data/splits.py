@@ -8,9 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from mst.errors import InputError
 
 from .events.sources import StoredRecording
 from .unreadable import BadImages, UnreadableSampleError, none_readable
@@ -43,13 +46,31 @@ class RawSplit(Protocol):
 
 @dataclass(frozen=True)
 class StoredImages:
-    """Images in memory."""
+    """Images in memory.
+
+    Raises:
+        InputError: pixels of another type or range, or labels that are not one class number for each image.
+    """
 
     images: Tensor
     """[N, C, height, width], uint8, or float from 0 to 1."""
 
     labels: Tensor
     """int64 [N]."""
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        if images.dim() != 4 or not (images.dtype == torch.uint8 or images.is_floating_point()):
+            raise InputError(f"images must be uint8 or float [N, C, height, width], got {_form(images)}")
+        if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+            raise InputError(f"labels must be int64 [N] for {len(images)} images, got {_form(labels)}")
+        if images.is_floating_point() and len(images):
+            low, high = images.aminmax()
+            if not 0 <= low <= high <= 1:  # NaN compares false
+                raise InputError(
+                    f"pixels of floating-point images must be from 0 to 1, got {float(low):g} to {float(high):g}",
+                    remedy="scale them, or keep them as uint8",
+                )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -129,6 +150,10 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
                 logger.warning("skipped: %s", error.problem)
                 first = first or error
         raise none_readable(len(self), first)
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tensor.dtype} {list(tensor.shape)}"
 
 
 def fingerprint(*splits: RawSplit) -> str:

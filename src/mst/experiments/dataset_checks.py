@@ -17,7 +17,7 @@ from mst.data import (
     UnreadableSampleError,
     cache_folder,
     cache_size,
-    dataset_info,
+    entry_of,
     load_dataset,
 )
 from mst.errors import InputError
@@ -126,7 +126,7 @@ def check_dataset(options: DatasetCheckOptions, *, progress: ProgressCallback | 
         MissingFileError: the files are not there.
     """
     name = options.dataset
-    info = None if name.startswith(EVENTS) else dataset_info(name)
+    info = None if name.startswith(EVENTS) else entry_of(name).info
     size = ANY_SIZE if info is not None and info.sensor is None and info.native_size is None else None
     events = EventRepresentation(sensor=options.sensor, camera=options.camera)
     splits = load_dataset(name, options.data_path, img_size=size, events=events, on_bad_image="skip")

@@ -19,7 +19,7 @@ from mst.checkpoints import (
     read_swin,
     save_checkpoint,
 )
-from mst.data import DataSplits, Preprocessing, dataset_info, load_dataset
+from mst.data import DatasetInfo, DataSplits, Preprocessing, dataset_info, load_dataset
 from mst.errors import FileConflictError, InputError
 from mst.files import prepare_folder, write_json
 from mst.models import MaskedSpikingTransformer
@@ -68,7 +68,8 @@ def run_import(options: ImportOptions, output: str | Path | None = None) -> Impo
         raise InputError(f"a checkpoint is a .safetensors file, got {path.name!r}")
     if path.exists():
         raise FileConflictError(f"{path} exists already", remedy="choose another name")
-    if options.dataset is not None and dataset_info(options.dataset).sensor is not None:
+    known = None if options.dataset is None else dataset_info(options.dataset)
+    if known is not None and known.sensor is not None:
         raise InputError(
             f"{options.dataset} holds recordings of an event camera, and imported weights take images",
             remedy="start a training with them: "
@@ -77,10 +78,10 @@ def run_import(options: ImportOptions, output: str | Path | None = None) -> Impo
     prepare_folder(path.parent)
     state = None if options.weights is None else read_state_dict(options.weights, ANCHORS)
     if state is None or is_swin(state):
-        model, preprocessing, count = _import_swin(options, source, state)
+        model, preprocessing, count = _import_swin(options, source, state, known)
     else:
-        model, preprocessing, count = *_import_released(options, source, state), None
-    names = dataset_info(options.dataset).class_names if options.dataset is not None else ()
+        model, preprocessing, count = *_import_released(options, source, state, known), None
+    names = () if known is None else known.class_names
     save_checkpoint(model, path, CheckpointInfo(options.dataset, names, preprocessing, {"imported_from": source}))
     settings = {"output": path, **flatten(options)}
     record = run_record("import", settings, {"config": asdict(model.config)})
@@ -88,7 +89,7 @@ def run_import(options: ImportOptions, output: str | Path | None = None) -> Impo
 
 
 def _import_swin(
-    options: ImportOptions, source: str, state: dict[str, Tensor] | None
+    options: ImportOptions, source: str, state: dict[str, Tensor] | None, known: DatasetInfo | None
 ) -> tuple[MaskedSpikingTransformer, Preprocessing | None, int | None]:
     if options.dataset is None:
         raise InputError(
@@ -97,7 +98,7 @@ def _import_swin(
         )
     state = read_swin(None, options.from_timm) if state is None else state
     size = options.img_size or _size_of(options.from_timm, source)
-    preprocessing = _preprocessing(options, size, state["patch_embed.proj.weight"].shape[1])
+    preprocessing = _preprocessing(options, known, size, state["patch_embed.proj.weight"].shape[1])
     data: DataSplits = load_dataset(
         options.dataset, options.data_path, preprocessing=preprocessing, img_size=size,
         on_bad_image=options.on_bad_image,
@@ -112,7 +113,7 @@ def _import_swin(
 
 
 def _import_released(
-    options: ImportOptions, source: str, state: dict[str, Tensor]
+    options: ImportOptions, source: str, state: dict[str, Tensor], known: DatasetInfo | None
 ) -> tuple[MaskedSpikingTransformer, Preprocessing | None]:
     of_a_swin: dict[str, Any] = {
         "mlp_batch_norm": options.mlp_batch_norm,
@@ -123,13 +124,12 @@ def _import_released(
     if given:
         raise InputError(f"{', '.join(given)} would have no effect: {source} holds an MST, not a Swin")
     model = import_released(state, options.img_size, options.num_levels, options.masking_ratio, options.mask_sites)
-    _check_classes(model, options)
-    return model, _preprocessing(options, model.config.image_shape[0], model.config.in_chans)
+    _check_classes(model, options, known)
+    return model, _preprocessing(options, known, model.config.image_shape[0], model.config.in_chans)
 
 
-def _check_classes(model: MaskedSpikingTransformer, options: ImportOptions) -> None:
+def _check_classes(model: MaskedSpikingTransformer, options: ImportOptions, known: DatasetInfo | None) -> None:
     """A data set of a fixed number of classes must have as many as the weights; of ImageNet there are subsets."""
-    known = dataset_info(options.dataset) if options.dataset is not None else None
     if known is not None and known.native_size is not None and known.num_classes != model.num_classes:
         raise InputError(
             f"{options.dataset} has {known.num_classes} classes, {options.weights} has {model.num_classes}"
@@ -146,15 +146,16 @@ def _size_of(from_timm: str | None, source: str) -> int:
     return int(config.input_size[-1])
 
 
-def _preprocessing(options: ImportOptions, img_size: int, in_chans: int) -> Preprocessing | None:
+def _preprocessing(
+    options: ImportOptions, known: DatasetInfo | None, img_size: int, in_chans: int
+) -> Preprocessing | None:
     """As given; else the data set's; else ImageNet's for three channels; None leaves it to the data set's images."""
     from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     ratio, mean, std = 1.0, options.mean, options.std
-    if options.dataset is not None:
-        info = dataset_info(options.dataset)
-        ratio = info.crop_ratio
-        mean, std = (mean, std) if mean is not None else (info.mean, info.std)
+    if known is not None:
+        ratio = known.crop_ratio
+        mean, std = (mean, std) if mean is not None else (known.mean, known.std)
     elif mean is None and in_chans == 3:
         mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     if mean is None or std is None:
