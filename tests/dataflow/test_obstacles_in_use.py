@@ -300,3 +300,33 @@ def test_trace_dataflow_says_that_the_network_returns_no_tensor() -> None:
 
     with pytest.raises(ValueError, match="Pair: it returns a tuple of Tensor, Tensor, but a network takes one tensor"):
         trace_dataflow(Pair(), IMAGE)
+
+
+class Swish(nn.Module):
+    """An activation that a user has written: no parts, no weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x)
+
+
+class Scaled(nn.Module):
+    """Not an activation: a QCFS in its place would lose its weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x) * self.weight
+
+
+def test_remedy_replaces_a_module_only_if_nothing_is_lost() -> None:
+    for obstacle in traced(lambda net, h: h, nn.Sequential(Swish(), nn.Linear(4, 2))).obstacles:
+        assert "also=(Swish,)" in obstacle.remedy
+    (obstacle,) = traced(lambda net, h: h, nn.Sequential(Scaled(), nn.Linear(4, 2))).obstacles
+    assert "put the activation into a module of its own" in obstacle.remedy
+
+
+def test_remedy_for_a_maximum_over_the_batch_is_not_a_pool() -> None:
+    for function in (lambda net, h: h - h.max(), lambda net, h: h - h.amax(0)):
+        assert traced(function).obstacles[0].remedy == "let it act on each image alone, not on the batch"

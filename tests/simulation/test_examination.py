@@ -88,3 +88,17 @@ def test_simulate_accepts_sites_that_no_image_reaches() -> None:
     for example in (None, torch.rand(1, 4)):
         snn = mst.convert(Auxiliary(True), example=example)
         assert mst.simulate(snn, torch.rand(3, 4), 4).spike_counts.keys() == {"a"}
+
+
+@pytest.mark.parametrize("coding", ["rate", "lossless"])
+def test_simulate_shows_a_monitor_its_images_and_one_trace(coding: str) -> None:
+    """A monitor of numbers sees no values that the examination has made up."""
+    net = nn.Sequential(nn.Linear(4, 6), QCFS(4, 1.0), nn.Linear(6, 4), QCFS(4, 1.0), nn.Linear(4, 2))
+    snn, rates = mst.convert(net, coding, torch.rand(1, 4)), []
+    snn.network[2].register_forward_pre_hook(lambda m, args: rates.append((args[0] != 0).float().mean().item()))  # type: ignore[index]
+    for record, extra in ((False, 0), (True, 1)):
+        rates.clear()
+        result = mst.simulate(snn, torch.rand(3, 4), 5, steps_per_chunk=1, record_operations=record)
+        passes = int(result.steps_taken.max()) + (coding == "lossless" and record)  # one before the first step
+        assert len(rates) == passes + extra
+        assert all(0 <= rate <= 1 for rate in rates)

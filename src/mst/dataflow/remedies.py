@@ -17,8 +17,15 @@ AT_OUTPUT = "read the network out before it: convert it without this function, a
 LEAVE_OUT_GATE = "leave out the gate that it belongs to, and train"
 
 
-def unsupported(name: str, where: str, module: nn.Module) -> Place:
-    """A function that no neuron computes, in the forward of `module`."""
+def unsupported(name: str, where: str, module: nn.Module, is_over_batch: bool = False) -> Place:
+    """A function that no neuron computes, in the forward of `module`.
+
+    Args:
+        name: of the function.
+        where: path of the module.
+        module: the one whose forward calls it.
+        is_over_batch: True if its result has no axis of images any more.
+    """
     if name in ATTENTION:
         what = f"{name} hides products of activations and a softmax in one function"
         remedy = "build it from nn.Softmax and mst.ActivationProduct, with mst.QCFS on the queries, keys and values"
@@ -29,7 +36,10 @@ def unsupported(name: str, where: str, module: nn.Module) -> Place:
     kind, is_whole = type(module).__name__, not list(module.children())
     place = "" if kind.lower() == name or name in GATES else f" in {kind}" if is_whole else f" in the forward of {kind}"
     what = f"{name}{place} has no spiking counterpart"
-    return Place("analog", Obstacle(where, what, _in_place_of(name, module)), AT_OUTPUT, LEAVE_OUT_GATE)
+    if is_over_batch:
+        return Place("analog", Obstacle(where, what, "let it act on each image alone, not on the batch"), AT_OUTPUT)
+    as_factor = None if _is_activation_of_user(module) else LEAVE_OUT_GATE
+    return Place("analog", Obstacle(where, what, _in_place_of(name, module)), AT_OUTPUT, as_factor)
 
 
 def _in_place_of(name: str, module: nn.Module) -> str:
@@ -40,17 +50,28 @@ def _in_place_of(name: str, module: nn.Module) -> str:
         return f"use nn.AvgPool{name[-2:]} or nn.MaxPool{name[-2:]}, and train"
     if name not in ACTIVATIONS:
         return "leave it out, or build it from linear maps, average pools, max-pools and mst.QCFS, and train"
-    kind = type(module)
+    if type(module).__module__ == "torch.nn.modules.activation" or _is_activation_of_user(module):
+        return _replace_by_qcfs(module)
     if list(module.children()):
         return "make it a module of its own, so that mst.quantize can put a QCFS in its place, or leave it out"
-    if list(module.parameters()) and kind.__module__ != "torch.nn.modules.activation":
-        return "put the activation into a module of its own, so that mst.quantize(..., also=...) can replace it"
-    return f"replace it by QCFS, for example with mst.quantize(..., also=({kind.__name__},)), and train"
+    return "put the activation into a module of its own, so that mst.quantize(..., also=...) can replace it"
 
 
-def product(name: str, where: str) -> Place:
-    """A product of two activations."""
+def _is_activation_of_user(module: nn.Module) -> bool:
+    """True if a QCFS may take its place: a module of a user's class, without parts and weights."""
+    is_bare = not list(module.children()) and not list(module.parameters()) and not list(module.buffers())
+    return is_bare and not type(module).__module__.startswith("torch.")
+
+
+def _replace_by_qcfs(module: nn.Module) -> str:
+    return f"replace it by QCFS, for example with mst.quantize(..., also=({type(module).__name__},)), and train"
+
+
+def product(name: str, where: str, module: nn.Module) -> Place:
+    """A product of two activations in the forward of `module`."""
     remedy = "leave a gate (squeeze-and-excitation) out; make a matrix product an mst.ActivationProduct"
+    if _is_activation_of_user(module):
+        remedy = _replace_by_qcfs(module)
     return Place("analog", Obstacle(where, f"{name} of two activations", remedy))
 
 

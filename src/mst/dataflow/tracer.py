@@ -22,9 +22,10 @@ from mst.models import ActivationProduct, TokenBatchNorm, draws_random_numbers, 
 from mst.neurons import SpikingMaxPool, SpikingNeuron, begin_run, current_run, running
 
 from . import remedies, tables
+from .doubts import Doubts
 from .obstacles import THE_NETWORK, Obstacle
 from .places import Place, Places
-from .replay import Replay, other_image, same
+from .replay import Replay
 from .values import Call, Dataflow, Flow, averaged, computed, deepest, moved, tensors_in
 
 OPAQUE = (SpikingNeuron, SpikingMaxPool, ActivationProduct, TokenBatchNorm)
@@ -39,6 +40,7 @@ def trace_dataflow(
     *,
     is_static: bool = True,
     any_function: bool = False,
+    is_examined: bool = False,
 ) -> Dataflow:
     """Run one image for one step through a converted network and note what happens to it.
 
@@ -50,6 +52,8 @@ def trace_dataflow(
             where everything is the same at every step, other functions are allowed.
         is_static: True if the image will be the same at every step.
         any_function: True if the coding carries functions that do not keep the mean over time.
+        is_examined: True if the network was traced before. Then it runs once; otherwise as often as it takes to find
+            out what one pass leaves open, see `Doubts`.
 
     Returns:
         Obstacles, depths of the sites, BatchNorms that fold, calls. Obstacles are returned, not raised.
@@ -58,7 +62,7 @@ def trace_dataflow(
         InputError: the network does not return one tensor.
     """
     with torch.inference_mode(False):
-        return _Tracer(network, counted, activations, any_function).run(image.detach().clone(), is_static)
+        return _Tracer(network, counted, activations, any_function).run(image.detach().clone(), is_static, is_examined)
 
 
 class _Tracer(TorchFunctionMode):
@@ -84,14 +88,10 @@ class _Tracer(TorchFunctionMode):
         self._normalised: dict[str, tuple[Flow, nn.Module, Tensor]] = {}
         self._stack: list[tuple[str, nn.Module]] = []
         self._inside_opaque = 0
-        self._num_watched = 0
-        self._without_flow: list[tuple[int, str, str]] = []  # (number among the watched, path, what it is)
-        self._draws: list[tuple[int, int]] = []  # (place, number of the first result among the draws)
-        self._num_draws = 0
-        self._left_torch: list[tuple[bool, str, str]] = []  # (depends on the image or on chance, path, function)
+        self._doubts = Doubts(self._places)
         self._run_state = begin_run(network, batch_size=1)
 
-    def run(self, image: Tensor, is_static: bool) -> Dataflow:
+    def run(self, image: Tensor, is_static: bool, is_examined: bool) -> Dataflow:
         """See `trace_dataflow`."""
         handles = []
         for path, module in self._network.named_modules():
@@ -107,48 +107,19 @@ class _Tracer(TorchFunctionMode):
         finally:
             for handle in handles:
                 handle.remove()
-        self._run_again(original)
+        if not is_examined:
+            self._doubts.settle(Replay(self._network, self._watched, OPAQUE), original, self._network, self._seen)
         self._places.report(self._seen, self._any_function)
         self._note_norms()
         return self._seen
 
     def _end(self, output: Tensor) -> None:
         """The network has returned its output."""
-        self._watch("", "the output", [output])
+        self._doubts.watch("", "the output", id(output) in self._flows)
         flow = self._flows.get(id(output), Flow())
         for number in flow.last:
             self._places[number].is_output = True
         self._places.use(flow.passed)
-
-    def _run_again(self, image: Tensor) -> None:
-        """Find out by further passes what this one could not see, where there is any doubt."""
-        leaving = [number for number, (depends, _, _) in enumerate(self._left_torch) if depends]
-        if not (self._without_flow or self._draws or leaving):
-            return
-        replay = Replay(self._network, self._watched, OPAQUE)
-        base = replay.run(image)
-        if self._draws:
-            again = replay.run(image)
-            for place, number in self._draws:
-                if same(base.draws[number], again.draws[number]):  # of a generator with a seed of its own
-                    self._places[place].is_used = False
-        if self._without_flow:
-            other = replay.run(other_image(image))
-            for number, where, what in self._without_flow:
-                self._judge_constant(where, what, same(base.inputs[number], other.inputs[number]))
-        for number in leaving:
-            if replay.decides(image, number, base):
-                _, where, name = self._left_torch[number]
-                self._refuse(remedies.leaves_torch(name, where))
-
-    def _judge_constant(self, where: str, what: str, is_constant: bool) -> None:
-        """Of a tensor without a flow it is now known whether it is the same for another image."""
-        if not is_constant:
-            self._refuse(remedies.invisible(what, where))
-        elif what == "the output":
-            self._refuse(remedies.constant_output())
-        elif isinstance(self._network.get_submodule(where), SpikingNeuron | SpikingMaxPool):
-            self._seen.constants.append(where)
 
     def _note_norms(self) -> None:
         """BatchNorms that alone read a linear map."""
@@ -184,7 +155,8 @@ class _Tracer(TorchFunctionMode):
                 self._read(inputs)
                 self._inside_opaque += 1
             if isinstance(module, self._watched):
-                self._watch(path, "its input", inputs[:1])
+                for tensor in inputs[:1]:
+                    self._doubts.watch(path, "its input", id(tensor) in self._flows)
             if isinstance(module, SpikingNeuron):
                 self._enter_neuron(path, module, inputs)
             elif isinstance(module, nn.modules.batchnorm._BatchNorm) and inputs:
@@ -204,13 +176,6 @@ class _Tracer(TorchFunctionMode):
         if neuron.site in self._run_state.visited_sites:
             self._refuse(remedies.used_twice(path))
             self._run_state.forget(neuron.site)
-
-    def _watch(self, where: str, what: str, tensors: Iterable[Tensor]) -> None:
-        """A tensor without a flow is a constant of the network, or comes from code that torch does not show."""
-        for tensor in tensors:
-            if id(tensor) not in self._flows:
-                self._without_flow.append((self._num_watched, where, what))
-            self._num_watched += 1
 
     def _after(self, path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], *keywords_and_output: Any) -> None:
@@ -251,7 +216,7 @@ class _Tracer(TorchFunctionMode):
             self._flows.pop(id(inputs[0]), None)  # what was there is overwritten
         flows = [flow for flow in (self._flows.get(id(x)) for x in inputs) if flow is not None]
         if getattr(func, "__name__", "") in tables.LEAVES_TORCH:
-            self._left_torch.append((bool(flows), self._here[0], str(func.__name__)))
+            self._doubts.leave(self._here[0], str(func.__name__), bool(flows))
         joins = name in tables.JOINS and bool(flows) and self._joins_constants(name, inputs, args, kwargs)
         result = func(*args, **kwargs)
         outputs = inputs[:1] if name == "setitem" else list(tensors_in((result,)))
@@ -262,8 +227,7 @@ class _Tracer(TorchFunctionMode):
         flow = self._through(func, flows, args, kwargs, outputs[0]) if flows else Flow()
         if draws:
             flow = self._add(remedies.chance(name, self._here[0]), flow or Flow())
-            self._draws.append((next(iter(flow.last)), self._num_draws))
-            self._num_draws += len(outputs)
+            self._doubts.draw(next(iter(flow.last)), len(outputs))
         if flow is not None:
             flow = replace(flow, spikes_of=frozenset(), pooled=1) if joins else flow
             for out in outputs:
@@ -312,8 +276,10 @@ class _Tracer(TorchFunctionMode):
             flow = self._uncounted(name, flow)
         if is_static and not isinstance(module, self._activations):
             return flow
-        is_division = name in tables.DIVISIONS_BY
-        return self._add(remedies.division(where) if is_division else remedies.unsupported(name, where, module), flow)
+        if name in tables.DIVISIONS_BY:
+            return self._add(remedies.division(where), flow)
+        is_over_batch = output.dim() == 0 or (output.shape[0] != source.shape[0])
+        return self._add(remedies.unsupported(name, where, module, is_over_batch), flow)
 
     def _linear(
         self, func: Callable[..., Any], name: str, flows: list[Flow], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -327,7 +293,7 @@ class _Tracer(TorchFunctionMode):
         if len(changing) > 1 and name not in tables.SUMS:
             for number in frozenset().union(*(each.last for each in changing)):
                 self._places[number].is_factor = True
-            flow = self._add(remedies.product(name, where), flow)
+            flow = self._add(remedies.product(name, where, module), flow)
         elif name in tables.DIVISIONS:
             divisor = args[1] if len(args) > 1 else kwargs.get("other")
             if not self._flows.get(id(divisor), Flow()).is_static:

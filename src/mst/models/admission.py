@@ -56,6 +56,8 @@ def about_chance(name: str) -> tuple[str, str]:
     """The problem with the random function `name` in evaluation, and its remedy."""
     if name == "scaled_dot_product_attention":
         return f"{name} drops at random in evaluation", "pass dropout_p=p if self.training else 0.0"
+    if name.startswith("fractional_max_pool"):
+        return f"{name} draws its windows at random in evaluation", "use nn.MaxPool2d or nn.MaxPool3d"
     if name in _DROPOUTS or name == "multi_head_attention_forward":
         return f"{name} is random in evaluation", "pass training=self.training"
     return (

@@ -114,6 +114,7 @@ def trace_operations(
     is_static: bool = True,
     any_function: bool = False,
     counts_changes: bool = False,
+    is_examined: bool = False,
 ) -> Trace:
     """Run one image for one step and note each operation, its size and what drives it.
 
@@ -123,6 +124,7 @@ def trace_operations(
         is_static: True if the network will see the same image at every step.
         any_function: True if its coding carries any function.
         counts_changes: True if changes of either operand drive a product.
+        is_examined: see `trace_dataflow`.
 
     Returns:
         The operations. A BatchNorm that folds into a linear map before it is not listed.
@@ -130,7 +132,9 @@ def trace_operations(
     Raises:
         ConversionError: something on the image's way cannot be carried by spikes.
     """
-    flow = trace_dataflow(network, image, _OPERATIONS, is_static=is_static, any_function=any_function)
+    flow = trace_dataflow(
+        network, image, _OPERATIONS, is_static=is_static, any_function=any_function, is_examined=is_examined
+    )
     if flow.obstacles:
         raise ConversionError(tuple(flow.obstacles))
     thresholds = {m.site: m.threshold for m in network.modules() if isinstance(m, SpikingNeuron)}

@@ -50,7 +50,7 @@ def prepare(snn: SpikingNetwork, image: Tensor, options: SimulationOptions) -> P
     sites = snn.reached_sites if snn.examined else _examine(snn, image)
     if not options.record_operations:
         return Prepared(sites=sites)
-    trace = trace_for(snn, image, in_slices=options.in_slices)
+    trace = trace_for(snn, image, in_slices=options.in_slices, is_examined=True)
     counter = snn.coding.counter(snn.network, trace.operations, options.num_steps, options.in_slices)
     return Prepared(counter, trace.uncounted, trace.sites)
 
@@ -87,13 +87,14 @@ def check_reached(run: RunState, sites: tuple[str, ...]) -> None:
         )
 
 
-def trace_for(snn: SpikingNetwork, image: Tensor, *, in_slices: bool = False) -> Trace:
+def trace_for(snn: SpikingNetwork, image: Tensor, *, in_slices: bool = False, is_examined: bool | None = None) -> Trace:
     """The operations of a network under its coding.
 
     Args:
         snn: the network.
         image: [1, ...].
         in_slices: True if it will see slices over time.
+        is_examined: see `trace_dataflow`; by default what the network says.
 
     Raises:
         ConversionError: the network does what spikes cannot carry.
@@ -104,6 +105,7 @@ def trace_for(snn: SpikingNetwork, image: Tensor, *, in_slices: bool = False) ->
         is_static=not in_slices,
         any_function=snn.coding.carries_any_function,
         counts_changes=snn.coding.sends_changes,
+        is_examined=snn.examined if is_examined is None else is_examined,
     )
 
 
