@@ -15,10 +15,11 @@ from image_data import image_files, write_folder
 from mst.cli.datasets import DATASETS_VERBS
 from mst.cli.main import main
 from mst.data import Sensor, read_events
+from small_runs import TINY_MST
 
 pytestmark = pytest.mark.slow
 
-NANO = ["--model-kwargs.window-size", "4", "--model-kwargs.embed-dim", "24", "--model-kwargs.num-heads", "2,4"]
+NANO = [*TINY_MST, "--model-kwargs.window-size", "4"]
 SHORT = [
     "--train.epochs", "1", "--train.warmup-epochs", "0", "--train.batch-size", "50", "--train.eval-batch-size", "500",
     "--train.device", "cpu",
@@ -70,7 +71,7 @@ def test_time_bins_are_aligned_to_three_channels(tmp_path: Path, capfd: pytest.C
 def test_sensor_that_is_no_square(tmp_path: Path) -> None:
     for option, size in (([], "16,32"), (["--model", "resnet18_small", "--model-kwargs.width", "4"], "12,20")):
         name = option[1] if option else "mst"
-        architecture = option or ["--model-kwargs.window-size", "4"]
+        architecture = option or NANO
         checkpoint = train(
             tmp_path / name,
             "--img-size",
