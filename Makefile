@@ -34,8 +34,8 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# --dist loadfile: the tests of a file share the networks that they train.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# --dist loadfile: the tests of a file share the networks that they train. conftest.py orders the files.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: check
 	$(PYTEST)

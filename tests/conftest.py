@@ -22,6 +22,9 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none; put files with slow tests first, so that all workers end together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)  # stable: the order within a file stays
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
