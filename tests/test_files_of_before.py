@@ -21,7 +21,7 @@ EXPECTED: dict[str, Any] = json.loads((BEFORE / "expected.json").read_text(encod
 
 
 @pytest.mark.parametrize("name", ["mst", "cnn"])
-def test_checkpoint_of_before_evaluates_and_simulates_to_the_same_figures(name: str) -> None:
+def test_earlier_checkpoint_evaluates_and_simulates_to_the_same_figures(name: str) -> None:
     path, expected, logits = (
         BEFORE / name / "last.safetensors",
         EXPECTED[name],
@@ -48,7 +48,7 @@ def test_checkpoint_of_before_evaluates_and_simulates_to_the_same_figures(name: 
         assert energy.ann.energy_pj == pytest.approx(known["ann_energy_pj"], rel=1e-12)
 
 
-def test_checkpoint_of_before_keeps_where_it_was_masked() -> None:
+def test_earlier_checkpoint_keeps_its_masked_sites() -> None:
     masked = {
         name: {
             site.masking_ratio
@@ -62,7 +62,7 @@ def test_checkpoint_of_before_keeps_where_it_was_masked() -> None:
     assert {site.masking_ratio for name, site in sites.items() if not name.startswith("layer1.")} == {0.0}
 
 
-def test_training_cut_before_continues_to_the_losses_of_the_whole_one(
+def test_training_interrupted_in_an_earlier_version_continues_to_the_same_losses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(BEFORE / "cut", tmp_path / "cut")
@@ -73,7 +73,7 @@ def test_training_cut_before_continues_to_the_losses_of_the_whole_one(
     assert [epoch["accuracy"] for epoch in history] == EXPECTED["resumed"]["accuracy"]
 
 
-def test_sweep_of_before_keeps_its_finished_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_earlier_sweep_keeps_its_finished_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(BEFORE / "sweep", tmp_path / "sweep")
     monkeypatch.chdir(tmp_path)
     record = json.loads((tmp_path / "sweep" / "run_record.json").read_text())
@@ -92,7 +92,7 @@ def test_sweep_of_before_keeps_its_finished_cells(tmp_path: Path, monkeypatch: p
     assert not list((tmp_path / "sweep").rglob("last.safetensors"))  # no cell was trained again
 
 
-def test_record_of_before_stays_beside_that_of_another_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_earlier_record_stays_beside_that_of_another_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(BEFORE / "mst", tmp_path / "mst")
     monkeypatch.chdir(tmp_path)
     before = (tmp_path / "mst" / "run_record.json").read_text()

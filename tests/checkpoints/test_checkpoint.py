@@ -130,7 +130,7 @@ def test_checkpoint_foreign_files_are_explained(tmp_path: Path) -> None:
         mst.load_checkpoint(tmp_path / "nothing.safetensors")
 
 
-def test_checkpoint_of_tied_weights_is_written_whole(tmp_path: Path) -> None:
+def test_checkpoint_of_tied_weights_is_complete(tmp_path: Path) -> None:
     def net() -> torch.nn.Module:
         model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 4))
         model[2].weight = model[0].weight

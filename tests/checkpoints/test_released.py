@@ -73,7 +73,7 @@ def listed_state(variant: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(("variant", "classes", "mlp_bn"), [("imagenet", 1000, True), ("cifar", 10, False)])
-def test_released_state_dict_is_consumed_whole(variant: str, classes: int, mlp_bn: bool) -> None:
+def test_released_state_dict_is_used_completely(variant: str, classes: int, mlp_bn: bool) -> None:
     state = listed_state(variant)
     model = mst.import_released(state, img_size=224, masking_ratio=0.75)
     config = model.config
@@ -107,7 +107,7 @@ def test_import_wrong_image_size_contradicts_the_weights(golden: Golden) -> None
         mst.import_released(golden.state, img_size=56)
 
 
-def test_import_image_size_that_cannot_be_inferred_is_the_smallest_and_said(
+def test_import_image_size_that_cannot_be_inferred_is_the_smallest_and_reported(
     golden: Golden, caplog: pytest.LogCaptureFixture
 ) -> None:
     state = {name: tensor for name, tensor in golden.state.items() if not name.endswith("attn_mask")}

@@ -351,7 +351,7 @@ def test_import_of_a_swin_is_calibrated_and_can_be_trained(tmp_path: Path, capfd
     assert "the weights do not fit" in line
 
 
-def test_import_from_timm_without_a_network_says_what_to_do(
+def test_import_from_timm_offline_names_the_remedy(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def offline(*args: object, **kwargs: object) -> None:

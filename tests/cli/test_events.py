@@ -68,7 +68,7 @@ def test_time_bins_are_aligned_to_three_channels(tmp_path: Path, capfd: pytest.C
     assert message in fails(["simulate", str(checkpoint), "--slices", "4", "--output", str(tmp_path / "s")], capfd)
 
 
-def test_sensor_that_is_no_square(tmp_path: Path) -> None:
+def test_sensor_need_not_be_square(tmp_path: Path) -> None:
     for option, size in (([], "16,32"), (["--model", "resnet18_small", "--model-kwargs.width", "4"], "12,20")):
         name = option[1] if option else "mst"
         architecture = option or NANO
@@ -113,7 +113,7 @@ def test_recordings_from_images_are_trained_on(tmp_path: Path, capfd: pytest.Cap
                  "--output", str(tmp_path / "sim")]) == 0  # fmt: skip
 
 
-def test_recordings_made_otherwise_are_not_mixed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_recordings_made_with_other_settings_are_not_mixed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     images = write_folder(tmp_path / "images", image_files(classes=2, train=2, test=1))
     arguments = ["datasets", "from-images", str(images), "--output", str(tmp_path / "made"), "--sensor"]
     assert main([*arguments, "16,16"]) == 0
@@ -145,7 +145,7 @@ def test_sweep_takes_the_sensor_and_the_bins_of_a_checkpoint(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("file_format", ["aedat3", "npz", "bin"])
-def test_recordings_of_every_format_are_found_again(file_format: str, tmp_path: Path) -> None:
+def test_recordings_written_in_every_format_are_read_again(file_format: str, tmp_path: Path) -> None:
     images = write_folder(tmp_path / "images", image_files(classes=2, train=2, test=1))
     made = ["--sensor", "16,16", "--file-format", file_format, "--output", str(tmp_path / "made")]
     assert main(["datasets", "from-images", str(images), *made]) == 0
@@ -165,7 +165,7 @@ def test_damaged_image_ends_or_is_counted(tmp_path: Path, capfd: pytest.CaptureF
 
 
 @pytest.mark.usefixtures("rendered_figures")
-def test_recording_is_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_datasets_show_draws_a_recording(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.dat").write_bytes(dat_bytes(SMALL, "% Version 2\n% Height 8\n% Width 10\n"))
     assert main(["datasets", "show", str(tmp_path / "a.dat"), "--output", str(tmp_path / "p")]) == 0
     out = capfd.readouterr().out
@@ -215,7 +215,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED)
-def test_what_has_no_effect_or_no_place_is_refused(
+def test_options_and_paths_without_effect_are_refused(
     arguments: list[str], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     takes_output = not {"check", "download"} & set(arguments)

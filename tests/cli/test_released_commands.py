@@ -80,7 +80,7 @@ def released_pth(folder: Path, classes: int = 10) -> Path:
     return folder / "released.pth"
 
 
-def test_training_writes_checkpoints_with_what_the_flags_say(cifar_run: Path) -> None:
+def test_training_writes_checkpoints_with_the_values_of_the_flags(cifar_run: Path) -> None:
     output = run_folder(cifar_run)
     model, info = (
         mst.load_checkpoint(output / "last.safetensors"),

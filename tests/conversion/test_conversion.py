@@ -60,7 +60,7 @@ def test_convert_nothing_to_convert_is_refused() -> None:
         mst.convert(nn.Linear(2, 2))
 
 
-def test_convert_lists_all_activations_that_are_no_qcfs() -> None:
+def test_convert_lists_all_activations_other_than_qcfs() -> None:
     model = nn.Sequential(nn.Linear(2, 2), QCFS(), nn.GELU(), nn.Sequential(nn.ReLU()))
     with pytest.raises(ValueError, match=r"(?s)2 places.*- 2: GELU has no.*- 3.0: ReLU has no.*replace it by QCFS"):
         mst.convert(model)
@@ -104,7 +104,7 @@ def test_spiking_network_cannot_be_put_into_training_mode(tiny_model: MaskedSpik
     snn.eval()
 
 
-def test_spiking_network_called_directly_says_how_to_run_it(tiny_model: MaskedSpikingTransformer) -> None:
+def test_spiking_network_called_directly_names_the_remedy(tiny_model: MaskedSpikingTransformer) -> None:
     with pytest.raises(RuntimeError, match="call mst.simulate"):
         mst.convert(tiny_model)(torch.rand(1, 1, 8, 8, dtype=torch.float64))
 

@@ -210,7 +210,7 @@ def test_convert_keeps_what_depends_on_no_image_as_a_constant(coding: str) -> No
     torch.testing.assert_close(result.logits, net(x), rtol=0, atol=1e-9 if coding == "lossless" else 0.05)
 
 
-def test_simulate_says_that_a_constant_needs_an_example() -> None:
+def test_simulate_reports_that_a_constant_needs_an_example() -> None:
     net = WithTable()
     with pytest.raises(mst.ConversionError, match="b: its input depends on no image; convert with an example"):
         mst.simulate(mst.convert(net), torch.rand(2, 2, 4), 3)

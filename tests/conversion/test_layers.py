@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import mst
 
 
-def test_tensors_that_come_and_go_do_not_count_as_readers() -> None:
+def test_deleted_tensors_do_not_count_as_readers() -> None:
     """The id of a deleted tensor may be given to a map's output, which then seemed to be read twice."""
 
     class Busy(nn.Module):
@@ -58,7 +58,7 @@ def test_convert_folds_batch_norm_only_where_it_alone_reads_a_linear_map() -> No
     assert kinds.count("batch_norm") == 2  # `after` reads spikes; the linear map of `one` has a second reader
 
 
-def test_convert_makes_max_pools_exact_and_says_where_it_cannot() -> None:
+def test_convert_makes_max_pools_exact_and_notes_where_it_cannot() -> None:
     class Pooled(nn.Sequential):
         def forward(self, x: Tensor) -> Tensor:
             return F.max_pool2d(super().forward(x), 2).flatten(1)
@@ -130,7 +130,7 @@ def moved_statistics(model: nn.Module) -> nn.Module:
     return model
 
 
-def test_folding_leaves_alone_what_hangs_in_several_places_or_normalises_another_axis() -> None:
+def test_folding_skips_modules_in_several_places_and_norms_of_another_axis() -> None:
     class Aliased(nn.Module):
         def __init__(self, which: int) -> None:
             super().__init__()
@@ -200,7 +200,7 @@ def test_spikes_through_a_max_pool_are_spikes_in_float32_too() -> None:
     assert len({int(result.operations[1].acs_per_step.sum()) for result in results}) == 1
 
 
-def test_calls_by_keyword_are_watched_and_counted() -> None:
+def test_calls_by_keyword_are_traced_and_counted() -> None:
     class Keyword(nn.Module):
         def __init__(self) -> None:
             super().__init__()

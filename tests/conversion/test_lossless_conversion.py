@@ -53,7 +53,7 @@ def test_lossless_depths_are_those_of_the_longest_chain(tiny_model: MaskedSpikin
     assert snn.depth == 1 + max(depths.values())
 
 
-def test_lossless_schedule_is_the_weighted_one_unless_told(tiny_model: MaskedSpikingTransformer) -> None:
+def test_lossless_schedule_is_weighted_by_default(tiny_model: MaskedSpikingTransformer) -> None:
     own = FiringSchedule(3, (2, 1), 0.1)
     for options, expected in (
         ({}, named_schedule("weighted", 4)),
@@ -142,7 +142,7 @@ def test_lossless_refuses_what_no_coding_can_carry() -> None:
         mst.convert(Twice().eval(), "lossless", torch.rand(2, 4, 3, 3))
 
 
-def test_lossless_with_an_activation_that_is_no_qcfs_says_that_it_stays_analog() -> None:
+def test_lossless_notes_that_an_activation_other_than_qcfs_stays_analog() -> None:
     model = nn.Sequential(nn.Linear(4, 4), QCFS(4, 1.0), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     model = model.double().eval()
     with pytest.raises(mst.ConversionError, match="3: relu has no spiking counterpart"):

@@ -44,7 +44,7 @@ def test_convert_lists_all_places_at_once_also_those_in_c_functions() -> None:
     }
 
 
-def test_simulate_looks_where_convert_had_no_image() -> None:
+def test_simulate_examines_a_network_converted_without_an_image() -> None:
     class Hidden(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -93,7 +93,7 @@ def test_batch_norm_without_running_statistics_is_refused() -> None:
         mst.convert(mst.quantize(model, 4, [torch.rand(8, 1, 3, 3)]))
 
 
-def test_values_that_lose_their_way_are_refused_where_they_arrive() -> None:
+def test_values_from_untraced_code_are_refused_where_they_are_used() -> None:
     class Shifted(nn.Module):
         def __init__(self, in_view: bool) -> None:
             super().__init__()

@@ -178,7 +178,7 @@ def test_trace_dataflow_refuses_a_cast_that_computes(name: str) -> None:
     assert traced(CASTS[name], any_function=True).analog == seen.obstacles
 
 
-def test_trace_dataflow_says_that_a_cast_to_half_precision_rounds() -> None:
+def test_trace_dataflow_reports_that_a_cast_to_half_precision_rounds() -> None:
     seen = traced(lambda net, h: h.half().float())
     assert seen.obstacles == []
     (place,) = seen.approximate
@@ -293,7 +293,7 @@ def test_softmax_and_norm_at_the_output_are_approximate_under_rate_coding(end: n
     assert traced(lambda net, h: h, nn.Sequential(end, nn.Linear(4, 2))).approximate == []
 
 
-def test_trace_dataflow_says_that_the_network_returns_no_tensor() -> None:
+def test_trace_dataflow_reports_that_the_network_returns_no_tensor() -> None:
     class Pair(nn.Module):
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
             return x, x

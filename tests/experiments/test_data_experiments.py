@@ -41,7 +41,7 @@ def images(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "images", image_files(classes=2, train=2, test=1))
 
 
-def test_list_datasets_says_what_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_datasets_reports_what_is_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MST_CACHE", "off")
     listing = list_datasets(tmp_path)
     places = {listed.info.name: listed.place for listed in listing.datasets}
@@ -122,7 +122,7 @@ def test_open_recording_refuses(options: dict[str, object], message: str) -> Non
         open_recording(RecordingOptions(**options))  # type: ignore[arg-type]
 
 
-def test_download_dataset_asks_the_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_dataset_calls_the_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders: list[Path] = []
     monkeypatch.setattr("tonic.datasets.DVSGesture", lambda save_to, train: folders.append(Path(save_to) / str(train)))
     assert download_dataset(DownloadOptions("dvs128-gesture", tmp_path / "new")) == tmp_path / "new"

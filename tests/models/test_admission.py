@@ -120,7 +120,7 @@ Pair = namedtuple("Pair", ["logits", "features"])
         (None, "returns a NoneType"),
     ],
 )
-def test_one_tensor_out_says_what_was_returned(output: object, message: str) -> None:
+def test_one_tensor_out_names_what_was_returned(output: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         one_tensor_out(output, Net(F.relu))
 

@@ -150,7 +150,7 @@ def test_copy_network_names_the_attribute_that_cannot_be_copied(spoil: Callable[
         copy_network(network)
 
 
-def test_a_spiking_network_is_no_checkpoint_and_the_error_says_what_to_save(tmp_path: Path) -> None:
+def test_save_checkpoint_refuses_a_spiking_network_with_a_remedy(tmp_path: Path) -> None:
     snn = mst.convert(quantized())
     with pytest.raises(mst.InputError, match=r"save the ANN that it was converted from, .*mst\.load_checkpoint"):
         mst.save_checkpoint(snn, tmp_path / "x.safetensors")

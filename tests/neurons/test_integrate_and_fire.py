@@ -22,7 +22,7 @@ def steps(site: IFNeuron, run: RunState, x: torch.Tensor, count: int, first: int
     return outputs
 
 
-def test_if_neuron_outside_a_run_says_how_to_run_it() -> None:
+def test_if_neuron_outside_a_run_names_the_remedy() -> None:
     with pytest.raises(
         NotRunningError, match=r"'site': spiking neurons have state only inside a run; call mst.simulate"
     ):

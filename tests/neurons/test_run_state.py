@@ -79,7 +79,7 @@ def test_run_state_slots_other_than_declared_are_refused() -> None:
         site(torch.zeros(2, 3))
 
 
-def test_run_state_forgets_a_site_as_if_it_had_not_been_reached() -> None:
+def test_run_state_forgets_a_site() -> None:
     site = neuron()
     run = RunState(seed=0, batch_size=1)
     with running(run):

@@ -59,7 +59,7 @@ def test_signed_if_step_sends_bursts_and_weighted_spikes() -> None:
     assert trace([3 / 8], levels=8, weights=(4,))[0] == [1]
 
 
-def test_signed_if_step_may_be_forbidden_to_fire_and_still_knows_its_level() -> None:
+def test_signed_if_step_that_may_not_fire_keeps_its_level() -> None:
     x, lam = torch.tensor([0.7]), torch.tensor([1.0])
     spikes, target = signed_if_step(x, torch.zeros(1), lam, 4, weight=0)
     assert (spikes.item(), target.item()) == (0.0, 3.0)
@@ -147,7 +147,7 @@ def test_signed_neuron_hands_on_running_sums() -> None:
     assert torch.cat(run.counts["site"].sent).tolist() == [1, 1, 0]
 
 
-def test_signed_neuron_knows_which_images_have_not_settled() -> None:
+def test_signed_neuron_reports_images_that_have_not_settled() -> None:
     neuron = SignedIFNeuron(torch.tensor([1.0]), 4, "site")
     run = RunState(seed=0, batch_size=2)
     run.begin_chunk(0, 3)

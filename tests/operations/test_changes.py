@@ -116,7 +116,7 @@ def test_attention_is_counted_by_spikes_of_queries_keys_and_values(schedule: Fir
         assert sum(got[f"{block}.mlp.fc2"][0]) == spikes[f"{block}.mlp.fc1_if"] * channels
 
 
-def test_what_has_settled_costs_nothing_more() -> None:
+def test_settled_network_costs_nothing_more() -> None:
     model = MaskedSpikingTransformer(tiny_config()).eval()
     randomise(model)
     images = torch.rand(3, 1, 8, 8)
@@ -171,7 +171,7 @@ def test_spikes_of_several_sites_in_one_operand() -> None:
 
 
 @pytest.mark.parametrize("burst", [1, 3])
-def test_thresholds_by_channel_are_counted_at_convolutions_and_paid_as_analog_elsewhere(burst: int) -> None:
+def test_thresholds_by_channel_are_counted_at_convolutions_and_priced_as_analog_elsewhere(burst: int) -> None:
     torch.manual_seed(2)
     threshold = torch.tensor([0.3, 0.7, 1.1])[:, None, None]
     model = nn.Sequential(
@@ -192,7 +192,7 @@ def test_thresholds_by_channel_are_counted_at_convolutions_and_paid_as_analog_el
 
 
 @pytest.mark.parametrize("coding", ["rate", "lossless"])
-def test_products_behind_an_average_pool_are_paid_as_analog(coding: str) -> None:
+def test_products_behind_an_average_pool_are_priced_as_analog(coding: str) -> None:
     class Pooled(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -34,7 +34,7 @@ class Small(nn.Module):
         return y
 
 
-def test_trace_tells_spikes_from_analog_values() -> None:
+def test_trace_distinguishes_spikes_from_analog_values() -> None:
     snn = mst.convert(Small())
     found = {op.name: op for op in trace_operations(snn.network, torch.rand(1, 1, 4, 4)).operations}
     assert {name: (op.kind, op.sources, op.dense_macs) for name, op in found.items()} == {
@@ -185,7 +185,7 @@ def test_spikes_through_an_average_pool_are_counted_one_by_one(threshold: float 
     assert by_hand.sum() > 0
 
 
-def test_averages_of_unequal_spikes_are_billed_as_analog() -> None:
+def test_averages_of_unequal_spikes_are_priced_as_analog() -> None:
     """Two thresholds in one average, or windows of unequal size, hide the number of spikes."""
 
     class Mixed(nn.Module):

@@ -191,7 +191,7 @@ def test_quantize_bad_input_is_refused(model: nn.Module, options: dict[str, obje
         mst.quantize(model, **options)  # type: ignore[arg-type]
 
 
-def test_set_thresholds_says_which_sites_stay(caplog: pytest.LogCaptureFixture) -> None:
+def test_set_thresholds_reports_sites_that_keep_their_threshold(caplog: pytest.LogCaptureFixture) -> None:
     model = nn.ModuleDict({"used": QCFS(), "unused": QCFS(), "map": nn.Linear(1, 1)})
     model.forward = lambda x: model["used"](x - 10)  # type: ignore[method-assign, assignment]
     set_thresholds(model, [torch.ones(2, 1)], {})
@@ -305,7 +305,7 @@ def test_quantize_shared_containers_nested_activations_and_parameters() -> None:
     assert list(find_sites(mst.quantize(nn.Sequential(Gate())))) == ["0.inner"]
 
 
-def test_quantize_a_pruned_network_says_what_to_do() -> None:
+def test_quantize_refuses_a_pruned_network_with_a_remedy() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
     prune.l1_unstructured(model[0], "weight", 0.5)
     with pytest.raises(ValueError, match="make pruning or weight normalisation permanent first"):

@@ -57,7 +57,7 @@ def test_recordings_of_few_events_can_be_drawn(number: int, tmp_path: Path) -> N
     event_animation(events, SENSOR, tmp_path / "a.gif")
 
 
-def test_full_disk_leaves_no_half_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_no_partial_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Image.Image, *args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 

@@ -74,7 +74,7 @@ def test_measurement_record_rows_sum_to_its_totals(
     assert any("Not counted" in line for line in record["assumptions"])
 
 
-def test_write_json_refuses_what_json_has_no_word_for_and_keeps_the_old_file(tmp_path: Path) -> None:
+def test_write_json_refuses_values_without_a_json_form_and_keeps_the_old_file(tmp_path: Path) -> None:
     path = write_json(tmp_path / "x.json", {"a": (1, Path("b"))})
     assert json.loads(path.read_text()) == {"a": [1, "b"]}
     with pytest.raises(ValueError, match="Out of range float"):
@@ -90,7 +90,7 @@ def test_run_record_of_another_verb_is_not_overwritten(tmp_path: Path) -> None:
     assert json.loads(first.read_text())["results"] == {"a": 2}
 
 
-def test_run_record_says_with_what_it_was_made() -> None:
+def test_run_record_names_the_versions_that_made_it() -> None:
     record = run_record("test", {"x": 1}, {"y": 2}, seed=5)
     assert (record["verb"], record["settings"], record["results"], record["seed"]) == ("test", {"x": 1}, {"y": 2}, 5)
     assert record["versions"]["torch"] == torch.__version__.split("+")[0]

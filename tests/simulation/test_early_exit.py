@@ -34,7 +34,7 @@ def test_stability_rule_counts_steps_of_the_same_prediction() -> None:
     assert watched(EarlyExit("stability", 2, 4), steps) == [[False, False]] * 3 + [[True, True], [True, True]]
 
 
-def test_stability_goes_on_counting_when_others_have_left() -> None:
+def test_stability_keeps_counting_when_other_images_have_left() -> None:
     watch = ExitTracker(EarlyExit("stability", 3))
     a, b = [1.0, 0.0], [0.0, 1.0]
     watch.leaving(1, torch.tensor([a, b, a]))

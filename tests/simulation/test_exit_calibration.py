@@ -57,7 +57,7 @@ def test_frontier_falls_in_accuracy_and_in_steps(whole: SimulationResult) -> Non
 
 
 @pytest.mark.parametrize("rule", ["margin", "stability"])
-def test_too_few_images_take_all_steps_and_are_told_how_many_it_takes(
+def test_too_few_images_take_all_steps_and_the_number_needed_is_reported(
     whole: SimulationResult, rule: ExitRule, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", logger="mst.notes"):

@@ -111,7 +111,7 @@ class Gate(nn.Module):
         return logits
 
 
-def test_lossless_carries_functions_that_rate_coding_refuses_and_says_where_they_are() -> None:
+def test_lossless_carries_functions_that_rate_coding_refuses_and_notes_them() -> None:
     model, images = Gate().double().eval(), images_of(3)
     with pytest.raises(mst.ConversionError):
         mst.convert(model, "rate", images)
@@ -229,7 +229,7 @@ def test_settled_at_is_the_first_step_after_which_nothing_moves() -> None:
         assert same < 1e-12
 
 
-def test_lossless_with_too_few_steps_says_who_has_not_settled() -> None:
+def test_lossless_reports_images_that_have_not_settled_in_too_few_steps() -> None:
     snn, images = mst.convert(random_mst(11, num_levels=16), "lossless", burst=2), images_of(11, 6)
     whole = mst.simulate(snn, images, 40, input_steps=2)
     assert whole.settled_at is not None

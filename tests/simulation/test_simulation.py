@@ -89,7 +89,7 @@ def test_simulate_prediction_at_each_step_is_the_arg_max_of_the_running_sum() ->
     assert result.top5_accuracy.tolist() == [1.0] * 7  # three classes
 
 
-def test_simulate_top5_is_what_it_says() -> None:
+def test_simulate_top5_counts_labels_among_the_five_largest_logits() -> None:
     class Fixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()

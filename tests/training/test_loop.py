@@ -31,7 +31,7 @@ from mst.training.state import load_training_state
 from training_runs import QUICK, after_step, data, fresh, losses, run
 
 
-def test_train_learns_and_writes_checkpoints_that_say_what_they_are(tmp_path: Path) -> None:
+def test_train_learns_and_writes_checkpoints_that_describe_themselves(tmp_path: Path) -> None:
     config = dataclasses.replace(QUICK, epochs=12, learning_rate=1e-2, trackers=("tensorboard",))
     result = run(tmp_path, config)
     assert losses(result)[-1] < 0.8 * losses(result)[0]
@@ -216,7 +216,7 @@ def test_train_in_another_thread_leaves_signals_alone(tmp_path: Path) -> None:
     assert len(results[0].history) == QUICK.epochs
 
 
-def test_observer_is_told_of_progress_and_epochs(tmp_path: Path) -> None:
+def test_observer_receives_progress_and_epochs(tmp_path: Path) -> None:
     seen: list[Progress] = []
     epochs: list[EpochRecord] = []
     result = run(tmp_path, observer=TrainingObserver(seen.append, epochs.append))

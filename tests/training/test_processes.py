@@ -63,7 +63,7 @@ def test_two_processes_with_synchronised_batch_norm_train_as_one(runs: tuple[dic
     assert_same(runs[0]["together"], runs[1]["together"], 1e-9)
 
 
-def test_a_stopped_run_of_two_processes_resumes_as_if_it_had_not_been(runs: tuple[dict[str, Any], ...]) -> None:
+def test_stopped_run_of_two_processes_resumes_as_an_uninterrupted_one(runs: tuple[dict[str, Any], ...]) -> None:
     for run in runs:
         assert "stopped after" in run["stopped"]
         assert_same(run["whole"], run["resumed"], 1e-12)
@@ -111,7 +111,7 @@ def test_shares_are_disjoint_and_complete(monkeypatch: pytest.MonkeyPatch, count
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_the_first_process_speaks_before_it_has_joined_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_is_main_process_is_known_before_processes_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_main_process()
     monkeypatch.setenv("RANK", "1")
     assert not is_main_process()

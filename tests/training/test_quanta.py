@@ -83,7 +83,7 @@ def test_spike_penalty_is_a_part_of_the_loss_and_may_not_be_negative(tmp_path: P
     assert penalised.loss - plain.loss == pytest.approx(0.1 * plain.quanta_per_neuron, rel=0.3)
 
 
-def test_training_takes_a_network_of_the_users_own_and_resumes_it(tmp_path: Path) -> None:
+def test_training_takes_a_custom_network_and_resumes_it(tmp_path: Path) -> None:
     def own() -> nn.Module:
         torch.manual_seed(3)
         layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))

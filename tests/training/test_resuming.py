@@ -68,7 +68,7 @@ def test_train_resume_needs_a_run_with_the_same_settings(tmp_path: Path) -> None
         run(tmp_path, QUICK, fresh(masking_ratio=0.5), resume=True)
 
 
-def test_train_resumes_a_run_from_before_an_option_existed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_resumes_a_run_made_before_an_option_existed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     genuine = TrainingFolder.settings
 
     def without_alignment(self: Any) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_randomness_follows_from_torch_alone() -> None:
     assert augment(EVENTS)[0].tobytes() != outcomes[0]
 
 
-def test_time_window_shows_a_stretch_whose_share_is_told() -> None:
+def test_time_window_keeps_a_stretch_of_the_given_share() -> None:
     augment = EventAugmentation(EventAugmentConfig(time_window=0.05), SENSOR)
     duration = int(EVENTS["t"][-1] - EVENTS["t"][0]) + 1
     shares = []
@@ -95,7 +95,7 @@ def test_window_without_events_shows_the_whole_recording() -> None:
     assert all(len(kept) == 2 and share == 1.0 for kept, share in shown if len(kept) != 1)
 
 
-def test_tonic_is_asked_for_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tonic_is_required_only_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     import builtins
 
     genuine = builtins.__import__

@@ -67,7 +67,7 @@ def test_brighter_edge_leads_in_the_direction_of_the_movement() -> None:
     assert first["y"][first["p"] == 1].mean() > first["y"][first["p"] == 0].mean() + 2
 
 
-def test_times_do_not_hang_on_how_finely_positions_are_sampled() -> None:
+def test_times_do_not_depend_on_the_sampling_of_positions() -> None:
     coarse, fine = (
         SimulatedCamera(CameraConfig(16, 16, noise_hz=0.0, positions=positions), (8, 8)).record(square())
         for positions in (16, 160)

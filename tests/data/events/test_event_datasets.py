@@ -196,7 +196,7 @@ def test_own_recordings_with_and_without_splits(tmp_path: Path) -> None:
     assert (len(splits.train), len(splits.test)) == (4, 2)
 
 
-def test_own_recordings_that_do_not_tell_their_sensor(tmp_path: Path) -> None:
+def test_own_recordings_that_do_not_state_their_sensor(tmp_path: Path) -> None:
     for name in ("x", "y"):
         for i in range(2):
             put(tmp_path / name / f"{i}.bin", bin_bytes(SMALL))
@@ -289,7 +289,9 @@ def test_first_file_need_not_be_readable_and_sensors_must_agree(tmp_path: Path) 
         load_dataset(f"events:{tmp_path}", events=ONE).test[5]
 
 
-def test_fingerprint_does_not_hang_on_where_the_data_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_does_not_depend_on_the_location_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own_recordings(tmp_path / "here")
     before = load_dataset(f"events:{tmp_path / 'here'}", events=ONE).fingerprint
     monkeypatch.chdir(tmp_path / "here")
@@ -320,7 +322,7 @@ def test_damaged_recordings_fail_or_are_skipped_and_counted(tmp_path: Path, capl
     assert "skipped: " in caplog.text
 
 
-def test_bad_events_are_dropped_where_the_representation_says_so(
+def test_bad_events_are_dropped_where_the_representation_allows_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = own_recordings(tmp_path)
@@ -445,7 +447,7 @@ def test_workers_give_what_the_main_process_gives() -> None:
     assert torch.equal(sent[7][0], splits.test[7][0])
 
 
-def test_registry_tells_every_event_data_set_its_sensor() -> None:
+def test_registry_states_the_sensor_of_every_event_data_set() -> None:
     with_sensor = {name for name, entry in DATASETS.items() if entry.info.sensor is not None}
     assert with_sensor == {
         "digits-dvs", "fashion-mnist-dvs", "cifar10-dvs", "n-caltech101", "n-cars", "asl-dvs", "action-recognition",

@@ -87,7 +87,7 @@ def test_aedat2_leaves_out_frames_and_triggers_of_a_davis(tmp_path: Path) -> Non
     assert recording.num_left_out == 2
 
 
-def test_aedat2_time_goes_on_where_its_32_bits_wrap(tmp_path: Path) -> None:
+def test_aedat2_time_continues_when_its_32_bits_wrap(tmp_path: Path) -> None:
     pixel = davis_address(3, 2, 1)
     content = aedat2_bytes([(pixel, 2**32 - 2), (pixel, 3), (pixel, 1)])
     recording = read_events(written(tmp_path / "a.aedat", content), DAVIS)
@@ -367,7 +367,7 @@ def test_compressed_mat_is_read(tmp_path: Path) -> None:
     assert events.tolist() == [(1, 3, 5, 0), (2, 4, 6, 1)]
 
 
-def test_few_sound_events_among_bad_ones_are_no_recording(tmp_path: Path) -> None:
+def test_few_sound_events_among_bad_ones_are_refused(tmp_path: Path) -> None:
     rows = [(0, 1, 1, 0), (99, 1, 1, 0), *[(t, 1, 1, 1) for t in range(1, 9)]]
     path = written(tmp_path / "a.dat", dat_bytes(rows))
     with pytest.raises(UnreadableEventsError, match="only 2 of its 10 events are valid"):

@@ -95,7 +95,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path, caplog: Log) -> None:
     assert "5 files that are not read as images are left out: 2 .txt, 1 .heic, 1 .md, 1 without a suffix" in caplog.text
 
 
-def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
+def test_folder_without_images_is_refused_with_its_content(tmp_path: Path) -> None:
     write_folder(tmp_path, {"cat/1.heic": b"", "cat/2.heic": b"", "dog/1.gz": b""})
     with pytest.raises(FileNotFoundError, match=r"no images are found \(it holds 2 \.heic, 1 \.gz\)"):
         classes(tmp_path)
@@ -151,7 +151,7 @@ def test_classes_are_numbered_alike_whatever_the_case_of_their_names(tmp_path: P
     assert classes(tmp_path) == ("b9", "b10", "b²", "Cat", "cat")
 
 
-def test_layout_of_before_gives_the_fingerprint_of_before(tmp_path: Path) -> None:
+def test_earlier_layout_keeps_its_fingerprint(tmp_path: Path) -> None:
     files = dict.fromkeys(image_files(2, 2, 1), IMAGE)
     data = load_dataset(f"folder:{write_folder(tmp_path, files)}", img_size=4)
     assert data.fingerprint == "8da832fe2f8e94c1e18c207a43fc6496e23dcdcdae363b87f9619962ebfa79cf"
