@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import logging
+import multiprocessing
+import pickle
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from PIL import Image
 
 from image_data import write_folder
 from mst.data import load_dataset
-from mst.data.images.decoding import decode
+from mst.data.images.decoding import Noted, decode
 from mst.errors import InputError
 
 GREY16 = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
@@ -126,6 +128,15 @@ def test_what_is_not_read_of_a_picture_is_noted_once(
     assert [said in record.message and "a/1.png" in record.message for record in caplog.records] == [True]
     if "16-bit" not in said:
         assert (pictures[0][..., 0] == GREY8).all()
+
+
+def test_a_remark_noted_by_a_worker_is_noted_for_all() -> None:
+    noted = Noted()
+    worker = multiprocessing.get_context("fork").Process(target=noted.add, args=("alpha",))
+    worker.start()
+    worker.join()
+    assert [kind in noted for kind in Noted.KINDS] == [False, True, False]
+    assert "alpha" not in pickle.loads(pickle.dumps(noted))  # for a spawned process, which shares nothing
 
 
 def test_opaque_and_single_pictures_have_no_remark(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,8 +6,9 @@ frames the first is read. Where pixels are transparent, the colour stored for th
 
 from __future__ import annotations
 
+import mmap
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
@@ -65,7 +66,26 @@ def decode(image: Image.Image, in_chans: int) -> Image.Image:
     return converted if turn is None else converted.transpose(turn)
 
 
-def remarks(image: Image.Image, known: Collection[str]) -> Iterator[tuple[str, str]]:
+class Noted:
+    """Kinds of remarks that have been noted; shared with processes that are forked later, such as data workers."""
+
+    KINDS = ("frames", "alpha", "range")
+
+    def __init__(self) -> None:
+        self._flags = mmap.mmap(-1, len(self.KINDS))
+
+    def __contains__(self, kind: str) -> bool:
+        return self._flags[self.KINDS.index(kind)] != 0
+
+    def add(self, kind: str) -> None:
+        """Count a kind as noted."""
+        self._flags[self.KINDS.index(kind)] = 1
+
+    def __reduce__(self) -> tuple[type[Noted], tuple[()]]:
+        return Noted, ()
+
+
+def remarks(image: Image.Image, known: Noted) -> Iterator[tuple[str, str]]:
     """What `decode` has left out of a picture, as (kind, sentence).
 
     Args:

@@ -20,7 +20,7 @@ from mst.text import note, one_line
 from ..folders import some
 from ..unreadable import SKIP_IMAGES, UnreadableImageError
 from .class_folders import FolderReader, TarReader
-from .decoding import decode, remarks
+from .decoding import Noted, decode, remarks
 from .readers import CachedReader, ImageReader, ZipReader
 
 TRAIN_NAMES = ("train", "training", "train.tar", "train.zip")
@@ -63,7 +63,7 @@ class ImageFiles:
     identity: str = ""
     """Stands for the names in the fingerprint if the reader has none."""
 
-    noted: set[str] = field(default_factory=set, compare=False, repr=False)
+    noted: Noted = field(default_factory=Noted, compare=False, repr=False)
     """Kinds of remarks that have been noted; each is noted once."""
 
     def __len__(self) -> int:
