@@ -18,6 +18,7 @@ _OF_TOOLS = frozenset({
 })  # fmt: skip
 
 _SHOWN = 5
+_DIGITS = re.compile(r"(\d+)")
 
 
 def is_hidden(name: str) -> bool:
@@ -78,9 +79,21 @@ def _refuse(error: OSError) -> None:
     ) from error
 
 
-def natural_key(name: str) -> tuple[list[int | str], str]:
-    """Key to sort names by, with the numbers in them as numbers; no two names have the same."""
-    return [int(part) if at % 2 else part for at, part in enumerate(re.split(r"(\d+)", name.lower()))], name
+def natural_key(name: str) -> list[int | str]:
+    """Key to sort names by, with the numbers in them as numbers. Names that differ in case only have the same."""
+    parts: list[int | str] = [*_DIGITS.split(name.lower())]
+    parts[1::2] = map(int, parts[1::2])
+    return parts
+
+
+def natural_order(names: Iterable[str]) -> list[str]:
+    """Names in the order of `natural_key`, and then of their characters, whatever order they come in."""
+    return sorted(sorted(names), key=natural_key)
+
+
+def folder_of(path: str) -> str:
+    """The folder of a path, as `os.path.dirname` gives it for relative paths, in a fraction of the time."""
+    return path.rpartition(os.sep)[0]
 
 
 def kinds_of(files: Iterable[str]) -> str:
@@ -111,10 +124,10 @@ def report_left_out(
     Raises:
         InputError: a folder has files, and all of them are of kinds that are not read.
     """
-    holding = {os.path.dirname(path) for path in used}
+    holding = {folder_of(path) for path in used}
     beside: dict[str, list[str]] = defaultdict(list)
     for path in others:
-        beside[os.path.dirname(path)].append(path)
+        beside[folder_of(path)].append(path)
     lost = {
         folder: files for folder, files in beside.items()
         if folder and folder not in holding and all(os.path.splitext(name)[1].lower() in unread for name in files)
@@ -134,5 +147,5 @@ def report_left_out(
 
 
 def _above(folder: str) -> Iterator[str]:
-    while folder := os.path.dirname(folder):
+    while folder := folder_of(folder):
         yield folder

@@ -14,7 +14,17 @@ from typing import BinaryIO, NamedTuple
 from mst.errors import InputError, MissingFileError
 from mst.text import note, one_line
 
-from ..folders import Listing, is_hidden, kinds_of, list_folder, natural_key, report_left_out, some
+from ..folders import (
+    Listing,
+    folder_of,
+    is_hidden,
+    kinds_of,
+    list_folder,
+    natural_key,
+    natural_order,
+    report_left_out,
+    some,
+)
 from .decoding import IMAGE_SUFFIXES, OTHER_PICTURES
 
 
@@ -34,8 +44,8 @@ class FolderReader:
         self.root = root
         listing = list_folder(root)
         images, names, self.class_to_idx = _classified(listing, root, classes)
-        labelled = sorted(zip(images, names, strict=True), key=lambda each: natural_key(each[0]))
-        self.samples = [(path, self.class_to_idx[name]) for path, name in labelled]
+        class_of = dict(zip(images, names, strict=True))
+        self.samples = [(path, self.class_to_idx[class_of[path]]) for path in natural_order(images)]
         if classes is None:
             listing.report(root)
 
@@ -82,7 +92,7 @@ class TarReader:
             raise InputError(f"not a tar file, or a damaged one ({one_line(error)})", where=str(archive)) from error
         images, names, self.class_to_idx = _classified(Listing(files=[*members]), archive, classes)
         found = [(members[path], self.class_to_idx[name]) for path, name in zip(images, names, strict=True)]
-        self.samples = sorted(found, key=lambda each: natural_key(each[0].name))
+        self.samples = sorted(sorted(found), key=lambda each: natural_key(each[0].name))
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -107,13 +117,13 @@ def _members(archive: Path) -> Iterator[_Member]:
                 continue
             stem, suffix = os.path.splitext(posixpath.basename(member.name))
             if suffix.lower() != ".tar":
-                yield _Member(member.name, "/".join(_parts(member.name)), member.offset_data, member.size)
+                yield _Member(member.name, os.sep.join(_parts(member.name)), member.offset_data, member.size)
                 continue
             with tarfile.open(fileobj=opened.extractfile(member), mode="r:") as inner:
                 for each in inner:
                     if each.isfile() and not any(is_hidden(part) for part in _parts(each.name)):
                         offset = member.offset_data + each.offset_data
-                        yield _Member(each.name, "/".join([stem, *_parts(each.name)]), offset, each.size)
+                        yield _Member(each.name, os.sep.join([stem, *_parts(each.name)]), offset, each.size)
 
 
 def _parts(path: str) -> list[str]:
@@ -124,10 +134,11 @@ def _classified(
     listing: Listing, place: Path, classes: Mapping[str, int] | None
 ) -> tuple[list[str], list[str], dict[str, int]]:
     """Images, the class of each, and class -> label. Notes what is left out unless `classes` are given."""
-    by_kind: dict[bool, list[str]] = {True: [], False: []}
+    images: list[str] = []
+    others: list[str] = []
     for path in listing.files:
-        by_kind[os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES].append(path)
-    images, others = by_kind[True], by_kind[False]
+        suffix = f".{path.rpartition('.')[2].lower()}"
+        (images if suffix in IMAGE_SUFFIXES else others).append(path)
     if not images:
         held = f"it holds {kinds_of(others)}" if others else "it holds no files"
         raise MissingFileError(
@@ -137,12 +148,12 @@ def _classified(
     names = class_of_each(images, place)
     if classes is not None:
         return images, names, dict(classes)
-    inner = [path for path in images if os.path.dirname(os.path.dirname(path))]
+    inner = {folder for folder in map(folder_of, images) if folder_of(folder)}
     if inner:
-        folder = os.path.dirname(min(inner, key=natural_key))
+        folder = natural_order(inner)[0]
         note(f"{place}: classes are the innermost folders: {folder} is class {os.path.basename(folder)!r}")
     report_left_out(place, images, others, listing.folders, OTHER_PICTURES, "image")
-    return images, names, {name: label for label, name in enumerate(sorted(set(names), key=natural_key))}
+    return images, names, {name: label for label, name in enumerate(natural_order(set(names)))}
 
 
 def class_of_each(images: Sequence[str], place: Path) -> list[str]:
@@ -158,24 +169,24 @@ def class_of_each(images: Sequence[str], place: Path) -> list[str]:
     """
     first_in: dict[str, str] = {}
     for path in images:
-        first_in.setdefault(os.path.dirname(path), path)
+        first_in.setdefault(folder_of(path), path)
     remedy = "both splits need one folder per class, with the same names, and the images of a class directly in it"
     if "" in first_in:
-        count = sum(1 for path in images if not os.path.dirname(path))
+        count = sum(1 for path in images if not folder_of(path))
         raise InputError(
             f"there are {count} images that lie in no class folder", where=str(place / first_in[""]), remedy=remedy
         )
     places_of: dict[str, list[str]] = defaultdict(list)
     for folder in sorted(first_in):
         places_of[os.path.basename(folder)].append(folder)
-        above = os.path.dirname(folder)
+        above = folder_of(folder)
         while above:
             if above in first_in:
                 raise InputError(
                     f"images lie both in {above} ({first_in[above]}) and in a folder below it ({first_in[folder]})",
                     where=str(place), remedy=remedy,
                 )  # fmt: skip
-            above = os.path.dirname(above)
+            above = folder_of(above)
     twice = {name: folders for name, folders in places_of.items() if len(folders) > 1}
     if twice:
         name, folders = next(iter(twice.items()))
@@ -183,4 +194,5 @@ def class_of_each(images: Sequence[str], place: Path) -> list[str]:
             f"{len(twice)} folder names occur in several places and would each be one class, {name!r} among them: "
             f"{some(folders)}", where=str(place), remedy=remedy,
         )  # fmt: skip
-    return [os.path.basename(os.path.dirname(path)) for path in images]
+    name_of = {folder: os.path.basename(folder) for folder in first_in}
+    return [name_of[folder_of(path)] for path in images]
