@@ -16,7 +16,10 @@ from mst.experiments import SweepObserver
 from mst.progress import Progress
 from mst.recipes import recipe_names
 
-SHORT = {"train.epochs": 3, "train.eval_batch_size": 360, "train_images": 400}
+SHORT = {
+    "train.epochs": 2, "train.warmup_epochs": 1, "train.eval_batch_size": 360, "train_images": 200,
+    "model_kwargs": {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 1)},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +69,13 @@ def test_run_training_reports_progress_and_prints_nothing(tmp_path: Path, capfd:
     run = mst.run_training(recipe, tmp_path, progress=seen.append, on_epoch=epochs.append)
     assert capfd.readouterr().out == ""
     assert seen[0].done == 0
-    assert seen[-1].done == seen[-1].total == 3 * (400 // 64)
+    assert seen[-1].done == seen[-1].total == 2 * (200 // 64)
     assert seen[-1].detail.startswith("loss ")
-    assert [record.epoch for record in epochs] == [0, 1, 2]
+    assert [record.epoch for record in epochs] == [0, 1]
     assert run.record is not None
     record = json.loads(run.record.read_text())
-    assert record["settings"]["train"]["epochs"] == 3
-    assert record["settings"]["train_images"] == 400
+    assert record["settings"]["train"]["epochs"] == 2
+    assert record["settings"]["train_images"] == 200
     assert record["results"]["accuracy"] == run.result.history[-1].accuracy
     assert "digits" in repr(run)
     assert len(repr(run)) < 300
@@ -119,6 +122,7 @@ def test_run_comparison_gives_each_coding_as_it_is_done(trained: mst.TrainingRun
 def test_run_sweep_continues_and_refuses_other_settings(tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text(
         "method: train\nmasking_ratios: [0.0]\ntime_steps: [2]\nmask_seeds: [0]\nmax_images: 10\ntrain_images: 128\n"
+        "model_kwargs: {embed_dim: 8, depths: [1, 1], num_heads: [1, 1]}\n"
         "train: {epochs: 2, warmup_epochs: 1, eval_batch_size: 360}\n"
     )
     options = mst.load_recipe(tmp_path / "sweep.yaml")

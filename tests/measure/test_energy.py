@@ -77,6 +77,7 @@ def test_energy_after_each_step_ends_at_the_total_and_rises(result: SimulationRe
     assert all(later > earlier for earlier, later in itertools.pairwise(steps))
 
 
+@pytest.mark.slow
 def test_energy_of_the_papers_network_is_4_5_gmac() -> None:
     """Swin-T with BatchNorm at 224 px. The figure derived for it is 4.49 GMAC."""
     model = MaskedSpikingTransformer(mst.MSTConfig())
