@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+from functools import cache
 from typing import Any
 
 import pytest
@@ -28,8 +29,13 @@ def images(count: int = 5) -> torch.Tensor:
     return torch.rand(count, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2 - 0.5
 
 
-def run(model: nn.Module, **options: Any) -> SimulationResult:
-    return mst.simulate(mst.convert(model), images(), **{"num_steps": 10, "keep_step_logits": True, **options})
+@cache
+def spiking(ratio: float = 0.5) -> mst.SpikingNetwork:
+    return mst.convert(masked_model(ratio))
+
+
+def run(ratio: float = 0.5, **options: Any) -> SimulationResult:
+    return mst.simulate(spiking(ratio), images(), **{"num_steps": 10, "keep_step_logits": True, **options})
 
 
 def assert_same(a: SimulationResult, b: SimulationResult) -> None:
@@ -45,12 +51,11 @@ def assert_same(a: SimulationResult, b: SimulationResult) -> None:
 @pytest.mark.parametrize("ratio", [0.0, 0.5])
 @pytest.mark.parametrize("steps_per_chunk", [2, 3, 10, 99, None])
 def test_simulate_in_chunks_equals_step_by_step(ratio: float, steps_per_chunk: int | None) -> None:
-    model = masked_model(ratio)
-    assert_same(run(model, steps_per_chunk=1), run(model, steps_per_chunk=steps_per_chunk))
+    assert_same(run(ratio, steps_per_chunk=1), run(ratio, steps_per_chunk=steps_per_chunk))
 
 
 def test_simulate_batch_size_changes_nothing_even_with_masks() -> None:
-    snn, x, labels = mst.convert(masked_model()), images(5), torch.tensor([0, 1, 2, 0, 1])
+    snn, x, labels = spiking(), images(5), torch.tensor([0, 1, 2, 0, 1])
     whole = mst.simulate(snn, (x, labels), 6, keep_step_logits=True)
     batches = [(x[:2], labels[:2]), (x[2:3], labels[2:3]), (x[3:], labels[3:])]
     parts = mst.simulate(snn, batches, 6, keep_step_logits=True)
@@ -61,16 +66,15 @@ def test_simulate_batch_size_changes_nothing_even_with_masks() -> None:
 
 
 def test_simulate_can_be_repeated_and_another_seed_differs() -> None:
-    model = masked_model()
-    assert_same(run(model, seed=3), run(model, seed=3))
-    assert run(model, seed=3).spike_counts != run(model, seed=4).spike_counts
-    free = masked_model(0.0)
-    assert run(free, seed=3).spike_counts == run(free, seed=4).spike_counts
+    first = run(seed=3)
+    assert_same(first, run(seed=3))
+    assert first.spike_counts != run(seed=4).spike_counts
+    assert run(0.0, seed=3).spike_counts == run(0.0, seed=4).spike_counts
 
 
 def test_simulate_masking_only_removes_spikes_at_the_first_masked_sites() -> None:
     """The first masked site has the same input with and without masks, so it loses exactly the dropped spikes."""
-    free, masked = run(masked_model(0.0)), run(masked_model(0.5))
+    free, masked = run(0.0), run()
     site = "layers.0.blocks.0.attn.q_if"
     assert masked.spike_counts[site] + masked.dropped_counts[site] == free.spike_counts[site]
     assert masked.spike_counts[site] == pytest.approx(0.5 * free.spike_counts[site], rel=0.1)
@@ -79,7 +83,7 @@ def test_simulate_masking_only_removes_spikes_at_the_first_masked_sites() -> Non
 
 def test_simulate_prediction_at_each_step_is_the_arg_max_of_the_running_sum() -> None:
     x, labels = images(5), torch.tensor([0, 1, 2, 0, 1])
-    result = mst.simulate(mst.convert(masked_model(0.0)), (x, labels), 7, steps_per_chunk=3, keep_step_logits=True)
+    result = mst.simulate(spiking(0.0), (x, labels), 7, steps_per_chunk=3, keep_step_logits=True)
     assert result.step_logits is not None
     expected = [(result.step_logits[: t + 1].sum(0).argmax(-1) == labels).double().mean().item() for t in range(7)]
     assert result.accuracy is not None
@@ -114,11 +118,11 @@ def test_simulate_constant_input_gives_the_ann_exactly_at_the_first_site() -> No
     model.patch_embed.proj_if.register_forward_hook(lambda m, i, o: seen.update(ann=o))
     model(images())
     quanta = seen["ann"] / model.patch_embed.proj_if.threshold * levels
-    assert run(model, num_steps=levels).spike_counts[site] == int(quanta.round().sum())
+    assert run(0.0, num_steps=levels).spike_counts[site] == int(quanta.round().sum())
 
 
 def test_simulate_runs_in_two_threads_do_not_touch_each_other() -> None:
-    snn = mst.convert(masked_model())
+    snn = spiking()
     inputs = [images(5), images(5).flip(0) + 0.2]
     expected = [mst.simulate(snn, x, 8, steps_per_chunk=1, keep_step_logits=True) for x in inputs]
     got: dict[int, SimulationResult] = {}
@@ -137,7 +141,7 @@ def test_simulate_runs_in_two_threads_do_not_touch_each_other() -> None:
 
 def test_simulate_memory_does_not_grow_with_time() -> None:
     """Bytes of all live tensors, measured after every chunk: the same early and late in a long run."""
-    snn, held = mst.convert(masked_model(0.5)), []
+    snn, held = spiking(), []
 
     def look(done: int) -> None:
         gc.collect()
@@ -155,12 +159,12 @@ def test_simulate_memory_does_not_grow_with_time() -> None:
 
 def test_simulate_reports_progress_in_image_steps() -> None:
     done: list[int] = []
-    mst.simulate(mst.convert(masked_model()), images(5), 7, steps_per_chunk=3, progress=done.append)
+    mst.simulate(spiking(), images(5), 7, steps_per_chunk=3, progress=done.append)
     assert done == [15, 15, 5]
 
 
 def test_simulate_firing_rate_is_spikes_per_neuron_per_step() -> None:
-    result = run(masked_model(0.0))
+    result = run(0.0)
     site = "patch_embed.proj_if"
     assert result.sites[site].num_neurons == 16 * 8
     assert result.firing_rates[site] == result.spike_counts[site] / (16 * 8 * 5 * 10)
@@ -177,7 +181,7 @@ def test_simulate_firing_rate_is_spikes_per_neuron_per_step() -> None:
 )
 def test_simulate_option_out_of_range_is_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        run(masked_model(), **options)
+        run(**options)
 
 
 def test_simulate_bad_input_is_refused() -> None:
@@ -196,7 +200,7 @@ def test_simulate_bad_input_is_refused() -> None:
 
 
 def test_simulate_takes_loaders_with_and_without_labels() -> None:
-    snn, x = mst.convert(masked_model()), images(4)
+    snn, x = spiking(), images(4)
     expected = mst.simulate(snn, x, 3).spike_counts
     for data in ([x[:2], x[2:]], [[x]], [(x[:3], torch.tensor([0, 1, 2])), (x[3:], torch.tensor([0]))], [x]):
         assert mst.simulate(snn, data, 3).spike_counts == expected
@@ -206,7 +210,7 @@ def test_simulate_takes_loaders_with_and_without_labels() -> None:
 
 def test_simulate_chooses_a_chunk_by_the_number_of_neurons(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[int] = []
-    snn = mst.convert(masked_model())
+    snn = spiking()
     neurons = sum(site.num_neurons for site in mst.simulate(snn, images(1), 1).sites.values())
     monkeypatch.setattr(sys.modules["mst.simulation.loop"], "NEURON_STEPS_PER_CHUNK", neurons * 5 * 3)
     mst.simulate(snn, images(5), 9, progress=done.append)
@@ -215,7 +219,6 @@ def test_simulate_chooses_a_chunk_by_the_number_of_neurons(monkeypatch: pytest.M
 
 @pytest.mark.gpu
 def test_simulate_on_a_gpu_equals_the_cpu() -> None:
-    model = masked_model()
-    cpu = run(model)
-    gpu = mst.simulate(mst.convert(model.cuda()), images(), 10, keep_step_logits=True)
+    cpu = run()
+    gpu = mst.simulate(mst.convert(masked_model().cuda()), images(), 10, keep_step_logits=True)
     assert gpu.spike_counts == cpu.spike_counts
