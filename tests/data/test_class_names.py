@@ -61,6 +61,7 @@ def test_labels_are_those_of_the_network_by_the_names_of_the_classes(
         data = opened(folder(tmp_path, *names), trained)
     assert labels(data) == expected
     assert data.info.class_names == (trained or names)
+    assert ("labels are taken as they are" in caplog.text) == (trained == ())
     assert ("matched to the network's by the names" in caplog.text) == (trained not in ((), names))
     assert ("it has 2 of the network's 3" in caplog.text) == (len(names) == 2)
     assert [label for _, label in (data.without_augmentation()[i] for i in range(len(expected)))] == expected

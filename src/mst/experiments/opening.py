@@ -152,6 +152,10 @@ def open_network(
     if data.preprocessing.size != (height, width) or data.preprocessing.in_chans != in_chans:
         gives = " x ".join(map(str, (data.preprocessing.in_chans, *data.preprocessing.size)))
         raise InputError(f"{name} gives images of {gives}, {checkpoint} takes {in_chans} x {height} x {width}")
+    if name != info.dataset and not (info.class_names and data.info.class_names):
+        note(
+            f"{name}: the names of its classes or of the network's are not known, so that labels are taken as they are"
+        )
     data = data.with_classes(info.class_names, same_data=name == info.dataset and name in DATASETS)
     if data.info.num_classes != num_classes_of(model):
         raise InputError(f"{name} has {data.info.num_classes} classes, {checkpoint} has {num_classes_of(model)}")
