@@ -59,3 +59,8 @@ def test_least_rate_is_what_the_images_can_show() -> None:
 def test_confidence_outside_its_range_is_refused(confidence: float) -> None:
     with pytest.raises(ValueError, match="confidence is a probability from 0.5 to below 1, got"):
         check_confidence(confidence)
+
+
+def test_confidence_in_per_cent_is_explained() -> None:
+    with pytest.raises(ValueError, match="for 95 % write 0.95"):
+        check_confidence(95)

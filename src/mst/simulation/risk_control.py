@@ -30,7 +30,8 @@ def check_confidence(confidence: float) -> float:
         InputError: it is not in [0.5, 1).
     """
     if not 0.5 <= confidence < 1:
-        raise InputError(f"confidence is a probability from 0.5 to below 1, got {confidence}")
+        hint = f"for {confidence:g} % write {confidence / 100:g}" if 50 <= confidence < 100 else ""
+        raise InputError(f"confidence is a probability from 0.5 to below 1, got {confidence}", remedy=hint)
     return confidence
 
 
