@@ -164,7 +164,7 @@ def sum_dtype(dtype: torch.dtype) -> torch.dtype:
 
     In half precision a sum soon stops growing: in bfloat16, 256 + 1 is 256.
     """
-    return torch.promote_types(dtype, torch.float32)
+    return dtype if dtype.itemsize >= 4 and (dtype.is_floating_point or dtype.is_complex) else torch.float32
 
 
 def initial_membrane_potential(x: Tensor, threshold: Tensor) -> Tensor:

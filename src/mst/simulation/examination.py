@@ -125,7 +125,9 @@ def refuse_nan(run: RunState) -> None:
 
 
 def _refuse_slices(snn: SpikingNetwork, image: Tensor) -> None:
-    seen, still = (trace_dataflow(snn.network, image, is_static=is_static) for is_static in (False, True))
+    seen, still = (
+        trace_dataflow(snn.network, image, is_static=is_static, is_examined=snn.examined) for is_static in (False, True)
+    )
     of_slices = Counter(seen.max_pools) - Counter(still.max_pools)  # of spikes they pass, as with still images
     obstacles = [
         *seen.obstacles,
