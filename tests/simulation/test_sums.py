@@ -138,3 +138,15 @@ def test_quantize_in_inference_mode_returns_a_network_that_can_be_trained() -> N
         quantized = mst.quantize(net, 4, calibration=x.clone())
     quantized(x).sum().backward()
     assert all(parameter.grad is not None for parameter in quantized.parameters())
+
+
+@pytest.mark.parametrize("dtype", [*HALVES, torch.float32])
+def test_simulate_counts_spikes_behind_an_average_pool_in_half_precision(dtype: torch.dtype) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), QCFS(4, 0.3), nn.AvgPool2d(8), nn.Conv2d(2, 3, 1), nn.Flatten()).to(dtype)
+    nn.init.ones_(net[0].weight)  # type: ignore[arg-type]
+    x = torch.rand(3, 1, 16, 16, dtype=dtype)
+    result = mst.simulate(mst.convert(net, example=x), x, 12)
+    last = result.operations[-1]
+    assert last.operation.pooled == 64
+    assert int(last.acs_per_step.sum()) == result.spike_counts["1"] * 3
+    assert result.spike_counts["1"] > 0
