@@ -109,13 +109,19 @@ def trace_for(snn: SpikingNetwork, image: Tensor, *, in_slices: bool = False, is
     )
 
 
-def refuse_nan(run: RunState) -> None:
+def refuse_nan(run: RunState, images: Tensor | None = None) -> None:
     """Refuse a run in which a neuron has received NaN. It never fires again, so the logits may still be numbers.
+
+    Args:
+        run: the run, after its last step or before images leave.
+        images: bool [B], those to look at; None looks at all.
 
     Raises:
         InputError: names the site.
     """
-    for (site, _), tensor in run.state.items():
+    for (site, _), state in run.state.items():
+        has_rows = state.dim() > 0 and len(state) % run.batch_size == 0  # `keep_images` refuses others
+        tensor = state if images is None or not has_rows else state.view(run.batch_size, -1)[images]
         if not is_finite(tensor) and bool(tensor.isnan().any()):
             raise InputError(
                 "its neurons have received NaN, although images and weights are finite",

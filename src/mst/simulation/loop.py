@@ -130,6 +130,7 @@ class _Loop:
             if bool(leaving.any()):
                 self._let_leave(leaving, start, readout_TBK, batch)
                 if len(batch.here):
+                    refuse_nan(run, leaving)
                     run.keep_images(~leaving)
                     shown.keep_images(~leaving)
             # The first step has shown how many neurons there are.
