@@ -128,6 +128,7 @@ def test_networks_of_the_other_kind_are_pointed_to_their_door(tmp_path: Path) ->
         network(),
         X,
     )
+    refused("got Sequential; give the whole result, not its .network", simulate, SNN.network, X)
     refused("mst.convert takes an ANN, got a spiking network; .*give it to mst.simulate", mst.convert, SNN)
     refused("mst.quantize takes an ANN, got a spiking network", mst.quantize, SNN)
     refused("Sequential has QCFS sites already", mst.quantize, network(), 4)

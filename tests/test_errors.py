@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mst.errors import ExplainedError, FileConflictError, InputError, MissingFileError
+from mst.errors import ExplainedError, FileConflictError, InputError, MissingFileError, errors_at
 from mst.files import write_text
 
 
@@ -30,3 +30,12 @@ def test_write_text_refuses_to_replace_what_is_not_a_file(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="folder exists and is not a regular file"):
         write_text(tmp_path / "folder", "text")
     assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+
+
+def test_errors_at_puts_a_place_before_that_of_the_error() -> None:
+    for where, expected in (("", "train_data: bad; mend it"), ("image 3", "train_data, image 3: bad; mend it")):
+        with pytest.raises(InputError) as caught, errors_at("train_data"):
+            raise InputError("bad", where=where, remedy="mend it")
+        assert str(caught.value) == expected
+    with pytest.raises(KeyError), errors_at("train_data"):
+        raise KeyError("other")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -37,6 +39,18 @@ def _rebuilt(kind: type[ExplainedError], what: str, where: str, remedy: str) -> 
 
 class InputError(ExplainedError, ValueError):
     """A value, an option, a tensor or the content of a file is not what it must be."""
+
+
+@contextmanager
+def errors_at(where: str) -> Iterator[None]:
+    """Within the block, put `where` before the place that an `InputError` names."""
+    try:
+        yield
+    except InputError as error:
+        if type(error) is not InputError:
+            raise
+        place = f"{where}, {error.where}" if error.where else where
+        raise InputError(error.what, where=place, remedy=error.remedy) from error
 
 
 class MissingFileError(ExplainedError, FileNotFoundError):

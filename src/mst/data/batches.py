@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
 from mst.distributed import share_of
-from mst.errors import InputError
+from mst.errors import InputError, errors_at
 from mst.numbers import whole_number
 
 from .loader import in_order
@@ -116,7 +116,8 @@ def as_dataset(data: ImageData, name: str) -> Dataset[Any]:
         InputError: batches, an iterator, or no sample.
     """
     if _is_whole(data, needs_labels=True):
-        images, labels = as_batch(data, 0, needs_labels=True)
+        with errors_at(name):
+            images, labels = as_batch(data, 0, needs_labels=True)
         assert labels is not None
         data = TensorDataset(images, labels)
     elif isinstance(data, list | tuple):
@@ -125,8 +126,8 @@ def as_dataset(data: ImageData, name: str) -> Dataset[Any]:
         raise InputError(
             f"training takes samples by index, which this {type(data).__name__} does not allow",
             where=name,
-            remedy="give a data set (of a DataLoader its `dataset`), a list of (image, class number), or "
-            "(images, labels)",
+            remedy="give a data set (of a DataLoader its `dataset`, of mst.load_dataset one split), a list of (image, "
+            "class number), or (images, labels)",
         )
     if len(data) == 0:  # type: ignore[arg-type]
         raise InputError("it holds no sample", where=name)

@@ -11,6 +11,7 @@ from mst.data import ImageData, batches_of, check_class_names
 from mst.distributed import gather_values
 from mst.errors import InputError
 from mst.models import check_answers, check_weights, class_names_of, unwrapped
+from mst.neurons import SpikingNeuron
 
 from .loop import ImageStepsCallback, run_batches
 from .options import SimulationOptions, options_of
@@ -60,12 +61,7 @@ def simulate(
 
     Source: Masked Spiking Transformer (ICCV 2023), inference; released code (logits summed over steps).
     """
-    snn = unwrapped(snn) if isinstance(snn, nn.Module) else snn  # type: ignore[assignment]
-    if not isinstance(snn, SpikingNetwork):
-        raise InputError(
-            f"simulate takes what mst.convert returns, got {type(snn).__name__}",
-            remedy="convert the ANN first, with mst.convert; for the accuracy of an ANN call mst.evaluate",
-        )
+    snn = _spiking(snn)
     options = options_of(num_steps, changes)
     options.check_coding(snn.coding)
     check_weights(snn)
@@ -82,3 +78,15 @@ def simulate(
     merged = merge_results(parts) if len(parts) > 1 else parts[0]
     check_answers(merged.logits)
     return merged
+
+
+def _spiking(given: object) -> SpikingNetwork:
+    """The spiking network that a caller has given, without wrappers of torch around it."""
+    if isinstance(given, nn.Module):
+        given = unwrapped(given)
+    if isinstance(given, SpikingNetwork):
+        return given
+    remedy = "convert the ANN first, with mst.convert; for the accuracy of an ANN call mst.evaluate"
+    if isinstance(given, nn.Module) and any(isinstance(module, SpikingNeuron) for module in given.modules()):
+        remedy = "give the whole result, not its .network"
+    raise InputError(f"simulate takes what mst.convert returns, got {type(given).__name__}", remedy=remedy)

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from mst.accuracy import check_labels
 from mst.data import first_readable
+from mst.errors import errors_at
 from mst.models import NetworkInput, logits_of
 from mst.neurons import begin_run, running
 from mst.quantization import in_evaluation
@@ -35,10 +36,11 @@ def check_first_samples(
     shapes, num_classes = [], 0
     for name, dataset in (("train_data", train_data), ("test_data", test_data)):
         image, label = first_readable(dataset, name)
-        batch = intake.take(image[None])
         run = begin_run(model, batch_size=1)  # its masks leave the global generators alone
-        with torch.no_grad(), in_evaluation(model), running(run), intake.shown(batch):
-            num_classes = logits_of(model(batch), model, 1).shape[1]
+        with errors_at(name), torch.no_grad(), in_evaluation(model), running(run):
+            batch = intake.take(image[None])
+            with intake.shown(batch):
+                num_classes = logits_of(model(batch), model, 1).shape[1]
         check_labels(torch.tensor([label]), 1, num_classes, name)
         shapes.append(tuple(image.shape))
     return shapes[0], num_classes

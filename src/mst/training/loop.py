@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,8 @@ def train(
         OSError: `output` cannot be written.
     """
     model = ann_of(model, "mst.train", "train the ANN, then convert it with mst.convert")
+    if not isinstance(output, str | PathLike):
+        raise InputError(f"output must be the path of a folder, got {type(output).__name__}")
     for name, value, kind in (("config", config, TrainConfig), ("info", info, CheckpointInfo)):
         if not isinstance(value, kind):
             raise InputError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
