@@ -52,10 +52,12 @@ def convert(
     The weights stay as they are, so that sums round as the ANN's do (a chip would fold BatchNorm; operations are
     counted as if it had). See docs/maths.md.
 
-    One image is run through the network to see every function on its way: what the coding cannot carry is refused. Its
-    shape is known of an MST and of what `mst.quantize` calibrated; for others give an example. Without one only a
-    coding that needs none (rate) is possible; then only the kinds of the modules are examined, nothing is folded, and
-    `mst.simulate` examines the first image.
+    One image is run through the network to see every function on its way: what the coding cannot carry is refused. So
+    is, under every coding, a network whose answer to an image depends on other images, on chance or on earlier calls;
+    for that it runs several times, also on an image of random values. What depends on no image stays a constant. The
+    shape of an image is known of an MST and of what `mst.quantize` calibrated; for others give an example. Without
+    one only a coding that needs none (rate) is possible; then only the kinds of the modules are examined, nothing is
+    folded, and `mst.simulate` examines the first image.
 
     Args:
         model: a network whose activations are `mst.neurons.QCFS`; wrappers of torch around it are left out (see
@@ -76,9 +78,9 @@ def convert(
     Raises:
         ConversionError: places that the coding cannot carry, all of them, each with a remedy (it is an InputError).
         InputError: unknown coding or schedule; nothing to convert; a burst below 1; options that have no effect under
-            the coding; no example where the coding needs one and the shape of an image is not known; no initial
-            images; a part that cannot be copied; NaN or infinity in weights or images; images that the network does
-            not take.
+            the coding; no example where the coding needs one and the shape of an image is not known; several inputs,
+            or an output that is not one tensor; no initial images; a part that cannot be copied; NaN or infinity in
+            weights or images; images that the network does not take.
 
     Source: Masked Spiking Transformer (ICCV 2023), conversion, for rate coding; docs/maths.md, section 9, for lossless.
     """

@@ -55,8 +55,10 @@ def simulate(
     Raises:
         InputError: snn is not converted; no images; batches of another form; NaN or infinity in weights or images; NaN
             inside the network; labels outside the classes, not class numbers, or of other classes than the
-            checkpoint's; images of a shape that the network does not take; more slices than steps; unknown options,
-            values out of range, or options that contradict each other or have no effect on this coding or data.
+            checkpoint's; labels or early exit for a network that does not return [B, classes]; images of a shape that
+            the network does not take; more slices than steps; unknown options, values out of range, or options that
+            contradict each other or have no effect on this coding or data; a first step that does not reach the sites
+            that the examination of the network has reached.
         ConversionError: the network does what spikes cannot carry, which `mst.convert` could not see without an image.
 
     Source: Masked Spiking Transformer (ICCV 2023), inference; released code (logits summed over steps).
