@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 import mst
 from mst.neurons import find_sites
+from mst.simulation import SimulationResult
 
 LEVELS = 4
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -94,8 +95,13 @@ def quantized(request: pytest.FixtureRequest) -> nn.Module:
     return mst.quantize(model.eval(), LEVELS, X).eval()
 
 
+@pytest.fixture(scope="module")
+def reference(quantized: nn.Module) -> SimulationResult:
+    return mst.simulate(mst.convert(quantized, "rate", X), X, 16)
+
+
 @pytest.mark.parametrize("mode", MODES)
-def test_network_is_the_reference_in_every_mode(quantized: nn.Module, mode: str) -> None:
+def test_network_is_the_reference_in_every_mode(quantized: nn.Module, reference: SimulationResult, mode: str) -> None:
     change, entered, dtype = MODES[mode]
     with torch.no_grad():
         expected = quantized(X)
@@ -113,7 +119,6 @@ def test_network_is_the_reference_in_every_mode(quantized: nn.Module, mode: str)
     assert distance(settled.logits, expected) < allowed
     sites = set(find_sites(quantized))
     assert set(settled.sites) == set(rate.sites) == sites
-    reference = mst.simulate(mst.convert(quantized, "rate", X), X, 16)
     if dtype == torch.float32:
         assert rate.spike_counts == reference.spike_counts
     assert distance(rate.logits, reference.logits) < allowed
