@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
+import mst
+from mst.errors import InputError
 from mst.neurons import QCFS, begin_run, running
 
 
@@ -51,3 +54,19 @@ def test_qcfs_module_masked_elements_get_no_gradient() -> None:
     y.sum().backward()
     assert x.grad is not None
     assert torch.equal(x.grad != 0, y != 0)
+
+
+def test_site_with_levels_below_zero_is_carried_by_signed_neurons_alone() -> None:
+    site = QCFS(8, 1.0, min_level=-3)
+    x = torch.linspace(-2, 2, 41, dtype=torch.float64)[None]
+    assert float(site.double()(x).detach().min()) == -3 / 8
+    assert "min_level=-3" in repr(site)
+    model = nn.Sequential(nn.Identity(), site)
+    with pytest.raises(InputError, match="site '1': its levels go down to -3, and IFNeuron sends no negative spikes"):
+        mst.convert(model, "rate", x)
+    snn = mst.convert(model, "lossless", x, burst=2)
+    result = mst.simulate(snn, x, 40)
+    assert result.num_settled == 1
+    assert torch.equal(result.logits, site(x).detach())
+    with pytest.raises(InputError, match="min_level must be"):
+        QCFS(8, min_level=1)

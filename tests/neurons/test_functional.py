@@ -32,26 +32,32 @@ class _Floor(torch.autograd.Function):
         return grad
 
 
-def plain_qcfs(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
+def plain_qcfs(x: Tensor, threshold: Tensor, num_levels: int, min_level: int = 0) -> Tensor:
     """The expression as the paper writes it, differentiated by autograd.
 
     The clip is active where it changes its argument. torch.clamp is not used: whether its gradient passes at the
     very borders, where floor puts many values, depends on the version of torch.
     """
     level = _Floor.apply(x * num_levels / threshold + 0.5) / num_levels
-    clipped = torch.where(level < 0, torch.zeros_like(level), torch.where(level > 1, torch.ones_like(level), level))
+    lowest = torch.full_like(level, min_level / num_levels)
+    clipped = torch.where(level < lowest, lowest, torch.where(level > 1, torch.ones_like(level), level))
     return threshold * clipped
 
 
 @pytest.mark.parametrize("num_levels", [1, 2, 7, 16])
 @pytest.mark.parametrize("threshold", [0.3, 2.0])
-def test_qcfs_value_and_both_gradients_equal_the_plain_expression(num_levels: int, threshold: float) -> None:
+@pytest.mark.parametrize("min_level", [0, -1, -8])
+def test_qcfs_value_and_both_gradients_equal_the_plain_expression(
+    num_levels: int, threshold: float, min_level: int
+) -> None:
     x = (torch.randn(4000, dtype=torch.float64) * 2 * threshold).requires_grad_()
     lam = torch.tensor([threshold], dtype=torch.float64, requires_grad=True)
     weight = torch.randn(4000, dtype=torch.float64)
-    expected = torch.autograd.grad((plain_qcfs(x, lam, num_levels) * weight).sum(), (x, lam))
-    got = torch.autograd.grad((qcfs(x, lam, num_levels) * weight).sum(), (x, lam))
-    torch.testing.assert_close(qcfs(x, lam, num_levels), plain_qcfs(x, lam, num_levels), rtol=1e-13, atol=1e-13)
+    expected = torch.autograd.grad((plain_qcfs(x, lam, num_levels, min_level) * weight).sum(), (x, lam))
+    got = torch.autograd.grad((qcfs(x, lam, num_levels, min_level) * weight).sum(), (x, lam))
+    torch.testing.assert_close(
+        qcfs(x, lam, num_levels, min_level), plain_qcfs(x, lam, num_levels, min_level), rtol=1e-13, atol=1e-13
+    )
     torch.testing.assert_close(got[0], expected[0], rtol=1e-14, atol=1e-14)
     torch.testing.assert_close(got[1], expected[1], rtol=1e-10, atol=1e-10)
 
@@ -78,10 +84,10 @@ def test_qcfs_per_channel_threshold_equals_one_call_a_channel() -> None:
 def test_qcfs_other_devices_path_equals_cpu_path(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(500, dtype=torch.float64, requires_grad=True)
     lam = torch.tensor([0.7], dtype=torch.float64, requires_grad=True)
-    fast = qcfs(x, lam, 16)
+    fast = qcfs(x, lam, 16, -5)
     fast_grads = torch.autograd.grad(fast.sin().sum(), (x, lam))
     monkeypatch.setattr("mst.neurons.functional._is_cpu_scalar", lambda x, threshold: False)
-    general = qcfs(x, lam, 16)
+    general = qcfs(x, lam, 16, -5)
     general_grads = torch.autograd.grad(general.sin().sum(), (x, lam))
     torch.testing.assert_close(fast, general, rtol=1e-13, atol=1e-13)
     torch.testing.assert_close(fast_grads, general_grads, rtol=1e-10, atol=1e-10)
@@ -278,9 +284,9 @@ def test_qcfs_threshold_gradient_survives_half_precision(dtype: torch.dtype) -> 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("threshold", [1.7, -0.3, (0.4, 1.0, 2.3)], ids=["scalar", "negative", "per_channel"])
-@pytest.mark.parametrize("num_levels", [1, 10, 16])
+@pytest.mark.parametrize(("num_levels", "min_level"), [(1, 0), (10, 0), (16, -7)])
 def test_qcfs_under_transforms_has_the_same_values_and_gradients(
-    dtype: torch.dtype, threshold: float | tuple[float, ...], num_levels: int
+    dtype: torch.dtype, threshold: float | tuple[float, ...], num_levels: int, min_level: int
 ) -> None:
     lam = torch.tensor(threshold).reshape(-1).requires_grad_()
     grid = (torch.arange(-8, 40) / 32).repeat(3, 1).T  # values between levels, and torch's order of rounding matters
@@ -288,7 +294,7 @@ def test_qcfs_under_transforms_has_the_same_values_and_gradients(
     weight = torch.randn(148, 3, dtype=dtype)
 
     def both(x: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
-        y = qcfs(x, lam, num_levels)
+        y = qcfs(x, lam, num_levels, min_level)
         return (y * weight).sum(), y
 
     expected = both(x, lam)[1]

@@ -24,14 +24,20 @@ from mst.neurons import (
 
 
 def trace(
-    inputs: list[float], levels: int, burst: int = 1, weights: tuple[int, ...] = (1,), threshold: float = 1.0
+    inputs: list[float],
+    levels: int,
+    burst: int = 1,
+    weights: tuple[int, ...] = (1,),
+    threshold: float = 1.0,
+    min_level: int = 0,
 ) -> tuple[list[float], list[float]]:
     """Spikes and counts of one neuron whose running input sums are given, step by step."""
     lam, count = torch.tensor([threshold], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     sent, counts = [], []
     for t, x in enumerate(inputs):
         weight = weights[t % len(weights)]
-        spikes, _ = signed_if_step(torch.tensor([x], dtype=torch.float64), count, lam, levels, burst, weight)
+        now = torch.tensor([x], dtype=torch.float64)
+        spikes, _ = signed_if_step(now, count, lam, levels, burst, weight, min_level)
         count = count + spikes * weight
         sent.append(spikes.item())
         counts.append(count.item())
@@ -59,6 +65,16 @@ def test_signed_if_step_sends_bursts_and_weighted_spikes() -> None:
     assert trace([3 / 8], levels=8, weights=(4,))[0] == [1]
 
 
+def test_signed_if_step_goes_down_to_its_lowest_level() -> None:
+    # L = 4, λ = 1, from -2: -0.3 is level -1 (-1.2 + 1/2 rounds down to -1), -9 is clipped to -2
+    assert trace([-0.3, -9, -9, -9, 0.5, 0.5], levels=4, min_level=-2) == (
+        [-1, -1, 0, 0, 1, 1],
+        [-1, -2, -2, -2, -1, 0],
+    )
+    # 3 in excess of nothing: a spike of 4 would lead beyond the lowest level
+    assert trace([-0.75, -0.75], levels=4, weights=(4, 2), min_level=-3) == ([0, -1], [0, -2])
+
+
 def test_signed_if_step_that_may_not_fire_keeps_its_level() -> None:
     x, lam = torch.tensor([0.7]), torch.tensor([1.0])
     spikes, target = signed_if_step(x, torch.zeros(1), lam, 4, weight=0)
@@ -71,24 +87,25 @@ def test_signed_if_step_that_may_not_fire_keeps_its_level() -> None:
     st.integers(1, 20),
     st.integers(1, 8),
     st.integers(1, 3),
+    st.integers(-12, 0),
 )
 def test_signed_neuron_in_exact_rationals_is_the_rule_of_membrane_and_counter(
-    numerators: list[int], levels: int, threshold_eighths: int, burst: int
+    numerators: list[int], levels: int, threshold_eighths: int, burst: int, lowest: int
 ) -> None:
     """v starts at half a quantum, gains each change, loses what is sent; +1 where v >= 1, -1 where v < 0."""
     threshold = Fraction(threshold_eighths, 8)
-    inputs = [Fraction(n, 32) for n in numerators] + [Fraction(numerators[-1], 32)] * levels
+    inputs = [Fraction(n, 32) for n in numerators] + [Fraction(numerators[-1], 32)] * (levels - lowest)
     v, count, before, sent = Fraction(1, 2), 0, Fraction(0), []
     for x in inputs:
         v, before = v + (x - before) * levels / threshold, x
         spikes = 0
         for _ in range(burst):
-            spike = 1 if v >= 1 and count < levels else -1 if v < 0 and count > 0 else 0
+            spike = 1 if v >= 1 and count < levels else -1 if v < 0 and count > lowest else 0
             v, count, spikes = v - spike, count + spike, spikes + spike
         sent.append(spikes)
-    assert count == min(max(math.floor(inputs[-1] * levels / threshold + Fraction(1, 2)), 0), levels)
+    assert count == min(max(math.floor(inputs[-1] * levels / threshold + Fraction(1, 2)), lowest), levels)
     if levels & (levels - 1) == 0 and threshold.numerator & (threshold.numerator - 1) == 0:  # exact in binary
-        assert trace([float(x) for x in inputs], levels, burst, threshold=float(threshold))[0] == sent
+        assert trace([float(x) for x in inputs], levels, burst, (1,), float(threshold), lowest)[0] == sent
 
 
 @settings(max_examples=200)
@@ -98,26 +115,27 @@ def test_signed_neuron_in_exact_rationals_is_the_rule_of_membrane_and_counter(
     st.integers(1, 4),
     st.lists(st.integers(1, 9), max_size=5),
     st.sampled_from([0.3, 1.0, 1.7]),
+    st.integers(-9, 0),
 )
 def test_signed_neurons_stay_in_their_levels_and_rest_at_qcfs(
-    seed: int, levels: int, burst: int, weights: list[int], threshold: float
+    seed: int, levels: int, burst: int, weights: list[int], threshold: float, lowest: int
 ) -> None:
     schedule = FiringSchedule(burst, tuple([*weights, 1] if weights else []))
     generator = torch.Generator().manual_seed(seed)
     lam, count = torch.tensor([threshold], dtype=torch.float64), torch.zeros(50, dtype=torch.float64)
     x = torch.zeros(50, dtype=torch.float64)
-    for t in range(12 + schedule.longest(1, levels)):
+    for t in range(12 + schedule.longest(1, levels - lowest)):
         if t <= 11:
             x = x + torch.randn(50, generator=generator, dtype=torch.float64)
         weight = schedule.weight(t, 0)
-        spikes, target = signed_if_step(x, count, lam, levels, burst, weight)
+        spikes, target = signed_if_step(x, count, lam, levels, burst, weight, lowest)
         before, count = (target - count).abs(), count + weight * spikes
         assert bool((spikes.abs() <= burst).all())
         assert bool((spikes == spikes.round()).all())
-        assert bool(((count >= 0) & (count <= levels)).all())
+        assert bool(((count >= lowest) & (count <= levels)).all())
         assert bool(((target - count).abs() <= before).all())  # the distance never grows
     assert torch.equal(count, target)
-    torch.testing.assert_close(count * lam / levels, qcfs(x, lam, levels), rtol=0, atol=1e-12)
+    torch.testing.assert_close(count * lam / levels, qcfs(x, lam, levels, lowest), rtol=0, atol=1e-12)
 
 
 def test_count_signed_spikes_adds_magnitudes() -> None:

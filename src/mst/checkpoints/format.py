@@ -17,16 +17,17 @@ from mst.data import Preprocessing
 from mst.errors import InputError, MissingFileError
 from mst.files import write_atomically
 from mst.models import ARCHITECTURES, CannotBuildError, note_classes, spec_of, unwrapped
-from mst.neurons import SpikeMask, SpikingNeuron, find_sites, make_mask, mask_from_dict
+from mst.neurons import QCFS, SpikeMask, SpikingNeuron, find_sites, make_mask, mask_from_dict
 from mst.quantization import shape_thresholds
 from mst.text import one_line
 
 from .reading import without_wrappers
 
-FORMAT_VERSION = 2
-"""Version that `save_checkpoint` writes. 2 stores a mask rule for each site, 1 stored a masking ratio."""
+FORMAT_VERSION = 3
+"""Newest version. 3 stores the levels of each site, 2 stored one number of levels for all, 1 a masking ratio for each
+site instead of a mask rule. `save_checkpoint` writes 2 where that says it all."""
 
-READABLE_VERSIONS = (1, 2)
+READABLE_VERSIONS = (1, 2, 3)
 
 _HEADER_KEY = "mst"
 
@@ -69,10 +70,14 @@ def save_checkpoint(model: nn.Module, path: str | Path, info: CheckpointInfo | N
     if path.suffix != ".safetensors":
         raise InputError(f"a checkpoint is a .safetensors file, got {path.name!r}")
     model = unwrapped(model)
+    sites = find_sites(model)
+    has_operands = any(site.is_operand for site in sites.values())
+    levels = {"levels": {name: [site.min_level, site.num_levels] for name, site in sites.items()}}
     header = {
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if has_operands else 2,
         **describe_model(model),
-        "masks": {name: site.mask and site.mask.to_dict() for name, site in find_sites(model).items()},
+        "masks": {name: site.mask and site.mask.to_dict() for name, site in sites.items()},
+        **(levels if has_operands else {}),
         **asdict(info or CheckpointInfo()),
     }
     tensors: dict[str, torch.Tensor] = {}
@@ -137,6 +142,8 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
             raise InputError(f"masks of {len(masks)} sites, where the network has {len(sites)}")
         for name, mask in masks.items():
             sites[name].mask = mask
+        if header["format_version"] >= 3:
+            set_levels(sites, without_wrappers(header["levels"], sites, str(path)))
         floating = [tensor.dtype for tensor in state.values() if tensor.is_floating_point()]
         model.to(floating[0] if floating else torch.float32).load_state_dict(state)
         note_classes(model, header.get("class_names"))
@@ -149,6 +156,29 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
             f"the weights and the description do not fit each other: {one_line(error)}", where=str(path)
         ) from error
     return model
+
+
+def stored_levels(path: Path) -> Mapping[str, Any] | None:
+    """Site -> (lowest, highest level), as a checkpoint stores them; None if it stores none, or is another file."""
+    try:
+        header = _read_header(path)
+    except InputError:
+        return None
+    levels: Mapping[str, Any] | None = header.get("levels")
+    return levels
+
+
+def set_levels(sites: Mapping[str, QCFS], levels: Mapping[str, Any]) -> None:
+    """Give every site the levels that a checkpoint stores for it.
+
+    Raises:
+        InputError: levels that no site can have.
+        KeyError: a site without levels.
+    """
+    for name, site in sites.items():
+        lowest, highest = levels[name]
+        made = QCFS(highest, min_level=lowest)  # which checks them
+        site.min_level, site.num_levels = made.min_level, made.num_levels
 
 
 def _masks(header: Mapping[str, Any]) -> dict[str, SpikeMask | None]:

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from mst.errors import InputError
 from mst.models import ChannelAlignment, MaskedSpikingTransformer
+from mst.neurons import find_sites
 from mst.quantization import shape_thresholds
 
 from .copying import copy_weights
-from .reading import read_state_dict
+from .format import set_levels, stored_levels
+from .reading import read_state_dict, without_wrappers
 from .released import ANCHORS, load_released
 from .swin import is_swin, load_swin, read_swin
 
@@ -91,4 +93,13 @@ def _load_same(model: nn.Module, source: str) -> InitialWeights:
     head_kept = copy_weights(
         ours, state, what=type(model).__name__, may_lack=() if has_thresholds else thresholds, head=head
     )
+    if has_thresholds and any(site.is_operand for site in find_sites(model).values()):
+        levels = stored_levels(Path(source))
+        if levels is None:
+            raise InputError(
+                "it holds thresholds, but not the levels that they belong to",
+                where=source,
+                remedy="save the network with mst.save_checkpoint",
+            )
+        set_levels(find_sites(model), without_wrappers(levels, find_sites(model), source))
     return InitialWeights("quantised" if has_thresholds else "plain", head_kept)

@@ -25,9 +25,7 @@ from mst.text import nearest_name
 from .verbs import VERBS
 
 FREE_OPTIONS = "model_kwargs."
-"""Options whose types no signature shows: a value with a comma is a list, and so are these."""
-
-LIST_KWARGS = ("model_kwargs.depths", "model_kwargs.num_heads")
+"""Options whose types no signature shows: a value with a comma is a list."""
 
 OPTIONS_FILE = "options.json"
 """The options of a training, in its output folder; `--resume` reads it."""
@@ -199,7 +197,7 @@ def _listed(words: list[str], kind: str, name: str) -> str:
     value = ",".join(word.strip(",") for word in words)
     if "str" in kind and "tuple[" in kind:
         return json.dumps(_entries(value))
-    if name.startswith(FREE_OPTIONS) and "," not in value and name not in LIST_KWARGS:
+    if name.startswith(FREE_OPTIONS) and "," not in value:
         return value
     if "Literal" in kind and "tuple[" in kind:
         return json.dumps(_entries(value))

@@ -132,7 +132,7 @@ def _schedule_of(
                 f"burst {burst} contradicts the schedule's {schedule.burst}", remedy="give it in the schedule alone"
             )
         return schedule
-    levels = [site.num_levels for site in model.modules() if isinstance(site, QCFS)]
+    levels = [max(site.num_levels, -site.min_level) for site in model.modules() if isinstance(site, QCFS)]
     return named_schedule(schedule or DEFAULT_SCHEDULE, max(levels, default=1), burst)
 
 

@@ -58,7 +58,7 @@ def median_levels(model: nn.Module, batches: ImageData, leave_out: Collection[st
 
 
 class _Tally:
-    """For one site, the number of images that have each neuron at a level of at most 0, 1, ..., L - 1."""
+    """For one site, the number of images that have each neuron at a level of at most n, n + 1, ..., L - 1."""
 
     def __init__(self, site: QCFS) -> None:
         self._site = site
@@ -66,15 +66,17 @@ class _Tally:
         self.at_most: Tensor | None = None
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        levels = to_levels(args[0], self._site.threshold, self._site.num_levels)
+        site = self._site
+        levels = to_levels(args[0], site.threshold, site.num_levels, site.min_level)
         by_image = levels.view(self.batch_size, -1, *levels.shape[1:])
-        counts = torch.stack([(by_image <= level).sum(dim=0) for level in range(self._site.num_levels)]).to(torch.int32)
+        steps = range(site.min_level, site.num_levels)
+        counts = torch.stack([(by_image <= level).sum(dim=0) for level in steps]).to(torch.int32)
         self.at_most = counts if self.at_most is None else self.at_most + counts
 
     def median(self, num_images: int) -> Tensor:
         """The lowest level that at least half of the images do not exceed."""
         assert self.at_most is not None
-        return (2 * self.at_most < num_images).sum(dim=0).float()
+        return (2 * self.at_most < num_images).sum(dim=0).float() + self._site.min_level
 
 
 def set_initial_levels(network: nn.Module, levels: Mapping[str, Tensor]) -> None:

@@ -10,7 +10,7 @@ from mst.conversion import ConversionError, convert
 from mst.data import DataSplits
 from mst.errors import InputError
 from mst.models import MODEL_NAMES
-from mst.quantization import check_same_as_plain, create_model, image_shape_of, in_evaluation, note_quantization
+from mst.quantization import check_same_as_plain, create_model, in_evaluation, note_quantization
 from mst.text import note
 
 from .opening import CALIBRATION_IMAGES, calibrate_on
@@ -58,12 +58,15 @@ def build_network(options: NetworkOptions, splits: DataSplits, download: bool = 
         raise InputError(f"the options of quantize have no effect on {options.model}, which is made of QCFS sites")
     if is_mst or "img_size" in kwargs or options.model == "vgg16_small":
         kwargs["img_size"] = images.img_size
+    example = torch.rand(2, images.in_chans, *images.size, generator=torch.Generator().manual_seed(0))
     network = create_model(
         options.model,
         num_levels=options.num_levels,
         masking_ratio=options.masking_ratio,
         mask_sites=options.mask_sites,
         mask_rule=options.mask_rule,
+        placement=quantize.placement,
+        example=example if quantize.placement == "products" else None,
         max_pool=quantize.max_pool,
         also=quantize.also,
         small_stem=quantize.small_stem,
@@ -73,7 +76,7 @@ def build_network(options: NetworkOptions, splits: DataSplits, download: bool = 
         in_chans=images.in_chans,
         **kwargs,
     )
-    if image_shape_of(network) is None:
+    if not is_mst:
         shape = (images.in_chans, *images.size)
         note_quantization(network, image_shape=shape, num_classes=splits.info.num_classes)
         _try(network, options, shape, splits.info.num_classes)
@@ -119,7 +122,10 @@ def start_from(network: nn.Module, options: NetworkOptions, splits: DataSplits) 
     Raises:
         InputError: weights that do not fit, or options without effect.
     """
-    needs_calibration, how = options.pretrained, options.quantize.calibration()
+    how = options.quantize.calibration()
+    needs_calibration = options.pretrained or (
+        options.init_from is None and options.quantize.placement == "products"  # its levels come from images
+    )
     report = "starting from the published weights"
     if options.init_from is not None:
         start = load_initial_weights(network, options.init_from)

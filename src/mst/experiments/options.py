@@ -17,6 +17,7 @@ from mst.options import FLAT
 from mst.training.config import TrainConfig
 
 MaxPool = Literal["keep", "average"]
+Placement = Literal["activations", "products"]
 ThresholdFrom = Literal["least_squares", "max", "percentile"]
 ScheduleName = Literal["plain", "staggered", "weighted"]
 ExitRule = Literal["margin", "stability"]
@@ -227,6 +228,10 @@ class EnergyOptions:
 @dataclass(frozen=True)
 class QuantizeOptions:
     """Quantisation of a network other than an MST."""
+
+    placement: Placement = "activations"
+    """Sites in the places of ReLU-like activations, or at the operands of all products: then GELU, LayerNorm and
+    softmax may stay, and lossless coding carries the network."""
 
     max_pool: MaxPool = "keep"
     """Keep max-pools, or replace them by average pools."""

@@ -158,6 +158,14 @@ class ActivationProduct(nn.Module):
         return f"transpose_right={self.transpose_right}, scale={self.scale:.6g}"
 
 
+class LinearFunction(nn.Module):
+    """A linear map whose weights are given with each call, as `torch.nn.functional.linear` takes them."""
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x [..., K], weight [M, K], bias [M] -> x·Wᵀ + b, [..., M]."""
+        return nn.functional.linear(x, weight, bias)
+
+
 class AddConstant(nn.Module):
     """x + constant, where the constant is a parameter of the network (a position table), not an activation."""
 

@@ -17,7 +17,7 @@ from .site import Site
 class QCFS(Site):
     """A site: the quantised activation, its trainable threshold and, if asked, a spike mask.
 
-    y = m · λ · clip(floor(x·L/λ + 1/2) / L, 0, 1),   m the mask, 1 with probability 1 - p
+    y = m · λ/L · clip(floor(x·L/λ + 1/2), n, L),   m the mask, 1 with probability 1 - p
 
     Masks act in training *and* in evaluation. Outside a run they come from torch's global generator, as dropout's do;
     inside one (`mst.evaluate`) from the run's seed, so that they can be repeated. A network that torch.export,
@@ -33,12 +33,18 @@ class QCFS(Site):
         layout: order of the input's axes, for masks of channels and tokens; None decides by their number, see
             `channel_axes`.
         rows_per_image: k, rows of the batch axis that belong to one image (its windows).
+        min_level: n <= 0, the lowest level. Below 0 the site carries negative values too, for which its coding needs
+            signed spikes.
 
     Attributes:
         mask: drops spikes; None keeps all.
+        is_operand: True if the site stands at an operand of a product rather than in the place of an activation: in
+            full precision it is the identity, not ReLU.
+        scale_axis: for an operand, the axis of which each channel may have a threshold of its own; None: none may,
+            because the product adds up over it.
 
     Raises:
-        InputError: L or rows_per_image below 1, λ not above 0, p outside [0, 1), or an unknown layout.
+        InputError: L or rows_per_image below 1, n above 0, λ not above 0, p outside [0, 1), or an unknown layout.
 
     Source: Masked Spiking Transformer (ICCV 2023).
     """
@@ -52,14 +58,20 @@ class QCFS(Site):
         *,
         layout: Layout | None = None,
         rows_per_image: int = 1,
+        min_level: int = 0,
     ) -> None:
         super().__init__()
+        self.is_operand = False
+        self.scale_axis: int | None = None
         is_positive = bool((threshold > 0).all()) if isinstance(threshold, Tensor) else threshold > 0
         if not is_positive:
             raise InputError(f"threshold must be above 0, got {threshold}")
         if rows_per_image < 1:
             raise InputError(f"rows_per_image must be at least 1, got {rows_per_image}")
         self.num_levels = whole_number("num_levels", num_levels, 1)
+        self.min_level = whole_number("min_level", min_level)
+        if self.min_level > 0:
+            raise InputError(f"min_level must be 0 or less, got {min_level}")
         self.mask: SpikeMask | None = make_mask(masking_ratio)
         self.role = role
         self.layout = check_layout(layout)
@@ -73,12 +85,12 @@ class QCFS(Site):
         return 0.0 if self.mask is None else self.mask.masking_ratio
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: any shape [B, ...] -> same shape, values in {0, λ/L, ..., λ}.
+        """x: any shape [B, ...] -> same shape, values in {n·λ/L, ..., λ}.
 
         Raises:
             InputError: the site has a mask and the run was begun without the model it belongs to.
         """
-        y = qcfs(x, self.threshold, self.num_levels)
+        y = qcfs(x, self.threshold, self.num_levels, self.min_level)
         if self.mask is None:
             return y
         run = current_run()
@@ -90,4 +102,5 @@ class QCFS(Site):
 
     def extra_repr(self) -> str:
         role, mask = (f", role={self.role!r}" if self.role else ""), (f", mask={self.mask}" if self.mask else "")
-        return f"num_levels={self.num_levels}{role}{mask}"
+        lowest = f", min_level={self.min_level}" if self.min_level else ""
+        return f"num_levels={self.num_levels}{lowest}{role}{mask}"

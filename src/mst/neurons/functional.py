@@ -21,16 +21,16 @@ MIN_THRESHOLD = 1e-4
 # --------------------------------------------------------------------------------------------- QCFS
 
 
-def to_levels(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
-    """The level of QCFS, clip(floor(x·L/λ + 1/2), 0, L).
+def to_levels(x: Tensor, threshold: Tensor, num_levels: int, min_level: int = 0) -> Tensor:
+    """The level of QCFS, clip(floor(x·L/λ + 1/2), n, L).
 
     Args:
-        x, threshold, num_levels: as for `qcfs`.
+        x, threshold, num_levels, min_level: as for `qcfs`.
 
     Returns:
-        A new tensor like x: whole numbers from 0 to L, in floating point.
+        A new tensor like x: whole numbers from n to L, in floating point.
     """
-    return _levels(x, _acting_threshold(x, threshold), num_levels)
+    return _levels(x, _acting_threshold(x, threshold), num_levels, min_level)
 
 
 def quantum(like: Tensor, threshold: Tensor, num_levels: int) -> Tensor | float:
@@ -38,9 +38,9 @@ def quantum(like: Tensor, threshold: Tensor, num_levels: int) -> Tensor | float:
     return _acting_threshold(like, threshold) / num_levels
 
 
-def _levels(x: Tensor, lam: Tensor | float, num_levels: int) -> Tensor:
-    # clip(floor(u), 0, L) = floor(clip(u, 0, L)), because 0 and L are whole numbers.
-    return torch.mul(x, num_levels / lam).add_(0.5).clamp_(0, num_levels).floor_()
+def _levels(x: Tensor, lam: Tensor | float, num_levels: int, min_level: int) -> Tensor:
+    # clip(floor(u), n, L) = floor(clip(u, n, L)), because n and L are whole numbers.
+    return torch.mul(x, num_levels / lam).add_(0.5).clamp_(min_level, num_levels).floor_()
 
 
 def _acting_threshold(x: Tensor, threshold: Tensor) -> Tensor | float:
@@ -54,33 +54,39 @@ class _QCFSFunction(torch.autograd.Function):
     """QCFS as one node of the autograd graph: it saves x and y, and works in place on its own buffers."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor, threshold: Tensor, num_levels: int, min_level: int) -> Tensor:
         lam = _acting_threshold(x, threshold)
-        y = _levels(x, lam, num_levels).mul_(lam / num_levels).to(x.dtype)
+        y = _levels(x, lam, num_levels, min_level).mul_(lam / num_levels).to(x.dtype)
         ctx.save_for_backward(x, y, threshold)
-        ctx.num_levels = num_levels  # type: ignore[attr-defined]
+        ctx.levels = num_levels, min_level  # type: ignore[attr-defined]
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad_y: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: FunctionCtx, grad_y: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, y, threshold = ctx.saved_tensors  # type: ignore[attr-defined]
-        half_quantum = 0.5 / ctx.num_levels  # type: ignore[attr-defined]
-        # With u = xL/λ + 1/2 the clip is open where 0 <= u < L + 1. There dy/dx = 1 and dy/dλ = (y - x)/λ;
-        # above it dy/dλ = 1 = y/λ; below it y = 0. So dλ = sum(g·y - gx·x)/λ holds everywhere.
+        below, above = _open_clip(*ctx.levels)  # type: ignore[attr-defined]
+        # With u = xL/λ + 1/2 the clip is open where n <= u < L + 1. There dy/dx = 1 and dy/dλ = (y - x)/λ;
+        # above and below it dy/dλ = y/λ. So dλ = sum(g·y - gx·x)/λ holds everywhere.
         if _is_cpu_scalar(x, threshold):
             lam = max(threshold.item(), MIN_THRESHOLD)
-            grad_x = torch.ops.aten.hardtanh_backward(grad_y, x, -lam * half_quantum, lam * (1 + half_quantum))
+            grad_x = torch.ops.aten.hardtanh_backward(grad_y, x, lam * below, lam * above)
             grad_threshold = _difference_of_dots(grad_y, y, grad_x, x).div_(lam).reshape(threshold.shape)
         else:
             lam_t = threshold.clamp_min(MIN_THRESHOLD)
-            is_open = (x >= -lam_t * half_quantum) & (x < lam_t * (1 + half_quantum))
+            is_open = (x >= lam_t * below) & (x < lam_t * above)
             grad_x = grad_y * is_open
             if threshold.numel() == 1:
                 grad_threshold = _difference_of_dots(grad_y, y, grad_x, x).reshape(threshold.shape) / lam_t
             else:
                 grad_threshold = ((grad_y * y - grad_x * x) / lam_t).sum_to_size(threshold.shape)
-        return grad_x, grad_threshold, None
+        return grad_x, grad_threshold, None, None
+
+
+def _open_clip(num_levels: int, min_level: int) -> tuple[float, float]:
+    """The inputs between which the clip of QCFS changes nothing, in units of λ."""
+    half_quantum = 0.5 / num_levels
+    return min_level / num_levels - half_quantum, 1 + half_quantum
 
 
 def _is_cpu_scalar(x: Tensor, threshold: Tensor) -> bool:
@@ -92,22 +98,22 @@ def _is_transformed() -> bool:
     return torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._are_functorch_transforms_active()
 
 
-def _qcfs_of_operations(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
+def _qcfs_of_operations(x: Tensor, threshold: Tensor, num_levels: int, min_level: int) -> Tensor:
     """QCFS as operations of torch alone, for its compilers and transforms: the same values; gradients but for rounding.
 
     The value is a constant to autograd; a term of value 0 carries the gradients of `_QCFSFunction`.
     """
     if x.dim() == 0:
-        return _qcfs_of_operations(x[None], threshold, num_levels)[0]
+        return _qcfs_of_operations(x[None], threshold, num_levels, min_level)[0]
     lam, is_number = threshold.detach(), _is_cpu_scalar(x, threshold)
     if is_number:  # as precise as the number that it stands for, and without an axis, so that x keeps its dtype
         lam = lam.double().reshape(())
     lam = lam.clamp_min(MIN_THRESHOLD)
     per_unit = torch.full_like(lam, num_levels) / lam if is_number else num_levels / lam  # rounded as in `_levels`
-    levels = (x.detach() * per_unit + 0.5).clamp(0, num_levels).floor()  # vmap: not in place
+    levels = (x.detach() * per_unit + 0.5).clamp(min_level, num_levels).floor()  # vmap: not in place
     y = (levels * (lam / num_levels)).to(x.dtype)
-    value, half_quantum = x.detach().to(torch.promote_types(x.dtype, torch.float32)), 0.5 / num_levels
-    low, high = -lam * half_quantum, lam * (1 + half_quantum)
+    value = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+    low, high = (lam * edge for edge in _open_clip(num_levels, min_level))
     is_open = (value > low if is_number else value >= low) & (value < high)  # at the border as in `_QCFSFunction`
     slope = (y - torch.where(is_open, value, 0)) / lam
     line = torch.where(is_open, x, 0) + threshold * slope
@@ -121,13 +127,13 @@ def _difference_of_dots(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     return torch.dot(a.reshape(-1), b.reshape(-1)) - torch.dot(c.reshape(-1), d.reshape(-1))
 
 
-def qcfs(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
+def qcfs(x: Tensor, threshold: Tensor, num_levels: int, min_level: int = 0) -> Tensor:
     """Quantise, clip, floor, shift: the activation whose mean an IF neuron reproduces.
 
-    y = λ · clip(floor(x·L/λ + 1/2) / L, 0, 1)
+    y = λ/L · clip(floor(x·L/λ + 1/2), n, L)
 
-    Gradient: straight through the floor; zero where the clip changes its argument (the floor is below 0 or above L).
-    λ receives the derivative of the expression as written: (y - x)/λ inside the clip and 1 above it.
+    Gradient: straight through the floor; zero where the clip changes its argument (the floor is below n or above L).
+    λ receives the derivative of the expression as written: (y - x)/λ inside the clip, 1 above it and n/L below it.
 
     A threshold at or below `MIN_THRESHOLD` acts as `MIN_THRESHOLD` and still receives its gradient, so an
     optimiser step that makes it negative neither breaks the network nor disables the site.
@@ -138,21 +144,24 @@ def qcfs(x: Tensor, threshold: Tensor, num_levels: int) -> Tensor:
     Args:
         x: pre-activation, any shape, floating point.
         threshold: λ > 0, in units of x; one element, or a shape that broadcasts to x (per channel).
-        num_levels: L >= 1.
+        num_levels: L >= 1, the highest level.
+        min_level: n <= 0, the lowest level; 0 in the paper.
 
     Returns:
-        Same shape and dtype as x, values in {0, λ/L, ..., λ}.
+        Same shape and dtype as x, values in {n·λ/L, ..., 0, λ/L, ..., λ}.
 
     Raises:
-        InputError: num_levels is below 1.
+        InputError: num_levels is below 1, or min_level above 0.
 
-    Source: Masked Spiking Transformer (ICCV 2023), activation of the ANN; released code.
+    Source: Masked Spiking Transformer (ICCV 2023), activation of the ANN; released code. Levels below 0: ours.
     """
     if num_levels < 1:
         raise InputError(f"num_levels must be at least 1, got {num_levels}")
+    if min_level > 0:
+        raise InputError(f"min_level must be 0 or less, got {min_level}")
     if _is_transformed():
-        return _qcfs_of_operations(x, threshold, num_levels)
-    y: Tensor = _QCFSFunction.apply(x, threshold, num_levels)
+        return _qcfs_of_operations(x, threshold, num_levels, min_level)
+    y: Tensor = _QCFSFunction.apply(x, threshold, num_levels, min_level)
     return y
 
 
@@ -241,28 +250,35 @@ def if_run_(x: Tensor, v: Tensor, threshold: Tensor) -> Tensor:
 
 
 def signed_if_step(
-    x: Tensor, count: Tensor, threshold: Tensor, num_levels: int, burst: int = 1, weight: int = 1
+    x: Tensor,
+    count: Tensor,
+    threshold: Tensor,
+    num_levels: int,
+    burst: int = 1,
+    weight: int = 1,
+    min_level: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """One step of a signed integrate-and-fire neuron that counts the quanta it has sent.
 
     With the quantum q = λ/L, the value w of a spike at this step in quanta, and the membrane potential v in quanta:
 
     v = x/q + 1/2 - count                     (starts at 1/2, gains each change of x, loses what is sent)
-    e = clip(floor(v), -count, L - count)     quanta missing (e > 0) or in excess (e < 0)
-    n = min(floor(|e|/w + 1/3), burst, whole spikes that fit into 0...L)
-    send n spikes of the sign of e;  count <- count + sign(e)·n·w
+    e = clip(floor(v), n - count, L - count)  quanta missing (e > 0) or in excess (e < 0)
+    k = min(floor(|e|/w + 1/3), burst, whole spikes that fit into n...L)
+    send k spikes of the sign of e;  count <- count + sign(e)·k·w
 
-    With w = 1 the neuron fires +1 when v >= 1 and count < L, and -1 when v < 0 and count > 0, up to `burst` spikes at
+    With w = 1 the neuron fires +1 when v >= 1 and count < L, and -1 when v < 0 and count > n, up to `burst` spikes at
     once. With w > 1 it fires when at least two thirds of a spike are missing. It stays silent exactly where
     count·q = qcfs(x).
 
     Args:
         x: running sum of the input up to this step, [B, ...]; the neuron receives its changes.
-        count: quanta sent so far, whole numbers from 0 to L in floating point, same shape; not modified.
+        count: quanta sent so far, whole numbers from n to L in floating point, same shape; not modified.
         threshold: λ > 0, one element or broadcastable to x.
         num_levels: L >= 1.
         burst: maximum spikes per neuron per step, >= 1.
         weight: w, quanta that a spike is worth; 0 forbids firing.
+        min_level: n <= 0.
 
     Returns:
         (spikes, target): the spikes sent, signed whole numbers, and the level of QCFS, which the count has reached
@@ -272,14 +288,14 @@ def signed_if_step(
     with Memory", IJCAI 2022.
     """
     # The same expression as in `qcfs`, so that both round alike: a settled neuron equals it bit for bit.
-    target = to_levels(x, threshold, num_levels)
+    target = to_levels(x, threshold, num_levels, min_level)
     if weight == 0:
         return torch.zeros_like(target), target
     missing = target - count
     if weight == 1:
         return missing.clamp_(-burst, burst), target
     number = missing.abs().mul_(3).add_(weight).div_(3 * weight).floor_().clamp_max_(burst)  # exact in whole numbers
-    room = torch.where(missing > 0, num_levels - count, count).div_(weight).floor_()
+    room = torch.where(missing > 0, num_levels - count, count - min_level).div_(weight).floor_()
     return torch.minimum(number, room, out=number).mul_(missing.sign_()), target
 
 

@@ -70,7 +70,7 @@ class FiringSchedule:
 
         Args:
             depth: sites in the longest chain.
-            num_levels: largest L.
+            num_levels: most levels between the highest and the lowest of a site; L where the lowest is 0.
             input_steps: steps over which the image is spread.
         """
         ones = self.weights.count(1) if self.weights else 1

@@ -40,6 +40,7 @@ class SignedIFNeuron(SpikingNeuron):
     """
 
     slots: ClassVar[tuple[str, ...]] = (SENT_QUANTA,)
+    carries_negative_levels: ClassVar[bool] = True
     initial_levels: Tensor | None
 
     def __init__(
@@ -100,7 +101,8 @@ class SignedIFNeuron(SpikingNeuron):
 
     def _fire(self, x: Tensor, count: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Spikes of one step and the level that they approach, see `signed_if_step`."""
-        return signed_if_step(x, count, self.threshold, self.num_levels, self.schedule.burst, self.weight(step))
+        burst, weight = self.schedule.burst, self.weight(step)
+        return signed_if_step(x, count, self.threshold, self.num_levels, burst, weight, self.min_level)
 
     def initial_state(self, x: Tensor, run: RunState) -> dict[str, Tensor]:
         """The initial levels of every image; zeros where there are none.

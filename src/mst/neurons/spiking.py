@@ -34,7 +34,11 @@ class SpikingNeuron(Site):
     slots: ClassVar[tuple[str, ...]] = ()
     """Names of the tensors that the neurons keep from step to step, each [B*k, ...]."""
 
+    carries_negative_levels: ClassVar[bool] = False
+    """True if the neurons may send negative spikes, and so stand for sites whose lowest level is below 0."""
+
     threshold: Tensor
+    min_level: int = 0
 
     def __init__(
         self,
@@ -56,14 +60,22 @@ class SpikingNeuron(Site):
 
     @classmethod
     def from_qcfs(cls, qcfs: QCFS, site: str) -> Self:
-        """The neuron that stands for `qcfs`, with its mask and the threshold that it acts with.
+        """The neuron that stands for `qcfs`, with its levels, its mask and the threshold that it acts with.
 
         Raises:
-            InputError: the threshold is not a finite number.
+            InputError: the threshold is not a finite number, or the site has levels below 0 that the neurons do not
+                carry.
         """
-        return cls(
-            acting_threshold(qcfs, site), qcfs.num_levels, site, qcfs.role, mask=qcfs.mask, layout=qcfs.layout
-        )  # fmt: skip
+        if qcfs.min_level < 0 and not cls.carries_negative_levels:
+            raise InputError(
+                f"its levels go down to {qcfs.min_level}, and {cls.__name__} sends no negative spikes",
+                where=f"site {site!r}",
+                remedy="choose lossless coding, whose neurons do",
+            )
+        threshold = acting_threshold(qcfs, site)
+        neuron = cls(threshold, qcfs.num_levels, site, qcfs.role, mask=qcfs.mask, layout=qcfs.layout)
+        neuron.min_level = qcfs.min_level
+        return neuron
 
     @property
     def masking_ratio(self) -> float:

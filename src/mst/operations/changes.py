@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mst.models import ActivationProduct
+from mst.models import ActivationProduct, LinearFunction
 from mst.neurons import RunState, SignedIFNeuron, sum_dtype
 
 from .counter import COMMON_ASSUMPTIONS, OperationCounter, per_step
@@ -84,10 +84,12 @@ class ChangeCounter(OperationCounter):
         if op.pooled == 1 and all(neuron.schedule.burst == 1 for neuron in signed):  # each change is one spike
             return torch.ne(now_TB, before_TB, out=torch.empty_like(now_TB))
         (neuron, *others), threshold = signed, signed[0].threshold
-        if threshold.numel() > 1:  # of one channel each, which a convolution has on axis 2
-            if not isinstance(module, (*CONVOLUTIONS, *TRANSPOSED)) or threshold.numel() != now_TB.shape[2]:
+        if threshold.numel() > 1:  # of one channel each
+            is_convolution = isinstance(module, (*CONVOLUTIONS, *TRANSPOSED))
+            axis = 2 if is_convolution else now_TB.dim() - 1
+            if not (is_convolution or _is_beside(neuron.site, op.module)) or threshold.numel() != now_TB.shape[axis]:
                 return None
-            threshold = threshold.reshape(-1, *[1] * (now_TB.dim() - 3))
+            threshold = threshold.reshape(-1, *[1] * (now_TB.dim() - 1 - axis))
         if others:
             return None
         weights = torch.tensor([max(1, neuron.weight(run.step + t)) for t in range(run.steps_in_chunk)])
@@ -113,9 +115,15 @@ class ChangeCounter(OperationCounter):
             normalised = tuple(range(-len(module.normalized_shape), 0))
             elements = inputs[0].shape[normalised[0] :].numel()
             return per_step(changed_TB.amax(dim=normalised)) * (elements * LAYER_NORM_MACS_PER_ELEMENT)
-        if isinstance(module, (nn.Linear, ActivationProduct, *CONVOLUTIONS, *TRANSPOSED)):
+        if isinstance(module, (nn.Linear, LinearFunction, ActivationProduct, *CONVOLUTIONS, *TRANSPOSED)):
             return self._reached(op, module, operand, inputs, changed_TB)
         return per_step(changed_TB) * BATCH_NORM_MACS_PER_ELEMENT
+
+
+def _is_beside(site: str, operation: str) -> bool:
+    """True if the site is that of an operand of the product, so that no axis has moved between the two."""
+    holder = site.rpartition(".")[0]
+    return holder in (operation, operation.rpartition(".")[0])
 
 
 def _steps(run: RunState, name: str, slot: str, x: Tensor) -> tuple[Tensor, Tensor] | None:

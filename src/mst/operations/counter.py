@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mst.models import ActivationProduct
+from mst.models import ActivationProduct, LinearFunction
 from mst.neurons import RunState, SpikingNeuron, current_run
 
 from .fan_out import CONVOLUTIONS, TRANSPOSED, conv_fan_out
@@ -114,8 +114,9 @@ class OperationCounter(ABC):
         self, op: Operation, module: nn.Module, operand: int, inputs: list[Tensor], arriving_TB: Tensor
     ) -> Tensor:
         """int64 [T]: what arrives at one operand [T, B*k, ...], each times the outputs that it reaches."""
-        if isinstance(module, nn.Linear):
-            return per_step(arriving_TB) * module.out_features
+        if isinstance(module, nn.Linear | LinearFunction):
+            weight = module.weight if isinstance(module, nn.Linear) else inputs[1]
+            return per_step(arriving_TB) * len(weight)
         if isinstance(module, ActivationProduct):
             left, right = inputs[:2]
             columns = right.shape[-2] if module.transpose_right else right.shape[-1]

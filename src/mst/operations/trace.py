@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from mst.dataflow import Call, ConversionError, trace_dataflow
-from mst.models import ActivationProduct
+from mst.models import ActivationProduct, LinearFunction
 from mst.neurons import SpikingNeuron
 
 from .fan_out import CONVOLUTIONS, TRANSPOSED, Convolution, output_places
@@ -27,7 +27,16 @@ BATCH_NORM_MACS_PER_ELEMENT = 1
 """One multiply-add in evaluation; none where it follows a linear map, into whose weights it folds."""
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_OPERATIONS = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED, ActivationProduct, nn.LayerNorm, nn.Softmax, *_NORMS)
+_OPERATIONS = (
+    nn.Linear,
+    LinearFunction,
+    *CONVOLUTIONS,
+    *TRANSPOSED,
+    ActivationProduct,
+    nn.LayerNorm,
+    nn.Softmax,
+    *_NORMS,
+)
 
 
 @dataclass(frozen=True)
@@ -171,12 +180,12 @@ def _describe(call: Call, image: Tensor | None) -> Operation:
         return _describe_product(call, operands)
     if isinstance(module, (*CONVOLUTIONS, *TRANSPOSED)):
         return _describe_convolution(call, module, operands, image)
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear | LinearFunction):
         return Operation(
             name=call.path,
             kind="linear",
             sources=operands[0],
-            dense_macs=numel * module.weight[0].numel(),
+            dense_macs=numel * call.inputs[0].shape[-1],
             pooled=call.flows[0].pooled if call.flows[0] is not None else 1,
             module=call.path,
             operands=operands,

@@ -61,6 +61,57 @@ def fit_threshold(x: Tensor, num_levels: int) -> Tensor:
     return torch.where(largest > 0, (fraction * acting).clamp_min(MIN_THRESHOLD), torch.nan)
 
 
+def fit_levels(x: Tensor, num_levels: int) -> tuple[Tensor, int, int]:
+    """The levels, equally far apart and 0 among them, that are nearest to given values in least squares.
+
+    q, n = arg min  Σ (q · clip(floor(x/q + 1/2), n, n + L) - x)²
+
+    Args:
+        x: values at an operand of a product, [n] for one quantum or [n, C] for one per channel.
+        num_levels: L, levels above the lowest.
+
+    Returns:
+        Thresholds λ = q·n_max in units of x, [1] or [C], NaN where all values are 0; n_max = n + L, at least 1; n <= 0.
+        Every channel has the same n.
+    """
+    rows = x.detach().reshape(len(x), -1)
+    values = rows[: max(1, OPERAND_SAMPLE // rows.shape[1])].double().cpu()
+    low, high = values.amin(dim=0).clamp_max(0.0), values.amax(dim=0).clamp_min(0.0)
+    best: tuple[float, Tensor, int] | None = None
+    for lowest in _lowest_levels(values, low, high, num_levels):
+        highest = num_levels + lowest
+        largest = torch.maximum(high / highest, low / lowest if lowest else torch.zeros_like(low))
+        acting = largest.clamp_min(MIN_THRESHOLD / highest)
+
+        def error(fraction: Tensor, lowest: int = lowest, highest: int = highest, acting: Tensor = acting) -> Tensor:
+            threshold = fraction * acting * highest
+            return (qcfs(values, threshold, highest, lowest) - values).square().sum(dim=0)
+
+        fractions = torch.linspace(0.1, 1.0, 31, dtype=values.dtype)[:, None].expand(-1, len(low))
+        errors = torch.stack([error(fraction) for fraction in fractions])
+        fewest, at = errors.min(dim=0)
+        threshold = torch.where(largest > 0, fractions.gather(0, at[None])[0] * acting * highest, torch.nan)
+        if best is None or float(fewest.sum()) < best[0]:
+            best = float(fewest.sum()), threshold, lowest
+    assert best is not None
+    return best[1], num_levels + best[2], best[2]
+
+
+def _lowest_levels(values: Tensor, low: Tensor, high: Tensor, num_levels: int) -> list[int]:
+    """Lowest levels worth trying: none below 0, as many as above, and in proportion to what the values reach."""
+    if float(low.min()) == 0:
+        return [0]
+    inner = values.quantile(torch.tensor([0.001, 0.999], dtype=values.dtype), dim=0)
+    spans = [(-low, high), (-inner[0].clamp_max(0.0), inner[1].clamp_min(0.0))]
+    shares = [float((below / (below + above).clamp_min(1e-30)).median()) for below, above in spans]
+    tried = {-min(num_levels - 1, round(num_levels * share)) for share in [*shares, 0.5]}
+    return sorted(tried | {min(0, level + 1) for level in tried})
+
+
+OPERAND_SAMPLE = 2**16
+"""Values of an operand at which its levels are fitted."""
+
+
 def _draw(rows: Tensor, num_channels: int) -> Tensor:
     """At most SAMPLE values in whole rows, at random: a fixed stride would take the same channels of each token."""
     wanted = max(1, SAMPLE // num_channels)
@@ -89,7 +140,7 @@ class _Sample:
             rows = x.movedim(axis, -1).reshape(-1, x.shape[axis])
         else:
             rows = x.reshape(-1, 1)
-        largest = rows.amax(dim=0)
+        largest = rows.abs().amax(dim=0)
         self.largest = largest if self.largest is None else torch.maximum(self.largest, largest)
         # Every row draws a lot, and the lowest lots stay: a uniform sample however the images are batched.
         wanted = max(1, SAMPLE // rows.shape[1])
@@ -150,7 +201,11 @@ def set_thresholds(
         spec = spec_of(model)
         caps = {} if spec is None else spec.caps
     sites = select_sites(model, ALL_SITES)
-    samples = {name: _Sample(per_channel, seed) for seed, name in enumerate(sites)}
+    samples = {
+        name: _Sample(per_channel and not (site.is_operand and site.scale_axis is None), seed)
+        for seed, (name, site) in enumerate(sites.items())
+    }
+    levels = spec.num_levels if (spec := spec_of(model)) is not None else None
     last_map: nn.Module | None = None
 
     def after_map(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -158,7 +213,8 @@ def set_thresholds(
         last_map = module
 
     def observe(site: str, values: Tensor) -> None:
-        samples[site].add(values, _channel_axis(values, last_map) if per_channel else 1)
+        axis = sites[site].scale_axis if sites[site].is_operand else _channel_axis(values, last_map)
+        samples[site].add(values, axis if per_channel and axis is not None else 1)
 
     shape: tuple[int, ...] = ()
     num_classes = None
@@ -178,7 +234,10 @@ def set_thresholds(
     for name, sample in samples.items():
         _check_sample(name, sample)
     for name, site in sites.items():
-        _set_threshold(site, name, samples[name], threshold_from, percentile)
+        if site.is_operand:
+            _set_levels(site, name, samples[name], levels or site.num_levels - site.min_level)
+        else:
+            _set_threshold(site, name, samples[name], threshold_from, percentile)
     return shape, num_classes
 
 
@@ -201,6 +260,19 @@ def _set_threshold(site: QCFS, name: str, sample: _Sample, threshold_from: Thres
         return
     # A channel that is silent in these images may be active in others; it takes the median of its neighbours.
     threshold = torch.where(threshold.isnan(), threshold.nanmedian(), threshold)
+    site.threshold = nn.Parameter(threshold.view(sample.shape).to(site.threshold))
+
+
+def _set_levels(site: QCFS, name: str, sample: _Sample, num_levels: int) -> None:
+    if sample.largest is None:
+        logger.warning("%s takes no part in the forward pass; its levels are unchanged", name)
+        return
+    threshold, highest, lowest = fit_levels(sample.rows if sample.per_channel else sample.rows[:, 0], num_levels)
+    if bool(threshold.isnan().all()):
+        logger.warning("%s receives nothing but 0 from the calibration images; its levels are unchanged", name)
+        return
+    threshold = torch.where(threshold.isnan(), threshold.nanmedian(), threshold).clamp_min(MIN_THRESHOLD)
+    site.num_levels, site.min_level = highest, lowest
     site.threshold = nn.Parameter(threshold.view(sample.shape).to(site.threshold))
 
 
@@ -238,7 +310,7 @@ def in_evaluation(model: nn.Module) -> Iterator[None]:
 def acting_as_relu(
     model: nn.Module, caps: Mapping[str, float], observe: Callable[[str, Tensor], None] | None = None
 ) -> Iterator[None]:
-    """Within the block every site of `model` acts as the ReLU that it replaced.
+    """Within the block every site of `model` acts as the ReLU that it replaced, or, at an operand, as the identity.
 
     Args:
         model: an ANN with QCFS sites.
@@ -247,7 +319,9 @@ def acting_as_relu(
     """
 
     def act(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        values = inputs[0].clamp(0.0, caps.get(name))
+        values = inputs[0]
+        if not module.is_operand:
+            values = values.clamp(0.0, caps.get(name))
         if observe is not None:
             observe(name, values)
         return values

@@ -16,7 +16,7 @@ from mst.neurons import ALL_SITES, mask_spikes
 from mst.text import nearest_name
 
 from .quantizer import check_same, quantize
-from .spec import MaxPool, quantization_of
+from .spec import MaxPool, Placement, quantization_of
 
 
 def create_model(
@@ -26,6 +26,8 @@ def create_model(
     masking_ratio: float = 0.0,
     mask_sites: str | tuple[str, ...] | None = None,
     mask_rule: str = "random",
+    placement: Placement = "activations",
+    example: Tensor | None = None,
     max_pool: MaxPool = "keep",
     also: tuple[str, ...] = (),
     small_stem: bool = False,
@@ -39,6 +41,7 @@ def create_model(
         name: one of `MODEL_NAMES`, any name of timm, or torchvision:NAME.
         num_levels: L of every site.
         masking_ratio, mask_sites, mask_rule: see `mask_spikes`; by default "attention" for an MST and "all" for others.
+        placement, example: see `quantize`; sites at products need an example of the images. Not for an MST.
         max_pool, also: see `quantize`; `also` by the names of torch's classes ("GELU"). Not for an MST.
         small_stem: see `use_small_stem`. Not for an MST.
         pretrained: fetch the published weights of that name. Thresholds still have to be set (`set_thresholds`).
@@ -51,10 +54,17 @@ def create_model(
     """
     if name not in MODEL_NAMES:
         network = quantize_named(
-            architecture(name, options, small_stem, align_chans), num_levels, max_pool, also, pretrained
+            architecture(name, options, small_stem, align_chans),
+            num_levels,
+            max_pool,
+            also,
+            pretrained,
+            placement,
+            example,
         )
         return mask_spikes(network, masking_ratio, mask_sites or ALL_SITES, mask_rule)
     taken = {"max_pool": max_pool != "keep", "also": bool(also), "small_stem": small_stem}
+    taken["placement"] = placement != "activations"
     for option, is_set in taken.items():
         if is_set:
             raise InputError(f"{option} has no effect on {name}, which has QCFS sites, no max-pool and its own stem")
@@ -66,6 +76,9 @@ def create_model(
     options |= {"mask_rule": mask_rule}
     if mask_sites is not None:
         options["mask_sites"] = (mask_sites,) if isinstance(mask_sites, str) else tuple(mask_sites)
+    for option in ("depths", "num_heads"):  # of one stage
+        if isinstance(options.get(option), int):
+            options[option] = (options[option],)
     fields = [f.name for f in dataclasses.fields(MSTConfig)]
     for option in options:
         if option not in fields:
@@ -82,6 +95,8 @@ def quantize_named(
     max_pool: MaxPool,
     also: tuple[str, ...],
     pretrained: bool = False,
+    placement: Placement = "activations",
+    example: Tensor | None = None,
 ) -> nn.Module:
     """Build and quantise a network of a library.
 
@@ -90,12 +105,19 @@ def quantize_named(
         num_levels, max_pool: see `quantize`.
         also: names of torch's activation classes.
         pretrained: fetch its published weights.
+        placement, example: see `quantize`; the example is used where the placement needs one.
 
     Raises:
         InputError: as `build` and `quantize`; a name in `also` that is not an activation of torch.
     """
     return quantize(
-        build(of, pretrained), num_levels, max_pool=max_pool, also=_activation_classes(also), architecture=of
+        build(of, pretrained),
+        num_levels,
+        placement=placement,
+        max_pool=max_pool,
+        also=_activation_classes(also),
+        example=example if placement == "products" else None,
+        architecture=of,
     )
 
 

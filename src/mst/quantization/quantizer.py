@@ -26,8 +26,9 @@ from mst.neurons.site import noting_sites
 from mst.numbers import whole_number
 
 from .calibration import ThresholdFrom, acting_as_relu, in_evaluation, set_thresholds
+from .placement import place_at_products
 from .replacement import Replacement, replace_activations
-from .spec import MaxPool, Quantization
+from .spec import MaxPool, Placement, Quantization
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ def quantize(
     num_levels: int = 16,
     calibration: ImageData | None = None,
     *,
+    placement: Placement = "activations",
     threshold_from: ThresholdFrom = "least_squares",
     percentile: float = 99.9,
     per_channel: bool = False,
@@ -59,16 +61,23 @@ def quantize(
     With images the quantised network is also checked: with ReLU at its sites it computes what `model` does, and reaches
     the same sites with gradients, without, in inference mode and under autocast.
 
+    With placement "products" the sites stand at the operands of products instead: at the input of every linear map and
+    convolution but those that read the image itself, and at the queries, keys, values and softmax of attention.
+    Activations and norms (GELU, LayerNorm, softmax, ...) stay as functions between the sites, so a network need not
+    have a ReLU, nor be trained again. Levels may be negative. Attention in one fused call is taken apart into its
+    products. Lossless coding carries such a network.
+
     Max-pools stay, and `mst.convert` makes them exact for spikes, at the cost of a counter for each of their inputs.
     "average" replaces them by average pools, which need no counters; the network then has to be trained with them. A
     max-pool that is a function stays as it is and sends too many spikes; `mst.convert` notes it.
 
     Args:
         model: any network; it does not change.
-        num_levels: L of every site.
+        num_levels: L of every site; at an operand the levels above the lowest, 2^b - 1 for b bits.
         calibration: a few hundred images, in any form of `mst.data.ImageData` (a tensor, a DataLoader, a data set), to
             set the thresholds from. The network runs on them with ReLU (ReLU6, ...) at every site. For a network that
             has been trained; None leaves every threshold at 2, which is the better start for training from scratch.
+        placement: "activations" or "products"; "products" needs calibration, or an example.
         threshold_from: "least_squares" makes QCFS nearest to the activation that it replaces; "max" takes the largest
             value seen; "percentile" the value that this percentage of the positive ones does not exceed.
         percentile: in (0, 100].
@@ -89,6 +98,8 @@ def quantize(
 
     Source: Masked Spiking Transformer (ICCV 2023) for QCFS; `fit_threshold` for the least squares.
     """
+    if placement not in get_args(Placement):
+        raise InputError(f"placement must be one of {', '.join(get_args(Placement))}, got {placement!r}")
     if max_pool not in get_args(MaxPool):
         raise InputError(f"max_pool must be one of {', '.join(get_args(MaxPool))}, got {max_pool!r}")
     if per_channel and calibration is None:
@@ -102,7 +113,10 @@ def quantize(
     example = next(image_batches(example), None) if example is not None else None
     images = batches[0] if batches else example
     with NetworkInput(model).shown(images) if images is not None else nullcontext():
-        quantized, caps = _with_sites(model, num_levels, classes, images)
+        if placement == "products":
+            quantized, caps = _with_operand_sites(model, num_levels, classes, images), {}
+        else:
+            quantized, caps = _with_sites(model, num_levels, classes, images)
         if images is not None:
             check_same(model, quantized, images, caps, classes)
             check_reached(quantized, images)
@@ -120,12 +134,42 @@ def quantize(
         num_levels=num_levels,
         max_pool=max_pool,
         also=tuple(sorted(kind.__name__ for kind in classes)),
+        placement=placement,
         caps=caps,
         image_shape=shapes[0] if shapes else None,
         num_classes=shapes[1] if shapes else None,
         architecture=architecture,
         class_name=type(model).__name__,
     )
+    return quantized
+
+
+def _with_operand_sites(
+    model: Model, num_levels: int, also: tuple[type[nn.Module], ...], images: Tensor | None
+) -> Model:
+    """A copy with a site at each operand of a product."""
+    if also:
+        raise InputError("also has no effect on sites at products", remedy="leave it out: activations stay as they are")
+    if images is None:
+        raise InputError(
+            "sites at products are placed by watching the network on images",
+            remedy="give calibration=images, or example=images",
+        )
+    check_one_tensor_in(model)
+    quantized = copy_network(model)
+    if find_sites(quantized):
+        raise InputError(f"{type(model).__name__} has QCFS sites already; there is nothing to quantise")
+    shown = _as_taken(images[:2], model)
+    refuse_chance(copy_network(model).eval(), shown)
+    lowest = -(num_levels // 2)
+    others = place_at_products(quantized, lambda: QCFS(num_levels + lowest, min_level=lowest), shown)
+    if not find_sites(quantized):
+        raise InputError(f"{type(model).__name__} has no product of something computed from the image")
+    for place in others:
+        logger.warning("%s: no site can be placed at this product; it stays analog", place)
+    like = next(model.parameters(), None)
+    if like is not None:
+        quantized.to(like.device, like.dtype)
     return quantized
 
 

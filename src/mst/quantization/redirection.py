@@ -24,6 +24,7 @@ from mst.errors import InputError
 from mst.neurons.site import Site, answer, running_redirections
 
 from .activations import relu_call
+from .products import product_kind
 
 Place = tuple[tuple[Any, ...], ...]
 """Where a call is: (name of the function, lines and columns of the expression) for each function from the call up to
@@ -44,7 +45,7 @@ class CallSites:
     @property
     def shared(self) -> frozenset[str]:
         """Paths of the modules that are called several times."""
-        return frozenset(called for called, _ in self.answers if called)
+        return frozenset(called for called, _ in self.answers if called and not called.startswith("@"))
 
 
 _CALL_SITES = "_call_sites"
@@ -138,6 +139,12 @@ class _Redirection(TorchFunctionMode):
             site = None if place is None else self._answering("", place)
             if site is not None:
                 return answer(site, call.source)
+        kind = product_kind(func)
+        if kind is not None and any(called == f"@{kind}" for called, _ in self._sites.answers):
+            place = place_of_call(self._module, FORWARDS)
+            product = None if place is None else self._answering(f"@{kind}", place)
+            if product is not None:
+                return product.answer(func, args, kwargs)
         return func(*args, **kwargs)
 
     def answering(self, called: Site) -> Site:

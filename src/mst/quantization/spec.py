@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
+import torch
 from torch import nn
 
 from mst.errors import InputError
@@ -15,10 +16,13 @@ from mst.neurons import ALL_SITES
 
 MaxPool = Literal["keep", "average"]
 
+Placement = Literal["activations", "products"]
+"""Sites in the places of ReLU-like activations, or at the operands of products. See `quantize`."""
+
 OWN = "own"
 """Architecture name of a network whose class only its user has."""
 
-_MUST_AGREE = ("num_levels", "max_pool", "also")
+_MUST_AGREE = ("num_levels", "max_pool", "also", "placement")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ class Quantization:
     num_classes: int | None = None
     """Length of its output, if known."""
 
+    placement: Placement = "activations"
+    """Where the sites are, see `quantize`."""
+
     architecture: Architecture | None = None
     """Description from which the plain network can be built again; None for a class of the user."""
 
@@ -61,7 +68,7 @@ class Quantization:
 
     @property
     def sites_replace_activations(self) -> bool:
-        """True: each site stands where a ReLU-like activation was."""
+        """True: what reaches a site without quantisation tells its threshold, see `set_thresholds`."""
         return True
 
     def describe(self) -> dict[str, Any]:
@@ -102,6 +109,7 @@ class Quantization:
             caps=dict(description["caps"]),
             image_shape=None if shape is None else tuple(shape),
             num_classes=classes,
+            placement=description.get("placement", "activations"),
             architecture=network,
             class_name=str(description.get("class", "")),
         )
@@ -121,7 +129,10 @@ class Quantization:
                 "description",
                 remedy="build and quantise it yourself",
             )
-        model = quantize_named(self.architecture, self.num_levels, self.max_pool, self.also)
+        example = None if self.image_shape is None else torch.zeros(1, *self.image_shape)
+        model = quantize_named(
+            self.architecture, self.num_levels, self.max_pool, self.also, placement=self.placement, example=example
+        )
         note_quantization(model, image_shape=self.image_shape, num_classes=self.num_classes)
         return model
 

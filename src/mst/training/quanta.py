@@ -40,6 +40,8 @@ class QuantaCounter:
     def _add(self, site: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(site, QCFS)
         wide = torch.float32 if output.element_size() < 4 else output.dtype  # a sum would overflow in half precision
+        if site.min_level < 0:
+            output = output.abs()
         per_unit = site.num_levels / site.threshold.clamp_min(MIN_THRESHOLD)
         if per_unit.numel() == 1:
             self._sums.append(output.sum(dtype=wide) * per_unit.sum())

@@ -1,0 +1,226 @@
+"""Sites at products: stock networks, signed levels, and attention taken apart."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import mst
+from mst.errors import InputError
+from mst.neurons import QCFS, find_sites, qcfs
+from mst.quantization.calibration import acting_as_relu, fit_levels
+from mst.quantization.products import Attention
+
+LEVELS = 31
+
+
+def images(count: int = 4, size: int = 8) -> Tensor:
+    return torch.randn(count, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+class Block(nn.Module):
+    """A block of a Transformer as many write it; `how` says how it multiplies."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.norm, self.qkv, self.proj = nn.LayerNorm(8), nn.Linear(8, 24), nn.Linear(8, 8)
+        self.mlp = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = self.qkv(self.norm(x)).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+        query, key, value = heads.unbind(0)
+        if self.how == "fused":
+            mixed = F.scaled_dot_product_attention(query, key, value)
+        elif self.how == "operators":
+            mixed = (query * 0.5 @ key.transpose(-2, -1)).softmax(-1) @ value
+        else:
+            scores = torch.matmul(query, key.mT) / 2
+            mixed = torch.bmm(F.softmax(scores, -1).flatten(0, 1), value.flatten(0, 1)).unflatten(0, value.shape[:2])
+        mixed = mixed.transpose(1, 2).flatten(2)
+        bias = torch.cat([self.proj.bias[:4], self.proj.bias[4:]])
+        x = x + F.linear(mixed, self.proj.weight, bias)
+        return x + self.mlp(x)
+
+
+class Transformer(nn.Module):
+    def __init__(self, how: str = "fused", depth: int = 2) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.patch = nn.Conv2d(3, 8, 4, 4)
+        self.position = nn.Parameter(torch.randn(1, 4, 8))
+        self.blocks = nn.Sequential(*(Block(how) for _ in range(depth)))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patch(x * 2 - 0.1).flatten(2).transpose(1, 2) + self.position
+        return self.head(self.blocks(tokens).mean(1))
+
+
+WAYS = ("fused", "operators", "functions")
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_stock_transformer_settles_to_its_ann_with_spikes_at_every_product(how: str) -> None:
+    model, x = Transformer(how).double().eval(), images()
+    quantized = mst.quantize(model, LEVELS, x, placement="products").eval()
+    sites = find_sites(quantized)
+    assert "patch.input_site" not in sites  # it reads the image itself
+    assert {"head.input_site", "blocks.0.qkv.input_site", "blocks.1.mlp.3.input_site"} <= set(sites)
+    assert len(sites) == 2 * 8 + 1
+    with torch.no_grad(), acting_as_relu(quantized, {}):
+        torch.testing.assert_close(quantized(x), model(x), rtol=1e-12, atol=1e-12)
+    expected = quantized(x).detach()
+    assert float((expected - model(x).detach()).norm() / model(x).detach().norm()) < 0.2
+    snn = mst.convert(quantized, "lossless", burst=2)
+    assert snn.longest_settling is not None
+    result = mst.simulate(snn, x, snn.longest_settling)
+    assert result.num_settled == len(x)
+    torch.testing.assert_close(result.logits, expected, rtol=1e-9, atol=1e-9)
+    analog = [
+        count.operation.name
+        for count in result.operations
+        if count.operation.kind in ("linear", "convolution", "product") and int(count.macs_per_step.sum())  # type: ignore[union-attr]
+    ]
+    assert analog == ["patch"]
+    assert result.uncounted == ()
+    assert mst.estimate_energy(result).ratio > 0
+
+
+def test_every_way_to_multiply_is_the_same_network() -> None:
+    x = images()
+    results = [mst.quantize(Transformer(how).double(), 255, x, placement="products").eval()(x) for how in WAYS]
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "size"),
+    [
+        ("vit_tiny_patch16_224", {"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": 1, "num_heads": 3}, 16),
+        ("swin_tiny_patch4_window7_224", {"img_size": 28, "embed_dim": 8, "depths": (1, 1), "num_heads": (2, 2)}, 28),
+        ("convnext_atto", {"depths": (1, 1, 1, 1), "dims": (4, 4, 8, 8)}, 32),
+    ],
+)
+def test_networks_of_timm_by_name_come_back_from_a_checkpoint(
+    name: str, options: dict[str, Any], size: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    x = images(2, size).float()
+    model = mst.create_model(name, num_levels=63, placement="products", example=x, num_classes=3, **options)
+    mst.set_thresholds(model, x)
+    expected = model.eval()(x)
+    mst.save_checkpoint(model, tmp_path / "x.safetensors")
+    loaded = mst.load_checkpoint(tmp_path / "x.safetensors")
+    assert torch.equal(loaded(x), expected)
+    sites = find_sites(loaded)
+    assert any(site.min_level < 0 for site in sites.values())
+    assert {site.num_levels - site.min_level for site in sites.values()} == {63}
+
+
+@pytest.mark.parametrize("mask", [None, "causal", "bool", "float"])
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_attention_taken_apart_is_that_of_torch(mask: str | None, scale: float | None) -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 3, length, 4, dtype=torch.float64) for length in (5, 6, 6))
+    given: Tensor | None = None
+    if mask == "bool":
+        given = torch.rand(5, 6) < 0.7
+    elif mask == "float":
+        given = torch.randn(2, 1, 5, 6, dtype=torch.float64)
+    options = {"attn_mask": given, "is_causal": mask == "causal", "scale": scale}
+    attention = Attention(lambda: QCFS(8, min_level=-8)).double()
+    with acting_as_relu(attention, {}):
+        apart = attention(query, key, value, **options)
+    torch.testing.assert_close(apart, F.scaled_dot_product_attention(query, key, value, **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "lowest"),
+    [
+        (torch.linspace(0, 3, 500), 0),
+        (torch.linspace(-1, 1, 501), -7),
+        (torch.cat([torch.linspace(-0.17, 0, 100), torch.linspace(0, 2, 400)]), -1),
+        (-torch.linspace(0, 1, 500), -14),
+    ],
+    ids=["one-sided", "symmetric", "lopsided", "negative"],
+)
+def test_levels_go_where_the_values_are(values: Tensor, lowest: int) -> None:
+    threshold, num_levels, min_level = fit_levels(values, 15)
+    assert abs(min_level - lowest) <= 1
+    assert num_levels == 15 + min_level
+    error = (qcfs(values.double(), threshold, num_levels, min_level) - values).abs().max()
+    assert float(error) < 0.1 * float(values.abs().max())
+
+
+def test_levels_by_channel_follow_each_channel() -> None:
+    values = torch.randn(2000, 3) * torch.tensor([0.01, 1.0, 100.0])
+    threshold, num_levels, _ = fit_levels(values, 63)
+    quantum = threshold / num_levels
+    assert bool((quantum[1:] / quantum[:-1] > 50).all())
+    assert fit_levels(torch.zeros(10), 15)[0].isnan().all()
+    x = images()
+    quantized = mst.quantize(Transformer().double(), LEVELS, x, placement="products", per_channel=True)
+    shapes = {name.rpartition(".")[2]: tuple(site.threshold.shape) for name, site in find_sites(quantized).items()}
+    assert shapes == {"input_site": (8,), "query": (1,), "key": (1,), "value": (4,), "weights": (1,)}
+
+
+def test_channels_of_their_own_scale_cost_accumulations_not_multiplications() -> None:
+    model, x = Transformer(depth=1).double().eval(), images(2)
+    quantized = mst.quantize(model, LEVELS, x, placement="products", per_channel=True)
+    snn = mst.convert(quantized, "lossless", burst=3)
+    result = mst.simulate(snn, x, 200)
+    assert result.num_settled == 2
+    macs = {
+        each.operation.name: int(each.macs_per_step.sum())
+        for each in result.operations
+        if each.operation.kind == "linear"
+    }  # type: ignore[union-attr]
+    assert set(macs.values()) == {0}
+
+
+def test_operands_can_be_masked_copied_and_pickled() -> None:
+    x = images()
+    quantized = mst.quantize(Transformer().double(), LEVELS, x, placement="products").eval()
+    expected = quantized(x)
+    for copied in (copy.deepcopy(quantized), pickle.loads(pickle.dumps(quantized))):
+        assert torch.equal(copied(x), expected)
+        copied.head.weight.data.zero_()
+    assert torch.equal(quantized(x), expected)
+    mst.mask_spikes(quantized, 0.5, sites="query")
+    result = mst.simulate(mst.convert(quantized, "lossless", burst=4), x, 200)
+    dropped = {name for name, count in result.dropped_counts.items() if count}
+    assert dropped == {"blocks.0.attention.query", "blocks.1.attention.query"}
+
+
+def test_gradients_reach_weights_and_scales() -> None:
+    x = images()
+    quantized = mst.quantize(Transformer().double(), LEVELS, x, placement="products").train()
+    quantized(x).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in quantized.parameters())
+    assert math.isfinite(float(quantized.head.input_site.threshold.grad))
+
+
+def test_placement_at_products_says_what_it_needs() -> None:
+    model, x = Transformer().double(), images()
+    with pytest.raises(
+        InputError, match="placed by watching the network on images; give calibration=images, or example"
+    ):
+        mst.quantize(model, 15, placement="products")
+    with pytest.raises(InputError, match="placement must be one of activations, products, got 'product'"):
+        mst.quantize(model, 15, x, placement="product")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="also has no effect on sites at products"):
+        mst.quantize(model, 15, x, placement="products", also=[nn.GELU])
+    quantized = mst.quantize(model, 15, x, placement="products")
+    with pytest.raises(InputError, match="sends no negative spikes; choose lossless coding"):
+        mst.convert(quantized, "rate", x)
+    with pytest.raises(InputError, match="has no product of something computed from the image"):
+        mst.quantize(nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()).double(), 15, x, placement="products")
