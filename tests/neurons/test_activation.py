@@ -62,7 +62,9 @@ def test_site_with_levels_below_zero_is_carried_by_signed_neurons_alone() -> Non
     assert float(site.double()(x).detach().min()) == -3 / 8
     assert "min_level=-3" in repr(site)
     model = nn.Sequential(nn.Identity(), site)
-    with pytest.raises(InputError, match="site '1': its levels go down to -3, and IFNeuron sends no negative spikes"):
+    with pytest.raises(
+        mst.ConversionError, match="1: levels down to -3, which rate coding does not carry; choose lossless"
+    ):
         mst.convert(model, "rate", x)
     snn = mst.convert(model, "lossless", x, burst=2)
     result = mst.simulate(snn, x, 40)

@@ -220,7 +220,9 @@ def test_placement_at_products_says_what_it_needs() -> None:
     with pytest.raises(InputError, match="also has no effect on sites at products"):
         mst.quantize(model, 15, x, placement="products", also=[nn.GELU])
     quantized = mst.quantize(model, 15, x, placement="products")
-    with pytest.raises(InputError, match="sends no negative spikes; choose lossless coding"):
+    with pytest.raises(
+        mst.ConversionError, match="levels down to -7, which rate coding does not carry; choose lossless"
+    ):
         mst.convert(quantized, "rate", x)
     with pytest.raises(InputError, match="has no product of something computed from the image"):
         mst.quantize(nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()).double(), 15, x, placement="products")

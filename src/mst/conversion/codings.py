@@ -45,6 +45,9 @@ class Coding:
     carries_any_function: bool = False
     """True if any function may lie between the neurons. False: only those that keep the mean over time."""
 
+    carries_negative_levels: bool = False
+    """True if its neurons send spikes of either sign, and so stand for sites whose lowest level is below 0."""
+
     folds_batch_norm: bool = True
     """True if conversion folds BatchNorm into the linear map before it."""
 
@@ -149,6 +152,7 @@ LOSSLESS = register_coding(
         counter=ChangeCounter,
         sends_changes=True,
         carries_any_function=True,
+        carries_negative_levels=True,
         folds_batch_norm=False,  # sums then round as the ANN's do; operations are counted as if it were folded
         pools_over_time=False,
         averages_logits=False,

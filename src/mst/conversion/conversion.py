@@ -19,11 +19,12 @@ from mst.neurons import (
     SpikingMaxPool,
     SpikingNeuron,
     check_burst,
+    find_sites,
     named_schedule,
 )
 from mst.quantization import image_shape_of
 
-from .codings import Coding, coding_of, no_effect
+from .codings import CODINGS, Coding, coding_of, no_effect
 from .examination import LEFTOVER_ACTIVATIONS, refuse_leftover_activations
 from .folding import fold_batch_norms
 from .independence import refuse_dependent_answers
@@ -90,6 +91,7 @@ def convert(
     firing = _schedule_of(model, chosen, burst, schedule)
     if initial_images is not None and not chosen.takes_initial_levels:
         raise no_effect("initial_images", chosen, lambda each: each.takes_initial_levels)
+    _refuse_negative_levels(model, chosen)
     network, sites = _with_neurons(model, chosen, firing)
     image = _image(model, example)
     if image is None and not chosen.needs_example:
@@ -134,6 +136,22 @@ def _schedule_of(
         return schedule
     levels = [max(site.num_levels, -site.min_level) for site in model.modules() if isinstance(site, QCFS)]
     return named_schedule(schedule or DEFAULT_SCHEDULE, max(levels, default=1), burst)
+
+
+def _refuse_negative_levels(model: nn.Module, coding: Coding) -> None:
+    """Refuse sites whose lowest level is below 0 where no neuron of the coding sends negative spikes."""
+    if coding.carries_negative_levels:
+        return
+    others = " or ".join(each.name for each in CODINGS.values() if each.carries_negative_levels)
+    obstacles = tuple(
+        Obstacle(
+            name, f"levels down to {site.min_level}, which {coding} coding does not carry", f"choose {others} coding"
+        )
+        for name, site in find_sites(model).items()
+        if site.min_level < 0
+    )
+    if obstacles:
+        raise ConversionError(obstacles)
 
 
 def _with_neurons(

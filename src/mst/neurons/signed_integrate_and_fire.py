@@ -40,7 +40,6 @@ class SignedIFNeuron(SpikingNeuron):
     """
 
     slots: ClassVar[tuple[str, ...]] = (SENT_QUANTA,)
-    carries_negative_levels: ClassVar[bool] = True
     initial_levels: Tensor | None
 
     def __init__(

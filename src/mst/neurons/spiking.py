@@ -34,9 +34,6 @@ class SpikingNeuron(Site):
     slots: ClassVar[tuple[str, ...]] = ()
     """Names of the tensors that the neurons keep from step to step, each [B*k, ...]."""
 
-    carries_negative_levels: ClassVar[bool] = False
-    """True if the neurons may send negative spikes, and so stand for sites whose lowest level is below 0."""
-
     threshold: Tensor
     min_level: int = 0
 
@@ -63,15 +60,8 @@ class SpikingNeuron(Site):
         """The neuron that stands for `qcfs`, with its levels, its mask and the threshold that it acts with.
 
         Raises:
-            InputError: the threshold is not a finite number, or the site has levels below 0 that the neurons do not
-                carry.
+            InputError: the threshold is not a finite number.
         """
-        if qcfs.min_level < 0 and not cls.carries_negative_levels:
-            raise InputError(
-                f"its levels go down to {qcfs.min_level}, and {cls.__name__} sends no negative spikes",
-                where=f"site {site!r}",
-                remedy="choose lossless coding, whose neurons do",
-            )
         threshold = acting_threshold(qcfs, site)
         neuron = cls(threshold, qcfs.num_levels, site, qcfs.role, mask=qcfs.mask, layout=qcfs.layout)
         neuron.min_level = qcfs.min_level
