@@ -44,8 +44,8 @@ class ChangeCounter(OperationCounter):
         "BatchNorm that does not follow a linear map costs 1 MAC per changed element.",
         "Behind an average pool the spikes are counted that are left when those of opposite signs have cancelled.",
         "What the network is before it sees anything (its biases) is a constant of the neurons and costs nothing.",
-        "Bursts of several sites in one operand, or of thresholds by channel that meet no convolution, are paid as "
-        "analog values.",
+        "Bursts of several sites in one operand, or of thresholds by channel that meet neither a convolution nor the "
+        "product that they were set for, are paid as analog values.",
         *COMMON_ASSUMPTIONS,
         "Nor, for either: gates and other functions of single values.",
     )

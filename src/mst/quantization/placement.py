@@ -33,7 +33,7 @@ INPUT_SITE = "input_site"
 
 def feed_from_input_site(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Forward pre-hook of a map: its input passes its site first."""
-    return (module.input_site(args[0]), *args[1:])
+    return (module.input_site(args[0]), *args[1:])  # type: ignore[operator]
 
 
 @dataclass

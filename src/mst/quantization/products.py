@@ -158,13 +158,12 @@ class SoftmaxCall(nn.Module):
 
     def answer(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """The result of the call that this module stands for."""
-        given = (
-            dict(zip(("input", "dim", "_stacklevel" if function is F.softmax else "dtype"), args, strict=False))
-            | kwargs
-        )  # type: ignore[operator]
+        names = ("input", "dim", "_stacklevel" if function is F.softmax else "dtype")
+        given = dict(zip(names, args, strict=False)) | dict(kwargs)
         x, dim = given["input"], given.get("dim")
         if given.get("dtype") is not None or dim not in (-1, x.dim() - 1):
-            return function(*args, **kwargs)  # type: ignore[no-any-return]
+            result: Tensor = function(*args, **kwargs)
+            return result
         return self(x)  # type: ignore[no-any-return]
 
 

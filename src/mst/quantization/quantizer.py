@@ -113,10 +113,8 @@ def quantize(
     example = next(image_batches(example), None) if example is not None else None
     images = batches[0] if batches else example
     with NetworkInput(model).shown(images) if images is not None else nullcontext():
-        if placement == "products":
-            quantized, caps = _with_operand_sites(model, num_levels, classes, images), {}
-        else:
-            quantized, caps = _with_sites(model, num_levels, classes, images)
+        place = _with_operand_sites if placement == "products" else _with_sites
+        quantized, caps = place(model, num_levels, classes, images)
         if images is not None:
             check_same(model, quantized, images, caps, classes)
             check_reached(quantized, images)
@@ -146,8 +144,8 @@ def quantize(
 
 def _with_operand_sites(
     model: Model, num_levels: int, also: tuple[type[nn.Module], ...], images: Tensor | None
-) -> Model:
-    """A copy with a site at each operand of a product."""
+) -> tuple[Model, dict[str, float]]:
+    """A copy with a site at each operand of a product, and no largest outputs, since no activation is replaced."""
     if also:
         raise InputError("also has no effect on sites at products", remedy="leave it out: activations stay as they are")
     if images is None:
@@ -170,7 +168,7 @@ def _with_operand_sites(
     like = next(model.parameters(), None)
     if like is not None:
         quantized.to(like.device, like.dtype)
-    return quantized
+    return quantized, {}
 
 
 def _with_sites(

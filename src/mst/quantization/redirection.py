@@ -144,7 +144,7 @@ class _Redirection(TorchFunctionMode):
             place = place_of_call(self._module, FORWARDS)
             product = None if place is None else self._answering(f"@{kind}", place)
             if product is not None:
-                return product.answer(func, args, kwargs)
+                return product.answer(func, args, kwargs)  # type: ignore[operator]
         return func(*args, **kwargs)
 
     def answering(self, called: Site) -> Site:
