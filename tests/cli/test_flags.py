@@ -49,7 +49,7 @@ def test_help_answers(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
         ("sweep", ["--masking-ratios", "0", ".5", "--output", "o"], ["--masking_ratios=[0,.5]", "--output", "o"]),
         ("train", ["--img-size", "32"], ["--img_size=32"]),
         ("train", ["--img-size", "32,24"], ["--img_size=[32,24]"]),
-        ("train", ["--model-kwargs.depths", "2", "--resume"], ["--model_kwargs.depths=[2]", "--resume", "true"]),
+        ("train", ["--model-kwargs.depths", "2", "--resume"], ["--model_kwargs.depths=2", "--resume", "true"]),
         ("import", ["w.pth", "-o", "c.safetensors"], ["--weights", "w.pth", "--output", "c.safetensors"]),
     ],
 )  # fmt: skip

@@ -226,3 +226,10 @@ def test_placement_at_products_says_what_it_needs() -> None:
         mst.convert(quantized, "rate", x)
     with pytest.raises(InputError, match="has no product of something computed from the image"):
         mst.quantize(nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()).double(), 15, x, placement="products")
+
+
+def test_one_stage_of_an_mst_may_be_given_as_a_number() -> None:
+    model = mst.create_model(
+        "mst_nano_patch2_window2_8", depths=1, num_heads=2, embed_dim=8, img_size=8, in_chans=1, num_classes=3
+    )
+    assert model.config.depths == (1,)  # type: ignore[union-attr]
