@@ -330,3 +330,26 @@ def test_remedy_replaces_a_module_only_if_nothing_is_lost() -> None:
 def test_remedy_for_a_maximum_over_the_batch_is_not_a_pool() -> None:
     for function in (lambda net, h: h - h.max(), lambda net, h: h - h.amax(0)):
         assert traced(function).obstacles[0].remedy == "let it act on each image alone, not on the batch"
+
+
+class Gated(nn.Module):
+    """A gate whose sigmoid is a module of a user's class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        class Sigmoid(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return torch.sigmoid(x)
+
+        self.fc, self.gate, self.head = nn.Linear(4, 4), Sigmoid(), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(x * self.gate(self.fc(x)))
+        return y
+
+
+def test_remedy_for_a_gate_of_a_users_class_leaves_the_gate_out() -> None:
+    gate, product = traced(lambda net, h: h, Gated()).obstacles
+    assert "leave out the gate" in gate.remedy
+    assert "leave a gate" in product.remedy

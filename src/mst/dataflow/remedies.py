@@ -38,8 +38,7 @@ def unsupported(name: str, where: str, module: nn.Module, is_over_batch: bool = 
     what = f"{name}{place} has no spiking counterpart"
     if is_over_batch:
         return Place("analog", Obstacle(where, what, "let it act on each image alone, not on the batch"), AT_OUTPUT)
-    as_factor = None if _is_activation_of_user(module) else LEAVE_OUT_GATE
-    return Place("analog", Obstacle(where, what, _in_place_of(name, module)), AT_OUTPUT, as_factor)
+    return Place("analog", Obstacle(where, what, _in_place_of(name, module)), AT_OUTPUT, LEAVE_OUT_GATE)
 
 
 def _in_place_of(name: str, module: nn.Module) -> str:
@@ -50,14 +49,14 @@ def _in_place_of(name: str, module: nn.Module) -> str:
         return f"use nn.AvgPool{name[-2:]} or nn.MaxPool{name[-2:]}, and train"
     if name not in ACTIVATIONS:
         return "leave it out, or build it from linear maps, average pools, max-pools and mst.QCFS, and train"
-    if type(module).__module__ == "torch.nn.modules.activation" or _is_activation_of_user(module):
+    if type(module).__module__ == "torch.nn.modules.activation" or is_activation_of_user(module):
         return _replace_by_qcfs(module)
     if list(module.children()):
         return "make it a module of its own, so that mst.quantize can put a QCFS in its place, or leave it out"
     return "put the activation into a module of its own, so that mst.quantize(..., also=...) can replace it"
 
 
-def _is_activation_of_user(module: nn.Module) -> bool:
+def is_activation_of_user(module: nn.Module) -> bool:
     """True if a QCFS may take its place: a module of a user's class, without parts and weights."""
     is_bare = not list(module.children()) and not list(module.parameters()) and not list(module.buffers())
     return is_bare and not type(module).__module__.startswith("torch.")
@@ -70,7 +69,7 @@ def _replace_by_qcfs(module: nn.Module) -> str:
 def product(name: str, where: str, module: nn.Module) -> Place:
     """A product of two activations in the forward of `module`."""
     remedy = "leave a gate (squeeze-and-excitation) out; make a matrix product an mst.ActivationProduct"
-    if _is_activation_of_user(module):
+    if is_activation_of_user(module):
         remedy = _replace_by_qcfs(module)
     return Place("analog", Obstacle(where, f"{name} of two activations", remedy))
 

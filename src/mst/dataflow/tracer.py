@@ -292,7 +292,7 @@ class _Tracer(TorchFunctionMode):
             flow = self._add(remedies.batch_statistics(where), flow)
         if len(changing) > 1 and name not in tables.SUMS:
             for number in frozenset().union(*(each.last for each in changing)):
-                self._places[number].is_factor = True
+                self._places[number].is_factor = not remedies.is_activation_of_user(module)
             flow = self._add(remedies.product(name, where, module), flow)
         elif name in tables.DIVISIONS:
             divisor = args[1] if len(args) > 1 else kwargs.get("other")
