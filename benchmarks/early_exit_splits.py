@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 import mst
+from mst.data import first_readable
 from mst.experiments import OpenedRun
 from mst.files import write_json
 from mst.neurons import SCHEDULES
@@ -110,7 +111,7 @@ def simulated(opened: OpenedRun, coding: str, options: argparse.Namespace) -> Si
     file = options.output / f"{name}.pt"
     kind, _, schedule = coding.partition(", ")
     how: dict[str, Any] = {"schedule": schedule, "burst": options.burst} if schedule else {}
-    snn = mst.convert(opened.model, kind, opened.images[0][0][None], **how)
+    snn = mst.convert(opened.model, kind, first_readable(opened.images)[0][None], **how)
     if not file.exists():
         result = mst.simulate(
             snn, opened.images, options.time_steps, keep_step_logits=True, record_operations=False, batch_size=32

@@ -236,7 +236,7 @@ def _can_be_constant(model: nn.Module, path: str) -> bool:
 
 
 def _notes(flow: Dataflow, constants: tuple[str, ...], coding: Coding) -> tuple[str, ...]:
-    """What a user should know of places that are carried."""
+    """Remarks for the user on places that are carried."""
     notes = [f"{path}: its input depends on no image, so it stays a constant of the network" for path in constants]
     if coding.carries_any_function:
         return (*notes, *map(_about_analog, flow.analog))

@@ -126,7 +126,7 @@ class _Probe:
         return smooth_output(neuron, x)
 
     def answer(self, images: list[int]) -> Answer:
-        """What neurons and output see of these images."""
+        """Inputs of the neurons, and the output, for these images."""
         self.seen = []
         run = begin_run(self.network, batch_size=len(images), first_image=images[0])
         with running(run):
@@ -134,7 +134,7 @@ class _Probe:
         return [*self.seen, ("", output)]
 
     def problem(self) -> tuple[str, tuple[str, str]] | None:
-        """Where the first dependence shows, and which; None if there is none."""
+        """Place and kind of the first dependence; None if there is none."""
         before = _chance_state()
         alone = self.answer([0])
         repeats = REPEATS if _chance_state() == before else REPEATS_BY_CHANCE

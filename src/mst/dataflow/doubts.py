@@ -1,4 +1,4 @@
-"""What the trace of one pass cannot decide, and what further passes say of it."""
+"""Questions that the trace of one pass leaves open, and further passes that settle them."""
 
 from __future__ import annotations
 

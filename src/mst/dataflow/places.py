@@ -20,7 +20,7 @@ class Place:
     """A call on the image's way that is worth reporting if its result is used."""
 
     kind: PlaceKind
-    """What it is."""
+    """Kind of call."""
 
     obstacle: Obstacle
     """The place in words; the remedy is empty where there is nothing to mend."""

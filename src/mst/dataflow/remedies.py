@@ -1,4 +1,4 @@
-"""What is wrong with a function on the image's way, and what to do about it; the remedy depends on its role."""
+"""Reasons why a function is an obstacle, and remedies, which depend on its role in the network."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def unsupported(name: str, where: str, module: nn.Module, is_over_batch: bool = 
 
 
 def _in_place_of(name: str, module: nn.Module) -> str:
-    """What to use instead of a function inside the network."""
+    """Replacement for a function inside the network."""
     if name in MAXIMA:
         return "make a maximum over places an nn.AdaptiveMaxPool2d(1) (1d, 3d), which conversion makes exact"
     if name in POWER_POOLS:

@@ -23,7 +23,7 @@ LARGE = 10**6
 
 @dataclass
 class Seen:
-    """What one pass has shown."""
+    """Result of one pass."""
 
     inputs: list[Tensor] = field(default_factory=list)
     """Inputs of the watched modules in the order of their calls; the output comes last."""

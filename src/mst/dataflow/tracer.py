@@ -365,7 +365,7 @@ def _from_opaque(module: nn.Module, flows: list[Flow]) -> Flow:
 
 
 def _address(tensor: Tensor) -> int:
-    """Where its memory begins; its own id if it is not in one piece."""
+    """Address of its memory; its own id if it is not in one piece."""
     return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else id(tensor)
 
 

@@ -34,7 +34,7 @@ class Use:
     """Which call."""
 
     number: int
-    """How often its place was reached before in the same forward."""
+    """Number of earlier calls of its place in the same forward."""
 
     cap: float | None = None
     """Largest output of a function; None if it does not saturate, and for modules."""
