@@ -16,6 +16,8 @@ import mst
 from mst.cli.main import main
 from mst.neurons import find_sites
 
+pytestmark = pytest.mark.slow
+
 BEFORE = Path(__file__).parent / "data" / "before"
 EXPECTED: dict[str, Any] = json.loads((BEFORE / "expected.json").read_text(encoding="utf-8"))
 

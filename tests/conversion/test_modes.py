@@ -15,6 +15,8 @@ import mst
 from mst.neurons import find_sites
 from mst.simulation import SimulationResult
 
+pytestmark = pytest.mark.slow
+
 LEVELS = 4
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

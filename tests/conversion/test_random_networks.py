@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +16,8 @@ import mst
 from mst.neurons import find_sites
 from mst.quantization.calibration import acting_as_relu
 from random_networks import Network, networks
+
+pytestmark = pytest.mark.slow
 
 LEVELS = 4
 EXAMPLES = int(os.environ.get("MST_EXAMPLES", "12"))

@@ -155,6 +155,7 @@ PLAIN, STAGGERED = FiringSchedule(), FiringSchedule(3, stagger=0.25)
 WEIGHTED = FiringSchedule(2, halving_weights(16), 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "schedule"),
     [

@@ -22,6 +22,8 @@ from mst.training.folder import TrainingFolder
 from mst.training.state import PREVIOUS_STATE_FILE, STATE_FILE, load_training_state
 from training_runs import QUICK, after_step, data, fresh, losses, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("options", [{}, {"masking_ratio": 0.5, "drop_path_rate": 0.3}], ids=["plain", "random"])
 @pytest.mark.parametrize("mixing", [False, True])
