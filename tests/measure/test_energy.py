@@ -5,9 +5,11 @@ import re
 
 import pytest
 import torch
+from torch import nn
 
 import mst
 from conftest import randomise, tiny_config
+from mst.errors import InputError
 from mst.models import MaskedSpikingTransformer
 from mst.simulation import SimulationResult
 
@@ -87,6 +89,12 @@ def test_energy_of_the_papers_network_is_4_5_gmac() -> None:
     assert matrix / 1e9 == pytest.approx(4.49, abs=0.01)
     total = sum(op.dense_macs for op in operations)
     assert total / matrix < 1.01
+
+
+@pytest.mark.parametrize("other", [None, 3, nn.ReLU()])
+def test_energy_of_something_else_than_a_result_is_refused(other: object) -> None:
+    with pytest.raises(InputError, match="takes what mst.simulate returns, got .*; simulate the spiking network first"):
+        mst.estimate_energy(other)  # type: ignore[arg-type]
 
 
 def test_energy_without_recorded_operations_is_refused() -> None:

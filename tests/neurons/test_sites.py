@@ -10,6 +10,7 @@ from torch import nn
 
 import mst
 from conftest import tiny_config
+from mst.errors import InputError
 from mst.models import MaskedSpikingTransformer
 from mst.neurons import QCFS, find_sites, select_sites
 
@@ -93,3 +94,11 @@ def test_mask_spikes_without_sites_is_refused() -> None:
 def test_find_sites_gives_each_site_by_its_module_path() -> None:
     model = nn.Sequential(nn.Linear(2, 2), QCFS(), nn.Sequential(QCFS()))
     assert find_sites(model) == {"1": model[1], "2.0": model[2][0]}
+
+
+@pytest.mark.parametrize("ratio", ["0.5", None, True, float("nan"), 1.0, -0.1, 75])
+def test_mask_spikes_with_something_else_than_a_fraction_is_refused(ratio: object) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), QCFS())
+    with pytest.raises(InputError, match="masking_ratio"):
+        mst.mask_spikes(model, ratio)  # type: ignore[arg-type]
+    assert model[1].mask is None

@@ -124,6 +124,11 @@ def estimate_energy(result: SimulationResult, cost_model: CostModel | str = HORO
     """
     if isinstance(cost_model, str):
         cost_model = cost_model_named(cost_model)
+    if not isinstance(result, SimulationResult):
+        raise InputError(
+            f"estimate_energy takes what mst.simulate returns, got {type(result).__name__}",
+            remedy="simulate the spiking network first",
+        )
     _refuse_uncounted(result.uncounted)
     if not result.operations:
         raise InputError("the simulation recorded no operations", remedy="run mst.simulate with record_operations=True")

@@ -7,6 +7,7 @@ Equations and their derivations are in docs/maths.md; each formula is written on
 from __future__ import annotations
 
 import zlib
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -347,11 +348,13 @@ def check_masking_ratio(masking_ratio: float) -> float:
     """`masking_ratio` itself, as a float.
 
     Raises:
-        InputError: it is not in [0, 1).
+        InputError: it is not a number in [0, 1).
     """
-    if not 0.0 <= masking_ratio < 1.0:
-        hint = f"for {masking_ratio:g} % write {masking_ratio / 100:g}" if 1 < masking_ratio < 100 else ""
-        raise InputError(f"masking_ratio is the fraction dropped, in [0, 1); got {masking_ratio}", remedy=hint)
+    is_number = isinstance(masking_ratio, Real) and not isinstance(masking_ratio, bool)
+    if not is_number or not 0.0 <= masking_ratio < 1.0:
+        per_cent = is_number and 1 < masking_ratio < 100
+        hint = f"for {masking_ratio:g} % write {masking_ratio / 100:g}" if per_cent else ""
+        raise InputError(f"masking_ratio is the fraction dropped, in [0, 1); got {masking_ratio!r}", remedy=hint)
     return float(masking_ratio)
 
 
