@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from mst.data import AugmentConfig, DataOptions, Preprocessing, dataset_info, find_fashion_mnist, load_dataset
+from mst.data import (
+    AugmentConfig,
+    DataOptions,
+    EventRepresentation,
+    Preprocessing,
+    dataset_info,
+    find_fashion_mnist,
+    load_dataset,
+)
 from mst.data.images.idx import read_idx
 from mst.errors import InputError
 
@@ -143,6 +151,15 @@ def test_augmentation_changes_training_images_and_no_test_images(augment: Augmen
         (lambda: AugmentConfig(erasing_probability=2.0), r"erasing_probability must be in \[0, 1\]"),
         (lambda: Preprocessing(8, 3, (0.5,), (0.5,)), "mean needs 3 entries"),
         (lambda: Preprocessing(8, 1, (0.5,), (0.0,)), "std above 0"),
+        (lambda: Preprocessing((8, 8, 8), 1, (0.5,), (0.5,)), "img_size must be one whole number"),
+        (lambda: Preprocessing(8.5, 1, (0.5,), (0.5,)), "img_size must be one whole number"),
+        (lambda: Preprocessing(8, 1, (0.5,), (0.5,), crop_ratio=0.0), r"crop_ratio must be in \(0, 1\], got 0.0"),
+        (lambda: Preprocessing(8, 1, (0.5,), (0.5,), "cubic"), "interpolation must be one of bicubic, .*got 'cubic'"),
+        (lambda: Preprocessing(8, 2, (0.5,) * 2, (0.5,) * 2, events={"bins": 3}), "is not a representation"),
+        (
+            lambda: Preprocessing(8, 2, (0.5,) * 2, (0.5,) * 2, events=EventRepresentation(num_bins=9)),
+            "9 bins of frames are 18 channels, not 2",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(make: object, message: str) -> None:

@@ -52,7 +52,8 @@ class Preprocessing:
                 raise InputError(f"img_size must be one whole number or (height, width), got {self.img_size!r}")
             height, width = self.img_size
             object.__setattr__(self, "img_size", height if height == width else (height, width))
-        if not all(isinstance(side, int) for side in self.size):
+        sides = self.img_size if isinstance(self.img_size, tuple) else (self.img_size,)
+        if not all(isinstance(side, int) for side in sides):
             raise InputError(f"img_size must be one whole number or (height, width), got {self.img_size!r}")
         given: object = self.events
         if isinstance(given, dict):
