@@ -74,6 +74,8 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
         for parameter in model.parameters():
             if parameter.dim() == 1:
                 parameter.add_(0.05 * torch.randn_like(parameter))
+            elif not parameter.any():  # heads of some networks start at 0, and would hide everything before them
+                parameter.normal_(std=0.05)
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
