@@ -41,7 +41,7 @@ NETWORKS: dict[str, tuple[int, dict[str, Any]]] = {
     "xcit_nano_12_p16_224": (64, {"img_size": 64, "depth": 2}),
     "eva02_tiny_patch14_224": (56, {"img_size": 56, "depth": 2}),
     "beit_base_patch16_224": (32, {"img_size": 32, "depth": 1, "embed_dim": 48, "num_heads": 3}),
-    "coat_lite_tiny": (64, {}),
+    "coat_lite_tiny": (64, {"img_size": 64}),
     "maxvit_rmlp_pico_rw_256": (64, {"img_size": 64}),
     "hiera_tiny_224": (224, {}),
     "mobilevit_xxs": (64, {}),

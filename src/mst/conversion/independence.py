@@ -64,14 +64,15 @@ def refuse_dependent_answers(network: nn.Module, image: Tensor) -> None:
     with torch.inference_mode(False), torch.no_grad(), _chance_kept():
         for dtype in (torch.float64, torch.float32, None):
             probe = _Probe(network, image, dtype)
+            before = _chance_state()
             try:
-                probe.answer([0])
+                alone = probe.answer([0])
             except Exception:  # a foreign forward may fail in any way in another precision
                 if dtype is None:
                     raise
                 continue
             break
-        problem = probe.problem()
+        problem = probe.problem(alone, REPEATS if _chance_state() == before else REPEATS_BY_CHANCE)
     if problem is not None:
         where, (what, remedy) = problem
         raise ConversionError((Obstacle(where, what, remedy),))
@@ -133,11 +134,13 @@ class _Probe:
             output = self.network(self.images[images].clone())
         return [*self.seen, ("", output)]
 
-    def problem(self) -> tuple[str, tuple[str, str]] | None:
-        """Place and kind of the first dependence; None if there is none."""
-        before = _chance_state()
-        alone = self.answer([0])
-        repeats = REPEATS if _chance_state() == before else REPEATS_BY_CHANCE
+    def problem(self, alone: Answer, repeats: int) -> tuple[str, tuple[str, str]] | None:
+        """Place and kind of the first dependence; None if there is none.
+
+        Args:
+            alone: the first answer to the first image.
+            repeats: further passes over it.
+        """
         for _ in range(repeats):
             where = self._first_difference(alone, self.answer([0]))
             if where is not None:
