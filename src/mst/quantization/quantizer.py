@@ -167,7 +167,8 @@ def _with_operand_sites(
         logger.warning("%s: no site can be placed at this product; it stays analog", place)
     like = next(model.parameters(), None)
     if like is not None:
-        quantized.to(like.device, like.dtype)
+        for site in find_sites(quantized).values():
+            site.to(like.device, like.dtype)
     return quantized, {}
 
 
@@ -195,7 +196,8 @@ def _with_sites(
         )  # fmt: skip
     like = next(model.parameters(), None)
     if like is not None:
-        quantized.to(like.device, like.dtype)
+        for site in find_sites(quantized).values():
+            site.to(like.device, like.dtype)
     return quantized, {site: cap for site, cap in found.caps.items() if cap is not None}
 
 
