@@ -9,7 +9,7 @@ import threading
 from functools import partial
 from pathlib import Path
 from types import MethodType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -362,3 +362,51 @@ def test_gradients_flow_through_redirected_calls_in_place() -> None:
     quantized(x).sum().backward()
     assert model.conv.weight.grad is not None
     torch.testing.assert_close(quantized.conv.weight.grad, model.conv.weight.grad, rtol=1e-3, atol=1e-3)
+
+
+def test_activation_of_a_buffer_that_was_written_into_is_a_site() -> None:
+    class Writes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.head = nn.Linear(6, 6), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            buffer = torch.zeros(len(x), 8)
+            buffer[:, :6] = self.first(x)
+            return self.head(F.relu(buffer))
+
+    assert set(find_sites(mst.quantize(Writes(), 4, example=torch.randn(2, 6)))) == {"relu"}
+
+
+def test_class_that_registers_its_subclasses_knows_none_of_ours() -> None:
+    class Registered(nn.Module):
+        known: ClassVar[dict[str, type]] = {}
+
+        def __init_subclass__(cls, *, key: str) -> None:
+            Registered.known[key] = cls
+
+    class Block(Registered, key="block"):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(self.first(x))
+
+    class Slotted(nn.Module):
+        __slots__ = ("first_used",)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(x)
+
+    quantized = mst.quantize(Block(), 4)
+    assert isinstance(quantized, Block)
+    assert Registered.known == {"block": Block}
+    assert set(find_sites(mst.quantize(nn.Sequential(nn.Linear(6, 3), Slotted()), 4))) == {"1.relu"}
+
+
+def test_weights_keep_their_types_where_they_differ() -> None:
+    model = nn.Sequential(nn.Linear(6, 6).bfloat16(), nn.ReLU(), nn.Linear(6, 3).double())
+    dtypes = [weights.dtype for weights in model.parameters()]
+    quantized = mst.quantize(model, 4)
+    assert [weights.dtype for name, weights in quantized.named_parameters() if "threshold" not in name] == dtypes

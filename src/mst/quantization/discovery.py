@@ -10,7 +10,7 @@ import copy
 import inspect
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -234,24 +234,50 @@ class _Watch(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        is_constant = all(id(each) in self._constants for each in _tensors_in((*args, *kwargs.values())))
+        is_constant = all(id(each) in self._constants for each in tensors_in((*args, *kwargs.values())))
         call = relu_call(func, args, kwargs)
         if call is not None and self._running and isinstance(call.source, Tensor) and call.source.is_floating_point():
             self._note("", cap=call.cap, in_place=call.in_place, is_activation=id(call.source) not in self._constants)
         result = func(*args, **kwargs)
         if is_constant and isinstance(result, Tensor):
             self._constants[id(result)] = result  # kept, so that its id stays its own
+        elif not is_constant and (written := written_tensor(func, args, kwargs)) is not None:
+            forget(self._constants, written)
         return result
 
 
-def _tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among values and in their tuples, lists and dicts."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
         elif isinstance(value, tuple | list):
-            yield from _tensors_in(value)
+            yield from tensors_in(value)
         elif isinstance(value, dict):
-            yield from _tensors_in(value.values())
+            yield from tensors_in(value.values())
+
+
+def written_tensor(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """The tensor that a call writes to: `t[...] = x`, `t += x`, `t.copy_(x)`, out=t. None if it writes to none."""
+    if isinstance(kwargs.get("out"), Tensor):
+        out: Tensor = kwargs["out"]
+        return out
+    name = str(getattr(function, "__name__", ""))
+    writes = name == "__setitem__" or name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
+    return args[0] if writes and args and isinstance(args[0], Tensor) else None
+
+
+def forget(known: dict[int, Tensor], written: Tensor) -> list[Tensor]:
+    """Remove the tensors that share their memory with `written`; returns them."""
+    if written.layout != torch.strided:
+        found = [written] if id(written) in known else []
+    else:
+        memory = written.untyped_storage().data_ptr()
+        strided = [each for each in known.values() if each.layout == torch.strided]
+        found = [each for each in strided if each.untyped_storage().data_ptr() == memory]
+    for each in found:
+        del known[id(each)]
+    return found
 
 
 def watch(network: nn.Module, images: Tensor, is_watched: Callable[[nn.Module], bool]) -> dict[str, list[Use]]:

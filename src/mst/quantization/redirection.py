@@ -47,6 +47,11 @@ class CallSites:
         """Paths of the modules that are called several times."""
         return frozenset(called for called, _ in self.answers if called and not called.startswith("@"))
 
+    @property
+    def has_activations(self) -> bool:
+        """True if sites answer activations; False if they answer products alone."""
+        return any(not called.startswith("@") for called, _ in self.answers)
+
 
 _CALL_SITES = "_call_sites"
 _OWN_FORWARD = "_own_forward"
@@ -54,8 +59,8 @@ _OWN_FORWARD = "_own_forward"
 
 _OWN_ROOMS = ("torch", "mst")
 _CHECKPOINTED = InputError(
-    "a part of a forward that torch.utils.checkpoint repeats calls an activation that is a function or is called twice",
-    remedy="make this part a module of its own, or give each call an nn.ReLU module of its own",
+    "a part of a forward that torch.utils.checkpoint repeats calls a function that a site answers, or a module twice",
+    remedy="make this part a module of its own, or (for a ReLU) give each call an nn.ReLU module of its own",
 )
 
 
@@ -117,6 +122,7 @@ class _Redirection(TorchFunctionMode):
         super().__init__()
         self._module = module
         self._sites: CallSites = module.__dict__[_CALL_SITES]
+        self._has_activations = self._sites.has_activations
         self._shared = {module.get_submodule(path): path for path in self._sites.shared}
         self._reached: Counter[CallKey] = Counter()
 
@@ -133,13 +139,13 @@ class _Redirection(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        call = relu_call(func, args, kwargs)
+        call = relu_call(func, args, kwargs) if self._has_activations else None
         if call is not None and isinstance(call.source, Tensor) and call.source.is_floating_point():
             place = place_of_call(self._module, FORWARDS)
             site = None if place is None else self._answering("", place)
             if site is not None:
                 return answer(site, call.source)
-        kind = product_kind(func)
+        kind = product_kind(func) if "out" not in kwargs else None
         if kind is not None and any(called == f"@{kind}" for called, _ in self._sites.answers):
             place = place_of_call(self._module, FORWARDS)
             product = None if place is None else self._answering(f"@{kind}", place)
@@ -162,11 +168,13 @@ class _Redirection(TorchFunctionMode):
         answers = self._sites.answers.get(key, [])
         if number >= len(answers):
             what = f"the activation {path!r}" if path else "an activation that is a function"
+            remedy = "give each call an nn.ReLU module of its own, or quantise with images that reach every call "
+            if path.startswith("@"):
+                what, remedy = f"a product ({path[1:]})", "quantise with images that reach every call "
             raise InputError(
                 f"{what} is called where it was not when the network was quantised",
                 where=f"the forward of {type(self._module).__name__}",
-                remedy="give each call an nn.ReLU module of its own, or quantise with images that reach every call "
-                "(example= or calibration=)",
+                remedy=f"{remedy}(example= or calibration=)",
             )
         name = answers[number]
         return None if name is None else self._module.get_submodule(name)  # type: ignore[return-value]
@@ -187,7 +195,12 @@ def _redirected(kind: type[nn.Module]) -> type[nn.Module]:
 
         fields: dict[str, Any] = {"forward": forward, "__reduce_ex__": _reduce, "_plain_class": kind}
         fields |= {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
-        _CLASSES[kind] = type(kind.__name__, (kind,), fields)
+        try:  # a class may register its subclasses when they are made, so it becomes the base afterwards
+            made = type(kind.__name__, (nn.Module,), fields)
+            made.__bases__ = (kind,)
+        except TypeError:  # __slots__
+            made = type(kind.__name__, (kind,), fields)
+        _CLASSES[kind] = made
     return _CLASSES[kind]
 
 
