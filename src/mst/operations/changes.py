@@ -62,6 +62,8 @@ class ChangeCounter(OperationCounter):
 
     def _observe(self, op: Operation, module: nn.Module, inputs: list[Tensor], run: RunState) -> None:
         for operand, x in enumerate(inputs[: 2 if isinstance(module, ActivationProduct) else 1]):
+            if operand in op.constant_operands:
+                continue
             steps_TB = _steps(run, op.name, f"operand {operand}", x)
             if steps_TB is None:
                 continue

@@ -73,6 +73,9 @@ class Operation:
     operands: tuple[tuple[str, ...], ...] = ()
     """For each input, the sites whose spikes it holds."""
 
+    constant_operands: tuple[int, ...] = ()
+    """Operands of a product that depend on no image, by number."""
+
     output_places: tuple[int, ...] = ()
     """Length, or height and width, ... of the output of a transposed convolution that was asked for another size than
     that which follows from its options; else empty."""
@@ -233,6 +236,7 @@ def _describe_product(call: Call, operands: tuple[tuple[str, ...], ...]) -> Oper
         driving_input=0 if operands[0] else 1,
         module=call.path,
         operands=operands,
+        constant_operands=tuple(number for number, flow in enumerate(call.flows) if flow is None),
     )
 
 
