@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +234,113 @@ def test_one_stage_of_an_mst_may_be_given_as_a_number() -> None:
         "mst_nano_patch2_window2_8", depths=1, num_heads=2, embed_dim=8, img_size=8, in_chans=1, num_classes=3
     )
     assert model.config.depths == (1,)  # type: ignore[union-attr]
+
+
+class Mapped(nn.Module):
+    """Three maps; `how` says what lies between the first two and the third."""
+
+    def __init__(self, how: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.how = how
+        self.first, self.second, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.matrix, self.vector = nn.Parameter(torch.randn(6, 6) / 3), nn.Parameter(torch.randn(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.how(self, x))
+
+
+def written(net: Any, x: Tensor) -> Tensor:
+    buffer = torch.zeros(len(x), 8, dtype=x.dtype)
+    buffer[:, 1:7] = net.first(x)
+    return F.gelu(net.second(buffer[:, 1:7]))
+
+
+def recurrent(net: Any, x: Tensor) -> Tensor:
+    state = torch.zeros(len(x), 6, dtype=x.dtype)
+    for _ in range(3):
+        state = torch.tanh(net.first(x) + state @ net.matrix)
+    return state
+
+
+FORMS: dict[str, tuple[Callable[[Any, Tensor], Tensor], set[str]]] = {
+    "keyword": (lambda net, x: net.second(input=F.relu(net.first(input=x))), {"second.input_site"}),
+    "written into a buffer": (written, {"second.input_site"}),
+    "beside a function": (lambda net, x: F.relu(net.first(x) @ net.matrix), {"matmul.left"}),
+    "second operand by name": (lambda net, x: torch.mm(net.first(x), mat2=net.matrix), {"matmul.left"}),
+    "vector": (lambda net, x: x * (net.first(x) @ net.vector)[:, None], {"matmul.left"}),
+    "constant on the left": (lambda net, x: (net.matrix @ net.first(x)[..., None])[..., 0], {"matmul.right"}),
+    "constant product": (lambda net, x: net.first(x) @ net.matrix + net.vector @ net.matrix, {"matmul.left"}),
+    "constant at first": (recurrent, {"matmul.left", "matmul_2.left"}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_products_as_users_write_them_settle_to_the_ann(form: str) -> None:
+    how, sites = FORMS[form]
+    x = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    model = Mapped(how).double().eval()
+    quantized = mst.quantize(model, LEVELS, x, placement="products").eval()
+    assert set(find_sites(quantized)) == {*sites, "head.input_site"}
+    with torch.no_grad(), acting_as_relu(quantized, {}):
+        torch.testing.assert_close(quantized(x), model(x), rtol=1e-12, atol=1e-12)
+    result = mst.simulate(mst.convert(quantized, "lossless", x), x, 200)
+    torch.testing.assert_close(result.logits, quantized(x).detach(), rtol=1e-9, atol=1e-9)
+
+
+def test_constant_operand_of_a_product_costs_nothing() -> None:
+    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    model = Mapped(lambda net, x: net.first(x) @ net.matrix).eval()
+    quantized = mst.quantize(model, LEVELS, x, placement="products").eval()
+    operations = mst.simulate(mst.convert(quantized, "lossless", x), x, 64).operations
+    counts = {count.operation.name: count for count in operations}
+    assert int(counts["matmul.product"].acs_per_step.sum()) > 0
+    assert int(counts["matmul.product"].macs_per_step.sum()) == 0
+
+
+@pytest.mark.parametrize(
+    ("how", "place"),
+    [
+        (lambda net, x: torch.einsum("bi,ij->bj", net.first(x), net.matrix), "Mapped (einsum)"),
+        (lambda net, x: torch.addmm(net.vector, net.first(x), net.matrix), "Mapped (addmm)"),
+        (lambda net, x: net.first(net.first(x)), "first (called 2 times, also with the image itself or a constant)"),
+    ],
+)
+def test_products_that_stay_analog_are_named(
+    how: Callable[[Any, Tensor], Tensor], place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    mst.quantize(Mapped(how).eval(), LEVELS, torch.randn(4, 6), placement="products")
+    assert f"{place}: no site can be placed at this product; it stays analog" in caplog.text
+
+
+def test_image_in_a_wider_buffer_is_still_the_image() -> None:
+    def padded(net: Any, x: Tensor) -> Tensor:
+        buffer = torch.zeros(len(x), 6, dtype=x.dtype)
+        buffer[:, :4] = x
+        return net.first(buffer)
+
+    quantized = mst.quantize(Mapped(padded).eval(), LEVELS, torch.randn(4, 4), placement="products")
+    assert set(find_sites(quantized)) == {"head.input_site"}
+
+
+def test_queries_that_may_look_nowhere_get_zero_as_in_torch() -> None:
+    x = torch.randn(2, 1, 3, 4)
+    nowhere = torch.ones(3, 3, dtype=torch.bool).tril(-1)
+    attention = Attention(lambda: QCFS(LEVELS))
+    for mask in (nowhere, torch.zeros(3, 3).masked_fill(nowhere.logical_not(), -math.inf)):
+        with acting_as_relu(attention, {}):
+            y = attention(x, x, x, mask)
+        torch.testing.assert_close(y, F.scaled_dot_product_attention(x, x, x, mask))
+
+
+def test_product_in_a_graph_of_fx_is_refused() -> None:
+    graph = torch.fx.symbolic_trace(Mapped(lambda net, x: net.first(x) @ net.matrix))
+    with pytest.raises(InputError, match="graph of torch.fx gets no sites; quantise the network that the graph was"):
+        mst.quantize(graph.eval(), LEVELS, torch.randn(4, 6), placement="products")
+
+
+def test_product_that_quantize_did_not_see_is_refused() -> None:
+    model = Mapped(lambda net, x: net.first(x) @ net.matrix if len(x) < 5 else net.first(x) @ net.matrix @ net.matrix)
+    quantized = mst.quantize(model.eval(), LEVELS, torch.randn(4, 6), placement="products")
+    with pytest.raises(InputError, match=r"a product \(matmul\) is called where it was not when"):
+        quantized(torch.randn(5, 6))

@@ -8,19 +8,20 @@ sites (`redirection`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
+from mst.errors import InputError
 from mst.neurons import QCFS
 
-from .discovery import throwaway
-from .products import PRODUCTS, operand_site, operands_of, product_kind
+from .discovery import forget, tensors_in, throwaway, written_tensor
+from .products import OTHER_PRODUCTS, PRODUCTS, operand_site, operands_of, product_kind
 from .redirection import FORWARDS, CallKey, CallSites, place_of_call, redirect
 
 MAPS = (
@@ -31,9 +32,12 @@ MAPS = (
 INPUT_SITE = "input_site"
 
 
-def feed_from_input_site(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def feed_from_input_site(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Forward pre-hook of a map: its input passes its site first."""
-    return (module.input_site(args[0]), *args[1:])  # type: ignore[operator]
+    x, *others = (*args, *([] if args else [kwargs.pop("input")]))
+    return (module.input_site(x), *others), kwargs  # type: ignore[operator]
 
 
 @dataclass
@@ -43,11 +47,12 @@ class _Products:
     maps: Counter[str] = field(default_factory=Counter)
     """Path of a map -> its calls in a pass."""
 
-    reads_image: set[str] = field(default_factory=set)
-    """Maps that read the image itself, or a constant."""
+    reads_image: Counter[str] = field(default_factory=Counter)
+    """Path of a map -> its calls that read the image itself, or a constant."""
 
-    calls: dict[str, dict[tuple[CallKey, int], tuple[str, tuple[bool, ...]]]] = field(default_factory=dict)
-    """Path of the module whose forward calls -> call -> (kind, which operands depend on the image)."""
+    calls: dict[str, dict[tuple[CallKey, int], tuple[str, tuple[bool, ...]] | None]] = field(default_factory=dict)
+    """Path of the module whose forward calls -> call -> (kind, which operands depend on the image); None for a call
+    whose operands are all constants."""
 
     others: list[str] = field(default_factory=list)
     """Products that no site can be placed at, as "path (function)"."""
@@ -66,11 +71,12 @@ class _Watch(TorchFunctionMode):
     def enter(self, path: str) -> Callable[..., None]:
         """The hook for the beginning of a forward."""
 
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if isinstance(module, MAPS):
+                x = args[0] if args else kwargs["input"]
                 self.products.maps[path] += 1
-                if id(args[0]) in self._raw or id(args[0]) in self._constants:
-                    self.products.reads_image.add(path)
+                if id(x) in self._raw or id(x) in self._constants:
+                    self.products.reads_image[path] += 1
             self._stack.append((path, module, Counter()))
 
         return hook
@@ -83,41 +89,55 @@ class _Watch(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        tensors = list(_tensors_in((*args, *kwargs.values())))
         path, module, reached = self._stack[-1] if self._stack else ("", None, Counter())
         is_map = isinstance(module, MAPS)
-        kind = None if is_map else product_kind(func)
+        kind = product_kind(func) if not is_map and "out" not in kwargs else None
         if kind is not None and module is not None:
-            depends = tuple(id(each) not in self._constants for each in operands_of(func, args, kwargs))
-            place = place_of_call(module, FORWARDS)
-            if any(depends) and place is not None:
-                if kind in PRODUCTS:
-                    key: CallKey = (f"@{kind}", place)
-                    self.products.calls.setdefault(path, {})[key, reached[key]] = (kind, depends)
-                    reached[key] += 1
-                else:
-                    self.products.others.append(f"{path} ({kind})")
+            self._note(kind, path, module, reached, operands_of(func, args, kwargs))
+        elif not is_map and self._is_analog(func, (*args, *kwargs.values())):
+            self.products.others.append(f"{path or type(module).__name__} ({func.__name__})")
         result = func(*args, **kwargs)
+        self._follow(func, args, kwargs, result, is_product=is_map or kind is not None)
+        return result
+
+    def _note(
+        self, kind: str, path: str, module: nn.Module, reached: Counter[CallKey], operands: tuple[Tensor, ...]
+    ) -> None:
+        depends = tuple(id(each) not in self._constants for each in operands)
+        place = place_of_call(module, FORWARDS)
+        if place is None:
+            return
+        if kind in PRODUCTS:
+            key: CallKey = (f"@{kind}", place)
+            calls = self.products.calls.setdefault(path, {})
+            calls[key, reached[key]] = (kind, depends) if any(depends) else None
+            reached[key] += 1
+        elif any(depends):
+            self.products.others.append(f"{path} ({kind})")
+
+    def _is_analog(self, function: Callable[..., Any], values: tuple[Any, ...]) -> bool:
+        """True for a product that no module stands for, of something computed from the image."""
+        tensors = tensors_in(values) if function in OTHER_PRODUCTS else ()
+        return any(id(each) not in self._constants and id(each) not in self._raw for each in tensors)
+
+    def _follow(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, *, is_product: bool
+    ) -> None:
+        """Note what the results of a call are, and the tensors that it has written to."""
+        tensors = list(tensors_in((*args, *kwargs.values())))
         is_constant = all(id(each) in self._constants for each in tensors)
-        is_raw = not is_map and kind is None and all(id(e) in self._raw or id(e) in self._constants for e in tensors)
-        for each in _tensors_in((result,)):
+        is_raw = not is_product and all(id(each) in self._raw or id(each) in self._constants for each in tensors)
+        written = None if is_constant else written_tensor(func, args, kwargs)
+        if written is not None:
+            changed = [*forget(self._constants, written), *forget(self._raw, written)]
+            self._raw |= {id(each): each for each in changed if is_raw}
+        for each in tensors_in((result,)):
             if is_constant:
                 self._constants[id(each)] = each
             elif is_raw:
                 self._raw[id(each)] = each
             else:  # written over
                 self._raw.pop(id(each), None)
-        return result
-
-
-def _tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, tuple | list):
-            yield from _tensors_in(value)
-        elif isinstance(value, dict):
-            yield from _tensors_in(value.values())
 
 
 def place_at_products(model: nn.Module, make_site: Callable[[], QCFS], images: Tensor) -> list[str]:
@@ -135,25 +155,36 @@ def place_at_products(model: nn.Module, make_site: Callable[[], QCFS], images: T
     watch = _Watch(spare, images := images.clone())
     with torch.no_grad(), ExitStack() as stack:
         for path, module in spare.named_modules():
-            stack.callback(module.register_forward_pre_hook(watch.enter(path)).remove)
+            stack.callback(module.register_forward_pre_hook(watch.enter(path), with_kwargs=True).remove)
             stack.callback(module.register_forward_hook(watch.leave, always_call=True).remove)
         with watch:
             spare(images)
     found = watch.products
     for path in found.maps:
-        if path not in found.reads_image:
+        if not found.reads_image[path]:
             linear = model.get_submodule(path)
             axis = -1 if isinstance(linear, nn.Linear) else 1
             linear.add_module(INPUT_SITE, operand_site(make_site, "input", axis))
-            linear.register_forward_pre_hook(feed_from_input_site)
+            linear.register_forward_pre_hook(feed_from_input_site, with_kwargs=True)
+        elif found.reads_image[path] < found.maps[path]:
+            found.others.append(f"{path} (called {found.maps[path]} times, also with the image itself or a constant)")
     for path, calls in found.calls.items():
         owner, call_sites = model.get_submodule(path), CallSites()
-        for (key, number), (kind, depends) in calls.items():
-            name = _free_name(owner, kind)
-            owner.add_module(name, PRODUCTS[kind](make_site, depends))
+        if not any(calls.values()):
+            continue
+        if isinstance(owner, fx.GraphModule):
+            raise InputError(
+                "a product that is a function in a graph of torch.fx gets no sites",
+                where=path or type(owner).__name__,
+                remedy="quantise the network that the graph was traced from",
+            )
+        for (key, number), call in calls.items():
             answers = call_sites.answers.setdefault(key, [])
             answers.extend([None] * (number + 1 - len(answers)))
-            answers[number] = name
+            if call is not None:
+                kind, depends = call
+                answers[number] = _free_name(owner, kind)
+                owner.add_module(str(answers[number]), PRODUCTS[kind](make_site, depends))
         redirect(owner, call_sites)
     return found.others
 

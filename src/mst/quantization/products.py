@@ -47,11 +47,20 @@ _KINDS: dict[Any, str] = {
 }
 
 
+OTHER_PRODUCTS = frozenset({
+    torch.einsum, torch.tensordot, torch.addmm, torch.baddbmm, torch.addbmm, torch.mv, torch.inner, torch.chain_matmul,
+    Tensor.addmm, Tensor.baddbmm, Tensor.addbmm, Tensor.mv, Tensor.inner, torch.linalg.multi_dot, F.bilinear,
+    F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
+})  # fmt: skip
+"""Products that have no module in their place: they stay analog."""
+
+
 def operands_of(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, ...]:
     """The tensors that a product multiplies, in the order of its sites."""
     names = {"matmul": ("input", "other"), "linear": ("input",), "attention": ("query", "key", "value")}
     names |= {"heads": ("query", "key", "value"), "softmax": ("input",)}
     wanted = names[_KINDS[function]]
+    kwargs = {{"mat2": "other", "tensor2": "other", "self": "input"}.get(name, name): kwargs[name] for name in kwargs}
     found = [*args[: len(wanted)], *(kwargs[name] for name in wanted[len(args) :] if name in kwargs)]
     if function in _REVERSED:
         found.reverse()
@@ -69,9 +78,12 @@ class MatrixProduct(nn.Module):
         self.product = ActivationProduct()
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """left [..., N, K], right [..., K, M] -> [..., N, M]."""
-        y: Tensor = self.product(self.left(left), self.right(right))
-        return y
+        """left [..., N, K], right [..., K, M] -> [..., N, M]; a vector [K] is one row or one column, as in torch."""
+        rows = left[None] if left.dim() == 1 else left
+        columns = right[:, None] if right.dim() == 1 else right
+        y: Tensor = self.product(self.left(rows), self.right(columns))
+        y = y.squeeze(-1) if right.dim() == 1 else y
+        return y.squeeze(-2 if right.dim() > 1 else -1) if left.dim() == 1 else y
 
     def answer(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """The result of the call that this module stands for."""
@@ -135,7 +147,11 @@ class Attention(nn.Module):
                 scores = scores.masked_fill(attn_mask.logical_not(), -math.inf)
             else:
                 scores = scores + attn_mask
-        weights = self.weights(self.softmax(scores))
+        shares = self.softmax(scores)
+        if attn_mask is not None:  # a query that may look nowhere gets 0, as in torch, and not NaN
+            hidden = attn_mask.logical_not() if attn_mask.dtype == torch.bool else attn_mask.isneginf()
+            shares = shares.masked_fill(hidden.all(-1, keepdim=True), 0.0)
+        weights = self.weights(shares)
         y: Tensor = self.mix(F.dropout(weights, dropout_p, dropout_p > 0), self.value(value))
         return y
 
