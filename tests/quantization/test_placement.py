@@ -220,6 +220,8 @@ def test_placement_at_products_says_what_it_needs() -> None:
         mst.quantize(model, 15, x, placement="product")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="also has no effect on sites at products"):
         mst.quantize(model, 15, x, placement="products", also=[nn.GELU])
+    with pytest.raises(InputError, match="threshold_from='max' has no effect on sites at products"):
+        mst.quantize(model, 15, x, placement="products", threshold_from="max")
     quantized = mst.quantize(model, 15, x, placement="products")
     with pytest.raises(
         mst.ConversionError, match="levels down to -7, which rate coding does not carry; choose lossless"
@@ -344,3 +346,19 @@ def test_product_that_quantize_did_not_see_is_refused() -> None:
     quantized = mst.quantize(model.eval(), LEVELS, torch.randn(4, 6), placement="products")
     with pytest.raises(InputError, match=r"a product \(matmul\) is called where it was not when"):
         quantized(torch.randn(5, 6))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_attention_in_half_precision_rounds_otherwise_and_is_the_same(dtype: torch.dtype) -> None:
+    class Fused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.embed, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            heads = self.embed(x).unflatten(-1, (2, 4)).transpose(1, 2)
+            return self.head(F.scaled_dot_product_attention(heads, heads, heads).transpose(1, 2).flatten(2).mean(1))
+
+    x = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(0)).to(dtype)
+    assert len(find_sites(mst.quantize(Fused().to(dtype).eval(), LEVELS, x, placement="products"))) == 5

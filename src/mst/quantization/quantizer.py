@@ -78,7 +78,7 @@ def quantize(
             set the thresholds from. The network runs on them with ReLU (ReLU6, ...) at every site. For a network that
             has been trained; None leaves every threshold at 2, which is the better start for training from scratch.
         placement: "activations" or "products"; "products" needs calibration, or an example.
-        threshold_from: "least_squares" makes QCFS nearest to the activation that it replaces; "max" takes the largest
+        threshold_from: for placement "activations". "least_squares" makes QCFS nearest to the activation that it replaces; "max" takes the largest
             value seen; "percentile" the value that this percentage of the positive ones does not exceed.
         percentile: in (0, 100].
         per_channel: a threshold for each channel rather than one for the site.
@@ -92,7 +92,7 @@ def quantize(
 
     Raises:
         InputError: no activation to replace (with the reason why a forward could not be followed); num_levels below 1;
-            an unknown choice; no calibration images, or images that the network does not take; per_channel without
+            an unknown choice, or one that has no effect; no calibration images, or images that the network does not take; per_channel without
             calibration; NaN or infinity in weights or images; a network that would compute something else (see
             `check_same`) or that reaches other sites in another mode (see `check_reached`).
 
@@ -104,6 +104,11 @@ def quantize(
         raise InputError(f"max_pool must be one of {', '.join(get_args(MaxPool))}, got {max_pool!r}")
     if per_channel and calibration is None:
         raise InputError("per_channel thresholds are set from images", remedy="give calibration")
+    if placement == "products" and threshold_from != "least_squares":
+        raise InputError(
+            f"threshold_from={threshold_from!r} has no effect on sites at products",
+            remedy="leave it out: their levels are fitted by least squares",
+        )
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError("a scripted network's code cannot be changed", remedy="quantise it first, then script it")
     has_images = calibration is not None or example is not None
@@ -257,8 +262,10 @@ def check_same(
     batch = _as_taken(images[:2], plain)
     with torch.no_grad(), in_evaluation(plain), in_evaluation(quantized), acting_as_relu(quantized, caps):
         before, after = plain(batch.clone()), quantized(batch.clone())
+    is_float = isinstance(before, Tensor) and before.is_floating_point()
+    tolerance = max(1e-3, 8 * torch.finfo(before.dtype).eps) if is_float else 1e-3  # attention taken apart rounds more
     if isinstance(before, Tensor) and not torch.allclose(
-        before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())
+        before, after, rtol=tolerance, atol=tolerance * float(before.abs().max())
     ):
         raise InputError(
             f"{type(plain).__name__} with sites in place of its activations computes something else",
