@@ -78,8 +78,9 @@ def quantize(
             set the thresholds from. The network runs on them with ReLU (ReLU6, ...) at every site. For a network that
             has been trained; None leaves every threshold at 2, which is the better start for training from scratch.
         placement: "activations" or "products"; "products" needs calibration, or an example.
-        threshold_from: for placement "activations". "least_squares" makes QCFS nearest to the activation that it replaces; "max" takes the largest
-            value seen; "percentile" the value that this percentage of the positive ones does not exceed.
+        threshold_from: for placement "activations". "least_squares" makes QCFS nearest to the activation that it
+            replaces; "max" takes the largest value seen; "percentile" the value that this percentage of the positive
+            ones does not exceed.
         percentile: in (0, 100].
         per_channel: a threshold for each channel rather than one for the site.
         max_pool: "keep" or "average".
@@ -92,9 +93,10 @@ def quantize(
 
     Raises:
         InputError: no activation to replace (with the reason why a forward could not be followed); num_levels below 1;
-            an unknown choice, or one that has no effect; no calibration images, or images that the network does not take; per_channel without
-            calibration; NaN or infinity in weights or images; a network that would compute something else (see
-            `check_same`) or that reaches other sites in another mode (see `check_reached`).
+            an unknown choice, or one that has no effect; no calibration images, or images that the network does not
+            take; per_channel without calibration; NaN or infinity in weights or images; a network that would compute
+            something else (see `check_same`) or that reaches other sites in another mode (see `check_reached`); a
+            product that is a function in a graph of torch.fx.
 
     Source: Masked Spiking Transformer (ICCV 2023) for QCFS; `fit_threshold` for the least squares.
     """
