@@ -189,8 +189,9 @@ def set_thresholds(
         The shape of one image, and the length of the output (None if the output is not [B, classes]).
 
     Raises:
-        InputError: an unknown choice, a percentile outside (0, 100], no site, or no images; NaN or infinity in weights
-            or images, or before a site; images that the network does not take. Then no threshold has changed.
+        InputError: an unknown choice, threshold_from for sites at products alone, a percentile outside (0, 100], no
+            site, or no images; NaN or infinity in weights or images, or before a site; images that the network does
+            not take. Then no threshold has changed.
     """
     if threshold_from not in get_args(ThresholdFrom):
         raise InputError(f"threshold_from must be one of {', '.join(get_args(ThresholdFrom))}, got {threshold_from!r}")
@@ -201,6 +202,11 @@ def set_thresholds(
         spec = spec_of(model)
         caps = {} if spec is None else spec.caps
     sites = select_sites(model, ALL_SITES)
+    if threshold_from != "least_squares" and all(site.is_operand for site in sites.values()):
+        raise InputError(
+            f"threshold_from={threshold_from!r} has no effect on sites at products",
+            remedy="leave it out: their levels are fitted by least squares",
+        )
     samples = {
         name: _Sample(per_channel and not (site.is_operand and site.scale_axis is None), seed)
         for seed, (name, site) in enumerate(sites.items())

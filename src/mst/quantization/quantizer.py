@@ -106,11 +106,6 @@ def quantize(
         raise InputError(f"max_pool must be one of {', '.join(get_args(MaxPool))}, got {max_pool!r}")
     if per_channel and calibration is None:
         raise InputError("per_channel thresholds are set from images", remedy="give calibration")
-    if placement == "products" and threshold_from != "least_squares":
-        raise InputError(
-            f"threshold_from={threshold_from!r} has no effect on sites at products",
-            remedy="leave it out: their levels are fitted by least squares",
-        )
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError("a scripted network's code cannot be changed", remedy="quantise it first, then script it")
     has_images = calibration is not None or example is not None
