@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -344,7 +345,7 @@ def drop_spikes(spikes: Tensor, keep: Tensor) -> Tensor:
     return spikes * keep.view(torch.uint8)  # on a CPU, bytes multiply several times as fast as bools
 
 
-def check_masking_ratio(masking_ratio: float) -> float:
+def check_masking_ratio(masking_ratio: Any) -> float:
     """`masking_ratio` itself, as a float.
 
     Raises:
