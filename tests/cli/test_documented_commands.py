@@ -17,7 +17,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def test_custom_network_of_the_documentation_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "networks.md").read_text(encoding="utf-8"), re.DOTALL)
+    code, stock = re.findall(r"```python\n(.*?)```", (DOCS / "networks.md").read_text(encoding="utf-8"), re.DOTALL)
     own = code[code.index("class Softly") : code.index("torch.manual_seed")]
     assert len([line for line in own.splitlines() if line.strip()]) <= 30
     monkeypatch.chdir(tmp_path)
@@ -30,6 +30,10 @@ def test_custom_network_of_the_documentation_works(
     assert set(simulated.sites) == {"relu", "softly", "relu_2"}  # type: ignore[attr-defined]
     assert {line.site: line.masking_ratio for line in scope["snn"].sites}["relu"] == 0.25  # type: ignore[attr-defined]
     assert scope["again"].relu.masking_ratio == 0.25  # type: ignore[attr-defined]
+    exec(compile(stock, "networks.md", "exec"), {"__name__": "example"})
+    settled, _, difference = capsys.readouterr().out.partition(" ")
+    assert settled == "4"
+    assert float(re.findall(r"[\d.e-]+", difference)[0]) < 1e-5
 
 
 def test_codings_of_the_documentation_work(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,7 @@ SCHEDULES = [
 
 
 @pytest.mark.slow
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     st.integers(0, 10**6),
     st.sampled_from(["mst", "resnet"]),

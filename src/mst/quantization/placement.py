@@ -21,6 +21,7 @@ from mst.errors import InputError
 from mst.neurons import QCFS
 
 from .discovery import forget, tensors_in, throwaway, written_tensor
+from .heads import Heads
 from .products import OTHER_PRODUCTS, PRODUCTS, operand_site, operands_of, product_kind
 from .redirection import FORWARDS, CallKey, CallSites, place_of_call, redirect
 
@@ -107,7 +108,11 @@ class _Watch(TorchFunctionMode):
         place = place_of_call(module, FORWARDS)
         if place is None:
             return
-        if kind in PRODUCTS:
+        if kind == "heads":
+            query, key_of, value = operands
+            own = (True, key_of is not query, value is not query and value is not key_of)
+            depends = (*depends, *own)
+        if kind in MODULES:
             key: CallKey = (f"@{kind}", place)
             calls = self.products.calls.setdefault(path, {})
             calls[key, reached[key]] = (kind, depends) if any(depends) else None
@@ -140,6 +145,14 @@ class _Watch(TorchFunctionMode):
                 self._raw.pop(id(each), None)
 
 
+def _heads(make_site: Callable[[], QCFS], depends: tuple[bool, ...]) -> nn.Module:
+    return Heads(make_site, depends[:3], depends[3:])
+
+
+MODULES: dict[str, Callable[[Callable[[], QCFS], tuple[bool, ...]], nn.Module]] = {**PRODUCTS, "heads": _heads}
+"""Kind of a call -> the module that takes its place."""
+
+
 def place_at_products(model: nn.Module, make_site: Callable[[], QCFS], images: Tensor) -> list[str]:
     """Give every product of `model` a site at each operand that depends on the image, in place.
 
@@ -160,6 +173,11 @@ def place_at_products(model: nn.Module, make_site: Callable[[], QCFS], images: T
         with watch:
             spare(images)
     found = watch.products
+    for module in model.modules():  # keep torch from computing whole layers in one fused function
+        if isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
+        elif isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0
     for path in found.maps:
         if not found.reads_image[path]:
             linear = model.get_submodule(path)
@@ -184,7 +202,7 @@ def place_at_products(model: nn.Module, make_site: Callable[[], QCFS], images: T
             if call is not None:
                 kind, depends = call
                 answers[number] = _free_name(owner, kind)
-                owner.add_module(str(answers[number]), PRODUCTS[kind](make_site, depends))
+                owner.add_module(str(answers[number]), MODULES[kind](make_site, depends))
         redirect(owner, call_sites)
     return found.others
 

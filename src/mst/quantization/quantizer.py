@@ -64,7 +64,7 @@ def quantize(
     With placement "products" the sites stand at the operands of products instead: at the input of every linear map and
     convolution but those that read the image itself, and at the queries, keys, values and softmax of attention.
     Activations and norms (GELU, LayerNorm, softmax, ...) stay as functions between the sites, so a network need not
-    have a ReLU, nor be trained again. Levels may be negative. `scaled_dot_product_attention` is taken apart into its
+    have a ReLU, nor be trained again. Levels may be negative. Attention in one call is taken apart into its
     products. Lossless coding carries such a network.
 
     Max-pools stay, and `mst.convert` makes them exact for spikes, at the cost of a counter for each of their inputs.
