@@ -17,6 +17,8 @@ from mst.models import MaskedSpikingTransformer
 from mst.neurons import MASK_RULES, ChannelMask, SpikeMask, TokenMask, begin_run, find_sites, make_mask, running
 from mst.quantization import quantization_of, set_thresholds
 
+pytestmark = pytest.mark.slow
+
 INFO = CheckpointInfo("digits", ("a", "b", "c"), Preprocessing(8, 1, (0.3,), (0.2,)), {"epochs": 3})
 
 

@@ -22,6 +22,8 @@ from mst.models import MaskedSpikingTransformer
 from reference import Reference
 from released_networks import OTHERS, released_network, released_state
 
+pytestmark = pytest.mark.slow
+
 
 def test_golden_ann_logits_agree(golden: Golden) -> None:
     model = mst.import_released(golden.state, img_size=28).double()

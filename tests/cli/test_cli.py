@@ -25,6 +25,8 @@ from mst.cli.verbs import VERBS
 from mst.recipes import recipe_names, recipe_path
 from small_runs import FEW_IMAGES, TINY_MST
 
+pytestmark = pytest.mark.slow
+
 SHORT = ["--train.epochs", "2", "--train.warmup-epochs", "1", "--train.learning-rate", "1e-2"]
 
 
@@ -275,7 +277,6 @@ SMALL = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("recipe", recipe_names())
 def test_recipe_runs_to_its_end(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -323,7 +324,6 @@ def swin_file(folder: Path) -> Path:
     return folder / "swin.safetensors"
 
 
-@pytest.mark.slow
 def test_import_of_a_swin_is_calibrated_and_can_be_trained(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     weights, start = str(swin_file(tmp_path)), str(tmp_path / "start.safetensors")
     arguments = ["import", weights, "-o", start, "--img-size", "8", "--masking-ratio", "0.5", "--num-levels", "8"]

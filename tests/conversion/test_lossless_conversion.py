@@ -13,6 +13,8 @@ from conftest import randomise
 from mst.models import MaskedSpikingTransformer
 from mst.neurons import QCFS, FiringSchedule, SignedIFNeuron, find_sites, named_schedule
 
+pytestmark = pytest.mark.slow
+
 
 def test_lossless_account_names_signed_neurons_with_their_thresholds_and_ratios(
     tiny_model: MaskedSpikingTransformer,

@@ -16,6 +16,8 @@ from mst.experiments import SweepObserver
 from mst.progress import Progress
 from mst.recipes import recipe_names
 
+pytestmark = pytest.mark.slow
+
 SHORT = {
     "train.epochs": 2, "train.warmup_epochs": 1, "train.eval_batch_size": 360, "train_images": 200,
     "model_kwargs": {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 1)},
@@ -61,7 +63,6 @@ def test_load_recipe_names_the_known_ones_when_there_is_none() -> None:
         mst.load_recipe("digits-mst", {"train.epoch": 3})
 
 
-@pytest.mark.slow
 def test_run_training_reports_progress_and_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     seen: list[Progress] = []
     epochs = []
@@ -110,7 +111,6 @@ def test_open_checkpoint_runs_several_times(trained: mst.TrainingRun, caplog: py
     assert "20 test images" in repr(opened)
 
 
-@pytest.mark.slow
 def test_run_comparison_gives_each_coding_as_it_is_done(trained: mst.TrainingRun) -> None:
     options = mst.CheckpointOptions(trained.result.last_checkpoint, max_images=20)
     seen: list[int] = []
@@ -121,7 +121,6 @@ def test_run_comparison_gives_each_coding_as_it_is_done(trained: mst.TrainingRun
     assert "rate" in repr(run)
 
 
-@pytest.mark.slow
 def test_run_sweep_continues_and_refuses_other_settings(tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text(
         "method: train\nmasking_ratios: [0.0]\ntime_steps: [2]\nmask_seeds: [0]\nmax_images: 10\ntrain_images: 128\n"

@@ -15,6 +15,8 @@ from mst.models.foreign import architecture
 from mst.neurons import find_sites
 from mst.quantization import num_classes_of, quantization_of
 
+pytestmark = pytest.mark.slow
+
 
 def test_create_model_quantises_and_masks_any_name() -> None:
     model = mst.create_model(

@@ -35,6 +35,8 @@ from mst.neurons import (
     running,
 )
 
+pytestmark = pytest.mark.slow
+
 RULES = ("random", "channel", "token")
 SHAPES: dict[Layout, tuple[int, ...]] = {
     "channels_first": (6, 5, 3, 4), "channels_last": (4, 6, 5), "heads": (8, 2, 4, 5),

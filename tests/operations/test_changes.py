@@ -14,6 +14,8 @@ from mst.models import MaskedSpikingTransformer
 from mst.neurons import QCFS, FiringSchedule
 from mst.simulation import SimulationResult
 
+pytestmark = pytest.mark.slow
+
 
 class Small(nn.Module):
     """Convolutions on the image and on rolled spikes, a norm that does not fold, an average pool, a linear map."""

@@ -20,6 +20,8 @@ from mst.simulation import SimulationResult
 from reference import LosslessReference
 from released_networks import OTHERS, released_network
 
+pytestmark = pytest.mark.slow
+
 
 def ann_logits(model: nn.Module, images: Tensor, seed: int = 0) -> Tensor:
     """Logits of the ANN under the masks that the lossless SNN holds."""
@@ -55,7 +57,6 @@ SCHEDULES = [
 # -------------------------------------------------------------------------- a settled network is its ANN
 
 
-@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     st.integers(0, 10**6),
@@ -155,7 +156,6 @@ PLAIN, STAGGERED = FiringSchedule(), FiringSchedule(3, stagger=0.25)
 WEIGHTED = FiringSchedule(2, halving_weights(16), 0.5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "schedule"),
     [

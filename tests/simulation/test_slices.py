@@ -14,6 +14,8 @@ from mst.models import MaskedSpikingTransformer
 from mst.neurons import QCFS
 from mst.simulation import SimulationResult
 
+pytestmark = pytest.mark.slow
+
 
 def model(ratio: float = 0.5) -> MaskedSpikingTransformer:
     network = MaskedSpikingTransformer(tiny_config(in_chans=2, masking_ratio=ratio)).eval()

@@ -20,6 +20,8 @@ from mst.training.config import COMMON_OPTIMIZERS
 from mst.training.loop import _Trainer
 from training_runs import QUICK, data, fresh, losses, run
 
+pytestmark = pytest.mark.slow
+
 SHORT = dataclasses.replace(QUICK, epochs=2)
 """Two epochs: one warms up, one follows the cosine."""
 

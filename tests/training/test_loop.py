@@ -30,6 +30,8 @@ from mst.training.order import EpochBatches, SeededImages, seed_step
 from mst.training.state import load_training_state
 from training_runs import QUICK, after_step, data, fresh, losses, run
 
+pytestmark = pytest.mark.slow
+
 
 def test_train_learns_and_writes_checkpoints_that_describe_themselves(tmp_path: Path) -> None:
     config = dataclasses.replace(QUICK, epochs=12, learning_rate=1e-2, trackers=("tensorboard",))

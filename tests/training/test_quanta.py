@@ -16,6 +16,8 @@ from mst.neurons import find_sites
 from mst.training.quanta import QuantaCounter
 from training_runs import QUICK, data, fresh, run
 
+pytestmark = pytest.mark.slow
+
 
 def test_quanta_are_those_of_a_hand_computed_site() -> None:
     model = nn.Sequential(mst.QCFS(4, 2.0), mst.QCFS(2, torch.tensor([1.0, 4.0])))

@@ -38,6 +38,8 @@ from mst.data.events.class_folders import split_by_class
 from mst.data.events.gestures import GESTURES
 from mst.data.events.recorded import ASL_LETTERS
 
+pytestmark = pytest.mark.slow
+
 ONE = EventRepresentation(num_bins=1)
 
 

@@ -31,6 +31,8 @@ from mst.data import EVENT, Events, Sensor, UnreadableEventsError, make_events, 
 from mst.data.events.formats import EVENT_FORMATS
 from mst.data.events.stream import sound_events
 
+pytestmark = pytest.mark.slow
+
 SENSOR = Sensor(100, 120)
 DAVIS, CIFAR = "aedat2-davis346", "aedat2-cifar10-dvs"
 DAVIS346_HEADER = "#!AER-DAT2.0\r\n# AEChip: eu.seebetter.ini.chips.davis.Davis346blue\r\n"
