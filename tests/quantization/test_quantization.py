@@ -183,6 +183,11 @@ def test_quantize_replaces_max_pools_where_asked() -> None:
             {"calibration": [torch.ones(2, 1)], "percentile": 0.0},
             r"percentile must be in \(0, 100\]",
         ),
+        (
+            nn.Sequential(nn.Linear(1, 1), nn.ReLU()),
+            {"calibration": [torch.ones(2, 1)], "percentile": 90.0},
+            "percentile 90.0 has no effect with threshold_from='least_squares'; give threshold_from='percentile' too",
+        ),
         (nn.Sequential(QCFS()), {}, "has QCFS sites already"),
     ],
 )

@@ -24,6 +24,9 @@ SAMPLE = 2**18
 
 ThresholdFrom = Literal["least_squares", "max", "percentile"]
 
+DEFAULT_PERCENTILE = 99.9
+"""Share of the positive values, in per cent, that a threshold covers where it is set by percentile."""
+
 
 def fit_threshold(x: Tensor, num_levels: int) -> Tensor:
     """The thresholds with which QCFS is nearest to ReLU on given values, in least squares.
@@ -170,7 +173,7 @@ def set_thresholds(
     batches: ImageData,
     caps: Mapping[str, float] | None = None,
     threshold_from: ThresholdFrom = "least_squares",
-    percentile: float = 99.9,
+    percentile: float = DEFAULT_PERCENTILE,
     per_channel: bool = False,
 ) -> tuple[tuple[int, ...], int | None]:
     """Set every site's threshold from the values that reach it while all sites act as the ReLU that they replaced.
@@ -197,6 +200,11 @@ def set_thresholds(
         raise InputError(f"threshold_from must be one of {', '.join(get_args(ThresholdFrom))}, got {threshold_from!r}")
     if not 0 < real_number("percentile", percentile) <= 100:
         raise InputError(f"percentile must be in (0, 100], got {percentile}")
+    if percentile != DEFAULT_PERCENTILE and threshold_from != "percentile":
+        raise InputError(
+            f"percentile {percentile} has no effect with threshold_from={threshold_from!r}",
+            remedy="give threshold_from='percentile' too, or leave percentile out",
+        )
     model = ann_of(model, "mst.set_thresholds", "set the thresholds of the ANN, then convert it")
     if caps is None:
         spec = spec_of(model)

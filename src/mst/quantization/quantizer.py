@@ -25,7 +25,7 @@ from mst.neurons import QCFS, find_sites
 from mst.neurons.site import noting_sites
 from mst.numbers import whole_number
 
-from .calibration import ThresholdFrom, acting_as_relu, in_evaluation, set_thresholds
+from .calibration import DEFAULT_PERCENTILE, ThresholdFrom, acting_as_relu, in_evaluation, set_thresholds
 from .placement import place_at_products
 from .replacement import Replacement, replace_activations
 from .spec import MaxPool, Placement, Quantization
@@ -43,7 +43,7 @@ def quantize(
     *,
     placement: Placement = "activations",
     threshold_from: ThresholdFrom = "least_squares",
-    percentile: float = 99.9,
+    percentile: float = DEFAULT_PERCENTILE,
     per_channel: bool = False,
     max_pool: MaxPool = "keep",
     also: Iterable[type[nn.Module]] = (),
@@ -208,7 +208,8 @@ def _nothing_found(model: nn.Module, found: Replacement) -> InputError:
     if not found.not_followed:
         return InputError(
             f"{name} has no ReLU-like activation to replace",
-            remedy="name the classes of others in also=(...), or put mst.QCFS there yourself",
+            remedy="name the classes of others in also=(...), write one of your own (x * (x > 0), torch.maximum(x, 0)) "
+            "as F.relu, put mst.QCFS there yourself, or choose placement='products', which needs none",
         )
     path, reason = next(iter(found.not_followed.items()))
     others = f", and {len(found.not_followed) - 1} more" if len(found.not_followed) > 1 else ""
