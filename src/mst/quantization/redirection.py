@@ -27,7 +27,7 @@ from .activations import relu_call
 from .products import product_kind
 
 Place = tuple[tuple[Any, ...], ...]
-"""Where a call is: (name of the function, lines and columns of the expression) for each function from the call up to
+"""Place of a call: (name of the function, lines and columns of the expression) for each function from the call up to
 the forward. Not the instruction: the interpreter replaces instructions while it runs."""
 
 CallKey = tuple[str, Place]
@@ -36,7 +36,7 @@ CallKey = tuple[str, Place]
 
 @dataclass
 class CallSites:
-    """Which site answers which call in the forward of one module."""
+    """Table of the sites that answer the calls in the forward of one module."""
 
     answers: dict[CallKey, list[str | None]] = field(default_factory=dict)
     """Call -> the path of the site that answers it, for each time that the place is reached in one forward. None
@@ -79,7 +79,7 @@ def call_sites_of(module: nn.Module) -> CallSites | None:
 
 
 def place_of_call(owner: nn.Module | None, stops: frozenset[CodeType]) -> Place | None:
-    """Where in the forward of `owner` the call is that is being made.
+    """Place, in the forward of `owner`, of the call that is being made.
 
     Args:
         owner: the module; None takes whatever forward runs.
