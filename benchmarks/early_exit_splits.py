@@ -1,4 +1,4 @@
-"""How often early exit keeps its promise: one run for each coding, its images split at random many times.
+"""Rate at which early exit keeps its promise: one run for each coding, its images split at random many times.
 
 In each split a rule is chosen on validation images, to cost at most a stated accuracy with a stated confidence, and its
 loss is measured on the others. The logits of each coding are kept in the output folder and used again.
@@ -31,7 +31,7 @@ CODINGS = ("rate", *(f"lossless, {schedule}" for schedule in SCHEDULES))
 
 @dataclass(frozen=True)
 class Splits:
-    """What is chosen on each split."""
+    """The choices on each split."""
 
     losses: Sequence[float]
     """Points of accuracy that early exit may cost."""

@@ -161,7 +161,7 @@ def _uncopyable(value: Any, path: str, seen: set[int]) -> tuple[str, Any, Except
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """What an object consists of, each under the end of its path."""
+    """Parts of an object, each under the end of its path."""
     if isinstance(value, Tensor | ModuleType | type):
         return
     if isinstance(value, Mapping):

@@ -40,7 +40,7 @@ class ReLUCall:
     """A call of a function that acts as a ReLU."""
 
     source: Any
-    """What it acts on: a tensor, or a node of torch.fx."""
+    """Operand: a tensor, or a node of torch.fx."""
 
     cap: float | None
     """Largest output; None if it does not saturate."""

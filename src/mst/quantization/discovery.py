@@ -31,7 +31,7 @@ class Use:
     """A call of an activation in the forward of one module."""
 
     key: CallKey
-    """Which call."""
+    """The call."""
 
     number: int
     """Number of earlier calls of its place in the same forward."""

@@ -28,7 +28,7 @@ Camera = Literal["dvs128", "davis240", "davis346", "davis640"]
 
 @dataclass(frozen=True)
 class AddressLayout:
-    """How a camera packs an event into the 32 bits of an AEDAT 2.0 address."""
+    """Packing by which a camera puts an event into the 32 bits of an AEDAT 2.0 address."""
 
     camera: Camera
     """The camera."""

@@ -86,7 +86,7 @@ class Noted:
 
 
 def remarks(image: Image.Image, known: Noted) -> Iterator[tuple[str, str]]:
-    """What `decode` has left out of a picture, as (kind, sentence).
+    """Parts that `decode` has left out of a picture, as (kind, sentence).
 
     Args:
         image: an opened file that has been decoded.
