@@ -106,7 +106,7 @@ def _projections(given: Mapping[str, Any]) -> list[tuple[Tensor, Tensor | None]]
 
 
 def _mask(given: Mapping[str, Any], batch: int, dtype: torch.dtype) -> Tensor | None:
-    """Values that are added to the scores [N, H, L, M]; None adds nothing. A mask of bools is True where nothing may look."""
+    """Values to add to the scores [N, H, L, M]; None adds nothing. A mask of bools is True where nothing may look."""
     masks = []
     for name in ("attn_mask", "key_padding_mask"):
         mask = given[name]
