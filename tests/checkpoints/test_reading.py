@@ -42,7 +42,7 @@ def within(part: str) -> dict[str, Tensor]:
 
 @dataclass
 class Configuration:
-    """What a training script keeps beside its weights."""
+    """Values that a training script keeps beside its weights."""
 
     rate: float = 0.1
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Replacement:
-    """What was replaced."""
+    """Result of `replace_activations`."""
 
     caps: dict[str, float | None] = field(default_factory=dict)
     """Site -> largest output of its activation, None if it does not saturate; in the order of the network."""

@@ -48,7 +48,7 @@ class Quantization:
     """Length of its output, if known."""
 
     placement: Placement = "activations"
-    """Where the sites are, see `quantize`."""
+    """Placement of the sites, see `quantize`."""
 
     architecture: Architecture | None = None
     """Description from which the plain network can be built again; None for a class of the user."""

@@ -21,7 +21,7 @@ from .options import SimulationOptions
 
 
 class Prepared(NamedTuple):
-    """What a simulation has to know before its first image."""
+    """Facts that a simulation needs before its first image."""
 
     counter: OperationCounter | None = None
     """Counts operations; None if they are not recorded."""
