@@ -31,11 +31,11 @@ class HoldingNeuron(SignedIFNeuron):
     least_up: Least
     least_down: Least
 
-    def _fire(self, x: Tensor, count: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        spikes, target = super()._fire(x, count, step)
+    def _fire(self, x: Tensor, count: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        spikes, after, target = super()._fire(x, count, step)
         own, missing = step - self.schedule.start(self.depth), target - count
         held = (missing < self.least_up(own)) & (missing > -self.least_down(own))
-        return spikes.masked_fill(held, 0), target
+        return spikes.masked_fill(held, 0), torch.where(held, count, after), target
 
 
 def holding(snn: mst.SpikingNetwork, up: Least, down: Least) -> mst.SpikingNetwork:

@@ -169,6 +169,7 @@ class LosslessReference(Reference):
 
     burst: int = 1
     weights: tuple[int, ...] = (1,)
+    is_free: bool = False
     starts: dict[str, int] = field(default_factory=dict)
     step: int = 0
     counts: dict[str, Tensor] = field(default_factory=dict)
@@ -188,7 +189,16 @@ class LosslessReference(Reference):
         count = self.counts.get(site, torch.zeros_like(x))
         own = self.step - self.starts.get(site, 0)
         sent, weight = torch.zeros_like(x), self.weights[own % len(self.weights)]
+        target = torch.minimum(torch.maximum(torch.floor(v), -count), self.levels - count) + count
         for _ in range(self.burst if own >= 0 else 0):  # a burst is several turns of the same rule
+            if self.is_free:  # the power of two that is nearest to what is missing
+                missing = target - count
+                below = torch.floor(torch.log2(missing.abs().clamp_min(1)))
+                above = below + (2 * missing.abs() > 3 * 2**below)
+                spike = 2**above * missing.sign()
+                v, count, sent = v - spike, count + spike, sent + spike
+                self.spikes_by_step[-1][site] += int((spike != 0).sum())
+                continue
             if weight == 1:
                 up, down = (v >= 1) & (count < self.levels), (v < 0) & (count > 0)
             else:  # two thirds of such a spike are missing, and it leads nowhere outside 0...L

@@ -119,6 +119,7 @@ from mst.neurons import (
     SignedIFNeuron,
     SpikeMask,
     TokenMask,
+    limit_powers,
     mask_spikes,
 )
 from mst.operations import (
@@ -275,6 +276,7 @@ __all__ = [
     "load_initial_weights",
     "load_recipe",
     "make_recordings",
+    "limit_powers",
     "mask_spikes",
     "open_checkpoint",
     "open_recording",

@@ -90,7 +90,7 @@ def test_checkpoint_damaged_files_are_refused(tiny_model: MaskedSpikingTransform
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 99}, "checkpoint format 99; this mst reads formats 1 and 2"),
+        ({"format_version": 99}, "checkpoint format 99; this mst reads formats 1 to 4"),
         ({"architecture": "resnet"}, "'resnet' is unknown; this mst reads mst, timm, torchvision, own"),
         ({"config": {"num_levels": 0}}, "do not fit each other: num_levels"),
         ({"config": {"surprise": 1}}, "do not fit each other.*surprise"),

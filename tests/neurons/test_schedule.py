@@ -35,7 +35,8 @@ def test_schedules_with_a_name() -> None:
     assert named_schedule("staggered", 16) == FiringSchedule(1, stagger=0.25)
     assert named_schedule("staggered", 16, 2) == FiringSchedule(2, stagger=0.125)
     assert named_schedule("weighted", 16) == FiringSchedule(1, (8, 4, 2, 1, 1), 0.5)
-    assert [named_schedule(name, 4).burst for name in SCHEDULES] == [1, 1, 1]
+    assert named_schedule("free", 16, 2) == FiringSchedule(2, stagger=0.25, is_free=True)
+    assert [named_schedule(name, 4).burst for name in SCHEDULES] == [1, 1, 1, 1]
     with pytest.raises(ValueError, match="unknown schedule 'fast'; choose from"):
         named_schedule("fast", 16)  # type: ignore[arg-type]
 
@@ -49,6 +50,7 @@ def test_schedules_with_a_name() -> None:
         ({"weights": (2, 0)}, "whole quanta, at least 1"),
         ({"weights": (1.5, 1)}, "whole quanta, at least 1"),
         ({"weights": (4, 2)}, "without a spike of one quantum a neuron cannot reach every level"),
+        ({"weights": (2, 1), "is_free": True}, "choose their weights themselves, got weights"),
         ({"stagger": -1.0}, "a number of steps, at least 0"),
         ({"stagger": math.nan}, "a number of steps, at least 0"),
         ({"stagger": math.inf}, "a number of steps, at least 0"),
@@ -57,3 +59,8 @@ def test_schedules_with_a_name() -> None:
 def test_schedule_value_out_of_range_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FiringSchedule(**options)
+
+
+def test_free_schedule_refuses_more_levels_than_it_can_send() -> None:
+    with pytest.raises(ValueError, match="a free schedule takes up to 65536 levels, got 65537"):
+        named_schedule("free", 65537)

@@ -16,11 +16,14 @@ from mst.neurons import (
     RandomMask,
     RunState,
     SignedIFNeuron,
+    count_powers,
     count_signed_spikes,
+    free_quanta,
     qcfs,
     running,
     signed_if_step,
 )
+from mst.neurons.functional import to_levels
 
 
 def trace(
@@ -136,6 +139,29 @@ def test_signed_neurons_stay_in_their_levels_and_rest_at_qcfs(
         assert bool(((target - count).abs() <= before).all())  # the distance never grows
     assert torch.equal(count, target)
     torch.testing.assert_close(count * lam / levels, qcfs(x, lam, levels, lowest), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("burst", [1, 2, 5])
+def test_free_neurons_rest_at_qcfs_within_the_steps_promised(burst: int) -> None:
+    # 43 = 32 + 8 + 2 + 1, the first number that takes four powers; 7 = 8 - 1 passes the highest level on its way
+    one = torch.tensor([43.0, 7.0, -6.0])
+    assert [free_quanta(one, torch.zeros(3), n).tolist() for n in (0, 1, 2, 4)] == [
+        [0, 0, 0], [32, 8, -4], [40, 7, -6], [43, 7, -6]
+    ]  # fmt: skip
+    schedule, generator = FiringSchedule(burst, is_free=True), torch.Generator().manual_seed(burst)
+    for levels, lowest, limit in ((1, 0, None), (7, 0, 1), (45, -30, 2), (100, -3, None)):
+        lam, count = torch.tensor([1.7], dtype=torch.float64), torch.zeros(500, dtype=torch.float64)
+        x = torch.zeros(500, dtype=torch.float64)
+        for t in range(8 + schedule.longest(1, levels - lowest)):
+            if t < 8:
+                x = x + torch.randn(500, generator=generator, dtype=torch.float64)
+            target = to_levels(x, lam, levels, lowest, limit)
+            sent = free_quanta(target, count, burst)
+            before, count = (target - count).abs(), count + sent
+            assert bool((count_powers(sent) <= burst).all())
+            assert bool((3 * (target - count).abs() <= before).all())
+        assert torch.equal(count, target)
+        torch.testing.assert_close(count * lam / levels, qcfs(x, lam, levels, lowest, limit), rtol=0, atol=1e-12)
 
 
 def test_count_signed_spikes_adds_magnitudes() -> None:

@@ -50,6 +50,7 @@ def images_of(seed: int, count: int = 2) -> Tensor:
 
 SCHEDULES = [
     FiringSchedule(), FiringSchedule(2), FiringSchedule(4, stagger=0.25), FiringSchedule(1, stagger=1.0),
+    FiringSchedule(1, is_free=True), FiringSchedule(2, stagger=0.5, is_free=True),
     FiringSchedule(1, (4, 2, 1)), FiringSchedule(2, (8, 4, 2, 1, 1), 0.5), FiringSchedule(1, (3, 1)),
 ]  # fmt: skip
 
@@ -154,6 +155,7 @@ def test_settling_under_masks_depends_on_seed_as_the_ann_does() -> None:
 
 PLAIN, STAGGERED = FiringSchedule(), FiringSchedule(3, stagger=0.25)
 WEIGHTED = FiringSchedule(2, halving_weights(16), 0.5)
+FREE = FiringSchedule(stagger=0.25, is_free=True), FiringSchedule(2, is_free=True)
 
 
 @pytest.mark.parametrize(
@@ -161,6 +163,7 @@ WEIGHTED = FiringSchedule(2, halving_weights(16), 0.5)
     [
         *((name, WEIGHTED) for name in OTHERS),
         *((name, schedule) for name in ("mlp_batch_norm", "three_stages") for schedule in (PLAIN, STAGGERED)),
+        *(("mlp_batch_norm", schedule) for schedule in FREE),
     ],
     ids=lambda each: each if isinstance(each, str) else f"burst {each.burst}, stagger {each.stagger}",
 )
@@ -171,7 +174,7 @@ def test_lossless_agrees_with_passing_changes_spike_for_spike(name: str, schedul
     assert max(m.depth for m in neurons) > 5
     reference = LosslessReference(
         **described, spiking=True, burst=schedule.burst, weights=schedule.weights or (1,),
-        starts={m.site: schedule.start(m.depth) for m in neurons},
+        is_free=schedule.is_free, starts={m.site: schedule.start(m.depth) for m in neurons},
     )  # fmt: skip
     steps, input_steps = 14, 3
     result = mst.simulate(snn, images, steps, input_steps=input_steps, keep_step_logits=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,17 +18,18 @@ from mst.data import Preprocessing
 from mst.errors import InputError, MissingFileError
 from mst.files import write_atomically
 from mst.models import ARCHITECTURES, CannotBuildError, note_classes, spec_of, unwrapped
-from mst.neurons import QCFS, SpikeMask, SpikingNeuron, find_sites, make_mask, mask_from_dict
+from mst.neurons import QCFS, SpikeMask, SpikingNeuron, find_sites, limit_powers, make_mask, mask_from_dict
 from mst.quantization import shape_thresholds
 from mst.text import one_line
 
 from .reading import without_wrappers
 
-FORMAT_VERSION = 3
-"""Newest version. 3 stores the levels of each site, 2 stored one number of levels for all, 1 a masking ratio for each
-site instead of a mask rule. `save_checkpoint` writes 2 where that says it all."""
+FORMAT_VERSION = 4
+"""Newest version. 4 stores how the levels of each site are rounded, 3 which they are, 2 stored one number of levels for
+all, 1 a masking ratio for each site instead of a mask rule. `save_checkpoint` writes the lowest from 2 on that says it
+all."""
 
-READABLE_VERSIONS = (1, 2, 3)
+READABLE_VERSIONS = (1, 2, 3, 4)
 
 _HEADER_KEY = "mst"
 
@@ -73,11 +75,13 @@ def save_checkpoint(model: nn.Module, path: str | Path, info: CheckpointInfo | N
     sites = find_sites(model)
     has_operands = any(site.is_operand for site in sites.values())
     levels = {"levels": {name: [site.min_level, site.num_levels] for name, site in sites.items()}}
+    limits = {name: site.max_powers for name, site in sites.items()}
     header = {
-        "format_version": FORMAT_VERSION if has_operands else 2,
+        "format_version": 4 if any(limits.values()) else 3 if has_operands else 2,
         **describe_model(model),
         "masks": {name: site.mask and site.mask.to_dict() for name, site in sites.items()},
         **(levels if has_operands else {}),
+        **({"max_powers": limits} if any(limits.values()) else {}),
         **asdict(info or CheckpointInfo()),
     }
     tensors: dict[str, torch.Tensor] = {}
@@ -142,7 +146,10 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
             raise InputError(f"masks of {len(masks)} sites, where the network has {len(sites)}")
         for name, mask in masks.items():
             sites[name].mask = mask
-        if header["format_version"] >= 3:
+        if "max_powers" in header:
+            for name, limit in without_wrappers(header["max_powers"], sites, str(path)).items():
+                limit_powers(model, limit, glob.escape(name))
+        if "levels" in header:
             set_levels(sites, without_wrappers(header["levels"], sites, str(path)))
         floating = [tensor.dtype for tensor in state.values() if tensor.is_floating_point()]
         model.to(floating[0] if floating else torch.float32).load_state_dict(state)
@@ -231,7 +238,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(where, error) from error
     if version not in READABLE_VERSIONS:
-        raise InputError(f"checkpoint format {version}; this mst reads formats 1 and 2", where=where)
+        raise InputError(f"checkpoint format {version}; this mst reads formats 1 to {FORMAT_VERSION}", where=where)
     masks = "masking_ratios" if version == 1 else "masks"
     if not isinstance(header.get("config"), dict) or not isinstance(header.get(masks), dict):
         raise _damaged(where, f"config and {masks} must be tables")

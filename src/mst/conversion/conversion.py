@@ -91,7 +91,7 @@ def convert(
     firing = _schedule_of(model, chosen, burst, schedule)
     if initial_images is not None and not chosen.takes_initial_levels:
         raise no_effect("initial_images", chosen, lambda each: each.takes_initial_levels)
-    _refuse_negative_levels(model, chosen)
+    _refuse_levels(model, chosen)
     network, sites = _with_neurons(model, chosen, firing)
     image = _image(model, example)
     if image is None and not chosen.needs_example:
@@ -138,20 +138,20 @@ def _schedule_of(
     return named_schedule(schedule or DEFAULT_SCHEDULE, max(levels, default=1), burst)
 
 
-def _refuse_negative_levels(model: nn.Module, coding: Coding) -> None:
-    """Refuse sites whose lowest level is below 0 where no neuron of the coding sends negative spikes."""
-    if coding.carries_negative_levels:
-        return
-    others = " or ".join(each.name for each in CODINGS.values() if each.carries_negative_levels)
-    obstacles = tuple(
-        Obstacle(
-            name, f"levels down to {site.min_level}, which {coding} coding does not carry", f"choose {others} coding"
-        )
-        for name, site in find_sites(model).items()
-        if site.min_level < 0
-    )
+def _refuse_levels(model: nn.Module, coding: Coding) -> None:
+    """Refuse sites whose levels no neuron of the coding ends at: below 0, or rounded to powers of two."""
+    negative = " or ".join(each.name for each in CODINGS.values() if each.carries_negative_levels)
+    settling = " or ".join(each.name for each in CODINGS.values() if each.settles)
+    obstacles = []
+    for name, site in find_sites(model).items():
+        if site.min_level < 0 and not coding.carries_negative_levels:
+            what = f"levels down to {site.min_level}, which {coding} coding does not carry"
+            obstacles.append(Obstacle(name, what, f"choose {negative} coding"))
+        if site.max_powers is not None and not coding.settles:
+            what = f"levels of at most {site.max_powers} powers of two, at which no mean of {coding} coding ends"
+            obstacles.append(Obstacle(name, what, f"choose {settling} coding, or call mst.limit_powers(model, None)"))
     if obstacles:
-        raise ConversionError(obstacles)
+        raise ConversionError(tuple(obstacles))
 
 
 def _with_neurons(

@@ -67,7 +67,7 @@ class _Tally:
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         site = self._site
-        levels = to_levels(args[0], site.threshold, site.num_levels, site.min_level)
+        levels = to_levels(args[0], site.threshold, site.num_levels, site.min_level, site.max_powers)
         by_image = levels.view(self.batch_size, -1, *levels.shape[1:])
         steps = range(site.min_level, site.num_levels)
         counts = torch.stack([(by_image <= level).sum(dim=0) for level in steps]).to(torch.int32)

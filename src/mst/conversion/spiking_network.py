@@ -85,7 +85,7 @@ class SpikingNetwork(nn.Module):
         """Steps after which any image that is given whole at step 0 has settled; None if the coding does not settle."""
         if not self.coding.settles or self.schedule is None:
             return None
-        levels = [m.num_levels - m.min_level for m in self.network.modules() if isinstance(m, SignedIFNeuron)]
+        levels = [m.levels[1] - m.levels[0] for m in self.network.modules() if isinstance(m, SignedIFNeuron)]
         return self.schedule.longest(self.depth, max(levels, default=1))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from mst.conversion import ConversionError, convert
 from mst.data import DataSplits
 from mst.errors import InputError
 from mst.models import MODEL_NAMES
+from mst.neurons import limit_powers
 from mst.quantization import check_same_as_plain, create_model, in_evaluation, note_quantization
 from mst.text import note
 
@@ -76,6 +77,8 @@ def build_network(options: NetworkOptions, splits: DataSplits, download: bool = 
         in_chans=images.in_chans,
         **kwargs,
     )
+    if options.max_powers is not None:
+        limit_powers(network, options.max_powers)
     if not is_mst:
         shape = (images.in_chans, *images.size)
         note_quantization(network, image_shape=shape, num_classes=splits.info.num_classes)

@@ -16,7 +16,7 @@ from mst.data import DATASETS, DataSplits, load_dataset
 from mst.distributed import join_processes, one_process_first
 from mst.errors import InputError
 from mst.models import spec_of
-from mst.neurons import ALL_SITES, find_sites, mask_spikes
+from mst.neurons import ALL_SITES, find_sites, limit_powers, mask_spikes
 from mst.quantization import calibrate, image_shape_of, num_classes_of, set_thresholds
 from mst.text import note
 from mst.threads import choose_threads
@@ -62,10 +62,12 @@ class OpenedRun:
 
     def facts(self) -> dict[str, Any]:
         """Entries of a record that identify the network and its images."""
+        limit = max((site.max_powers for site in find_sites(self.model).values() if site.max_powers), default=None)
         return {
             "checkpoint": self.checkpoint,
             "dataset": self.data.info.name,
             "masking_ratio": masking_ratio_of(self.model),
+            **({} if limit is None else {"max_powers": limit}),
             "device": str(next(self.model.parameters()).device),
             "data_fingerprint": self.data.fingerprint,
             "threads": self.threads,
@@ -113,6 +115,8 @@ def open_checkpoint(options: CheckpointOptions | str | Path) -> OpenedRun:
     model, info = load_checkpoint(options.checkpoint), read_checkpoint_info(options.checkpoint)
     if options.masking_ratio is not None:
         set_masking(model, options.checkpoint, options.masking_ratio, options.mask_sites, options.mask_rule)
+    if options.max_powers is not None:
+        _limit(model, options.checkpoint, options.max_powers)
     return open_network(model, info, options)
 
 
@@ -211,6 +215,15 @@ def set_masking(
             f"{checkpoint} was made with masking ratio {stored}; it runs with {masking_ratio:g} at {len(now)} of "
             f"{len(after)} sites{f', rule {rules}' if rules else ''}"
         )
+
+
+def _limit(model: nn.Module, checkpoint: Path, max_powers: int) -> None:
+    """Round the levels of all sites, and report what the checkpoint says otherwise."""
+    stored = {site.max_powers for site in find_sites(model).values()} - {max_powers}
+    limit_powers(model, max_powers)
+    if stored:
+        made = ", ".join(f"at most {limit} powers of two" if limit else "every level" for limit in sorted(stored, key=str))
+        note(f"{checkpoint} was made with {made}; its levels are rounded to at most {max_powers} powers of two")
 
 
 def masking_ratio_of(model: nn.Module) -> float:

@@ -68,6 +68,10 @@ class CheckpointOptions:
     """Unit that is dropped: random (single spikes), channel (whole channels) or token (whole tokens or places). By
     default as in the checkpoint."""
 
+    max_powers: int | None = None
+    """Round the levels of all sites to sums of at most this many signed powers of two, if other than the checkpoint's.
+    With --schedule free a settled neuron then needs no more spikes."""
+
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps, ..."""
 
@@ -81,7 +85,9 @@ class CheckpointOptions:
     """Action at an image file or a recording that cannot be read: fail, or skip it with a warning."""
 
     def __post_init__(self) -> None:
-        check_counts(batch_size=self.batch_size, max_images=self.max_images, threads=self.threads)
+        check_counts(
+            batch_size=self.batch_size, max_images=self.max_images, threads=self.threads, max_powers=self.max_powers
+        )
         if self.masking_ratio is None and (self.mask_sites is not None or self.mask_rule is not None):
             raise InputError("mask_sites and mask_rule have no effect without masking_ratio")
 
@@ -109,8 +115,9 @@ class CodingOptions:
     """Lossless: maximum spikes per neuron per step; larger bursts settle in fewer steps."""
 
     schedule: ScheduleName | None = None
-    """Lossless: weighted (the default), where a spike is worth 8, 4, 2, 1, 1 quanta in turn (for L = 16) and the fewest
-    spikes are needed; with spikes of one quantum: staggered, deeper sites start later; plain, all start at once."""
+    """Lossless: weighted (the default), where a spike is worth 8, 4, 2, 1, 1 quanta in turn (for L = 16); free, where a
+    spike carries its own power of two, with fewer steps and spikes; with spikes of one quantum: staggered, deeper sites
+    start later; plain, all start at once."""
 
     resting_images: int = 0
     """Lossless: neurons start from their median level over this many training images; 0: they start from 0."""
@@ -290,6 +297,10 @@ class NetworkOptions:
     num_levels: int = 16
     """L, quantisation levels of every activation."""
 
+    max_powers: int | None = None
+    """Round levels to sums of at most this many signed powers of two: the fewer, the fewer spikes under lossless coding
+    with schedule free. By default every level stays."""
+
     quantize: QuantizeOptions = QuantizeOptions()
     """Quantisation of a network other than an MST."""
 
@@ -330,7 +341,7 @@ class ComparisonOptions:
     """Maximum spikes per neuron per step, one lossless run for each."""
 
     schedules: tuple[ScheduleName, ...] = ("staggered", "weighted")
-    """plain, staggered, weighted; a run for each burst."""
+    """plain, staggered, weighted, free; a run for each burst."""
 
     resting_images: int = 0
     """Above 0: repeat every lossless run with neurons that start from their median level over this many training

@@ -7,6 +7,7 @@ from .functional import (
     count_signed_spikes,
     count_spikes,
     drop_spikes,
+    free_quanta,
     if_run,
     if_run_,
     if_step,
@@ -30,6 +31,7 @@ from .masks import (
     mask_from_dict,
 )
 from .max_pool import MAX_POOLS, SpikingMaxPool
+from .powers import count_powers, largest_powers, nearest_power
 from .precision import full_precision
 from .run_state import BEFORE_FIRST_STEP, NotRunningError, RunState, SiteCounts, begin_run, current_run, running
 from .schedule import (
@@ -42,7 +44,7 @@ from .schedule import (
     named_schedule,
 )
 from .signed_integrate_and_fire import SignedIFNeuron
-from .sites import ALL_SITES, SITE_GROUPS, find_sites, mask_spikes, select_sites
+from .sites import ALL_SITES, SITE_GROUPS, find_sites, limit_powers, mask_spikes, select_sites
 from .spiking import SpikingNeuron
 
 __all__ = [
@@ -74,11 +76,13 @@ __all__ = [
     "channel_axes",
     "check_burst",
     "check_masking_ratio",
+    "count_powers",
     "count_signed_spikes",
     "count_spikes",
     "current_run",
     "drop_spikes",
     "find_sites",
+    "free_quanta",
     "full_precision",
     "halving_weights",
     "if_run",
@@ -87,9 +91,12 @@ __all__ = [
     "initial_membrane_potential",
     "keep_mask",
     "make_mask",
+    "largest_powers",
+    "limit_powers",
     "mask_from_dict",
     "mask_spikes",
     "named_schedule",
+    "nearest_power",
     "qcfs",
     "running",
     "select_sites",

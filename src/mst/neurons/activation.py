@@ -35,6 +35,8 @@ class QCFS(Site):
         rows_per_image: k, rows of the batch axis that belong to one image (its windows).
         min_level: n <= 0, the lowest level. Below 0 the site carries negative values too, for which its coding needs
             signed spikes.
+        max_powers: levels are rounded to sums of at most this many signed powers of two, see `qcfs`; None: every whole
+            number is a level.
 
     Attributes:
         mask: drops spikes; None keeps all.
@@ -44,7 +46,7 @@ class QCFS(Site):
             because the product adds up over it.
 
     Raises:
-        InputError: L or rows_per_image below 1, n above 0, λ not above 0, p outside [0, 1), or an unknown layout.
+        InputError: L, rows_per_image or max_powers below 1, n above 0, λ not above 0, p outside [0, 1), or an unknown layout.
 
     Source: Masked Spiking Transformer (ICCV 2023).
     """
@@ -59,6 +61,7 @@ class QCFS(Site):
         layout: Layout | None = None,
         rows_per_image: int = 1,
         min_level: int = 0,
+        max_powers: int | None = None,
     ) -> None:
         super().__init__()
         self.is_operand = False
@@ -72,6 +75,7 @@ class QCFS(Site):
         self.min_level = whole_number("min_level", min_level)
         if self.min_level > 0:
             raise InputError(f"min_level must be 0 or less, got {min_level}")
+        self.max_powers = None if max_powers is None else whole_number("max_powers", max_powers, 1)
         self.mask: SpikeMask | None = make_mask(masking_ratio)
         self.role = role
         self.layout = check_layout(layout)
@@ -90,7 +94,7 @@ class QCFS(Site):
         Raises:
             InputError: the site has a mask and the run was begun without the model it belongs to.
         """
-        y = qcfs(x, self.threshold, self.num_levels, self.min_level)
+        y = qcfs(x, self.threshold, self.num_levels, self.min_level, self.max_powers)
         if self.mask is None:
             return y
         run = current_run()
@@ -103,4 +107,5 @@ class QCFS(Site):
     def extra_repr(self) -> str:
         role, mask = (f", role={self.role!r}" if self.role else ""), (f", mask={self.mask}" if self.mask else "")
         lowest = f", min_level={self.min_level}" if self.min_level else ""
-        return f"num_levels={self.num_levels}{lowest}{role}{mask}"
+        powers = f", max_powers={self.max_powers}" if self.max_powers else ""
+        return f"num_levels={self.num_levels}{lowest}{powers}{role}{mask}"

@@ -16,6 +16,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from mst.errors import InputError
 
+from .powers import largest_powers
+
 MIN_THRESHOLD = 1e-4
 """Smallest threshold that a QCFS site acts with; a smaller trained value acts as this one, see `qcfs`."""
 
@@ -23,16 +25,26 @@ MIN_THRESHOLD = 1e-4
 # --------------------------------------------------------------------------------------------- QCFS
 
 
-def to_levels(x: Tensor, threshold: Tensor, num_levels: int, min_level: int = 0) -> Tensor:
-    """The level of QCFS, clip(floor(x·L/λ + 1/2), n, L).
+def to_levels(
+    x: Tensor, threshold: Tensor, num_levels: int, min_level: int = 0, max_powers: int | None = None
+) -> Tensor:
+    """The level of QCFS, clip(floor(x·L/λ + 1/2), n, L), rounded to `max_powers` if given.
 
     Args:
-        x, threshold, num_levels, min_level: as for `qcfs`.
+        x, threshold, num_levels, min_level, max_powers: as for `qcfs`.
 
     Returns:
         A new tensor like x: whole numbers from n to L, in floating point.
     """
-    return _levels(x, _acting_threshold(x, threshold), num_levels, min_level)
+    return _levels(x, _acting_threshold(x, threshold), num_levels, min_level, max_powers)
+
+
+def outermost_levels(num_levels: int, min_level: int = 0, max_powers: int | None = None) -> tuple[int, int]:
+    """The lowest and the highest level of QCFS: n and L, or what they are rounded to."""
+    if max_powers is None:
+        return min_level, num_levels
+    lowest, highest = largest_powers(torch.tensor([min_level, num_levels], dtype=torch.float64), max_powers).tolist()
+    return int(lowest), int(highest)
 
 
 def quantum(like: Tensor, threshold: Tensor, num_levels: int) -> Tensor | float:
@@ -40,9 +52,16 @@ def quantum(like: Tensor, threshold: Tensor, num_levels: int) -> Tensor | float:
     return _acting_threshold(like, threshold) / num_levels
 
 
-def _levels(x: Tensor, lam: Tensor | float, num_levels: int, min_level: int) -> Tensor:
+def _levels(
+    x: Tensor, lam: Tensor | float, num_levels: int, min_level: int, max_powers: int | None
+) -> Tensor:
     # clip(floor(u), n, L) = floor(clip(u, n, L)), because n and L are whole numbers.
-    return torch.mul(x, num_levels / lam).add_(0.5).clamp_(min_level, num_levels).floor_()
+    levels = torch.mul(x, num_levels / lam).add_(0.5).clamp_(min_level, num_levels).floor_()
+    return levels if max_powers is None else _rounded(levels, max_powers)
+
+
+def _rounded(levels: Tensor, max_powers: int) -> Tensor:
+    return largest_powers(levels.to(sum_dtype(levels.dtype)), max_powers).to(levels.dtype)
 
 
 def _acting_threshold(x: Tensor, threshold: Tensor) -> Tensor | float:
@@ -56,20 +75,22 @@ class _QCFSFunction(torch.autograd.Function):
     """QCFS as one node of the autograd graph: it saves x and y, and works in place on its own buffers."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, threshold: Tensor, num_levels: int, min_level: int) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, x: Tensor, threshold: Tensor, num_levels: int, min_level: int, max_powers: int | None
+    ) -> Tensor:
         lam = _acting_threshold(x, threshold)
-        y = _levels(x, lam, num_levels, min_level).mul_(lam / num_levels).to(x.dtype)
+        y = _levels(x, lam, num_levels, min_level, max_powers).mul_(lam / num_levels).to(x.dtype)
         ctx.save_for_backward(x, y, threshold)
         ctx.levels = num_levels, min_level  # type: ignore[attr-defined]
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad_y: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: FunctionCtx, grad_y: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         x, y, threshold = ctx.saved_tensors  # type: ignore[attr-defined]
         below, above = _open_clip(*ctx.levels)  # type: ignore[attr-defined]
-        # With u = xL/λ + 1/2 the clip is open where n <= u < L + 1. There dy/dx = 1 and dy/dλ = (y - x)/λ;
-        # above and below it dy/dλ = y/λ. So dλ = sum(g·y - gx·x)/λ holds everywhere.
+        # With u = xL/λ + 1/2 the clip is open where n <= u < L + 1. There dy/dx = 1 and dy/dλ = (y - x)/λ, however the
+        # level is rounded; above and below it dy/dλ = y/λ. So dλ = sum(g·y - gx·x)/λ holds everywhere.
         if _is_cpu_scalar(x, threshold):
             lam = max(threshold.item(), MIN_THRESHOLD)
             grad_x = torch.ops.aten.hardtanh_backward(grad_y, x, lam * below, lam * above)
@@ -82,7 +103,7 @@ class _QCFSFunction(torch.autograd.Function):
                 grad_threshold = _difference_of_dots(grad_y, y, grad_x, x).reshape(threshold.shape) / lam_t
             else:
                 grad_threshold = ((grad_y * y - grad_x * x) / lam_t).sum_to_size(threshold.shape)
-        return grad_x, grad_threshold, None, None
+        return grad_x, grad_threshold, None, None, None
 
 
 def _open_clip(num_levels: int, min_level: int) -> tuple[float, float]:
@@ -100,19 +121,22 @@ def _is_transformed() -> bool:
     return torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._are_functorch_transforms_active()
 
 
-def _qcfs_of_operations(x: Tensor, threshold: Tensor, num_levels: int, min_level: int) -> Tensor:
+def _qcfs_of_operations(
+    x: Tensor, threshold: Tensor, num_levels: int, min_level: int, max_powers: int | None
+) -> Tensor:
     """QCFS as operations of torch alone, for its compilers and transforms: the same values; gradients but for rounding.
 
     The value is a constant to autograd; a term of value 0 carries the gradients of `_QCFSFunction`.
     """
     if x.dim() == 0:
-        return _qcfs_of_operations(x[None], threshold, num_levels, min_level)[0]
+        return _qcfs_of_operations(x[None], threshold, num_levels, min_level, max_powers)[0]
     lam, is_number = threshold.detach(), _is_cpu_scalar(x, threshold)
     if is_number:  # as precise as the number that it stands for, and without an axis, so that x keeps its dtype
         lam = lam.double().reshape(())
     lam = lam.clamp_min(MIN_THRESHOLD)
     per_unit = torch.full_like(lam, num_levels) / lam if is_number else num_levels / lam  # rounded as in `_levels`
     levels = (x.detach() * per_unit + 0.5).clamp(min_level, num_levels).floor()  # vmap: not in place
+    levels = levels if max_powers is None else _rounded(levels, max_powers)
     y = (levels * (lam / num_levels)).to(x.dtype)
     value = x.detach().to(torch.promote_types(x.dtype, torch.float32))
     low, high = (lam * edge for edge in _open_clip(num_levels, min_level))
@@ -129,7 +153,9 @@ def _difference_of_dots(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     return torch.dot(a.reshape(-1), b.reshape(-1)) - torch.dot(c.reshape(-1), d.reshape(-1))
 
 
-def qcfs(x: Tensor, threshold: Tensor, num_levels: int, min_level: int = 0) -> Tensor:
+def qcfs(
+    x: Tensor, threshold: Tensor, num_levels: int, min_level: int = 0, max_powers: int | None = None
+) -> Tensor:
     """Quantise, clip, floor, shift: the activation whose mean an IF neuron reproduces.
 
     y = λ/L · clip(floor(x·L/λ + 1/2), n, L)
@@ -148,22 +174,28 @@ def qcfs(x: Tensor, threshold: Tensor, num_levels: int, min_level: int = 0) -> T
         threshold: λ > 0, in units of x; one element, or a shape that broadcasts to x (per channel).
         num_levels: L >= 1, the highest level.
         min_level: n <= 0, the lowest level; 0 in the paper.
+        max_powers: each level is rounded to a sum of at most this many signed powers of two (see `largest_powers`), so
+            that a neuron of a free schedule needs no more spikes for it. The outermost levels may be rounded outwards,
+            by a third at most. None: no rounding, as in the paper.
 
     Returns:
         Same shape and dtype as x, values in {n·λ/L, ..., 0, λ/L, ..., λ}.
 
     Raises:
-        InputError: num_levels is below 1, or min_level above 0.
+        InputError: num_levels is below 1, min_level above 0, or max_powers below 1.
 
-    Source: Masked Spiking Transformer (ICCV 2023), activation of the ANN; released code. Levels below 0: ours.
+    Source: Masked Spiking Transformer (ICCV 2023), activation of the ANN; released code. Levels below 0: ours. Sums of
+    powers of two as levels: Li et al., "Additive powers-of-two quantization", ICLR 2020 (there for weights).
     """
     if num_levels < 1:
         raise InputError(f"num_levels must be at least 1, got {num_levels}")
     if min_level > 0:
         raise InputError(f"min_level must be 0 or less, got {min_level}")
+    if max_powers is not None and max_powers < 1:
+        raise InputError(f"max_powers must be at least 1, got {max_powers}")
     if _is_transformed():
-        return _qcfs_of_operations(x, threshold, num_levels, min_level)
-    y: Tensor = _QCFSFunction.apply(x, threshold, num_levels, min_level)
+        return _qcfs_of_operations(x, threshold, num_levels, min_level, max_powers)
+    y: Tensor = _QCFSFunction.apply(x, threshold, num_levels, min_level, max_powers)
     return y
 
 
@@ -291,14 +323,46 @@ def signed_if_step(
     """
     # The same expression as in `qcfs`, so that both round alike: a settled neuron equals it bit for bit.
     target = to_levels(x, threshold, num_levels, min_level)
+    return spikes_of_weight(target, count, burst, weight, (min_level, num_levels)), target
+
+
+def spikes_of_weight(target: Tensor, count: Tensor, burst: int, weight: int, levels: tuple[int, int]) -> Tensor:
+    """The spikes of `signed_if_step`, given the level that its neurons are to reach.
+
+    Args:
+        target, count, burst, weight: as there.
+        levels: n and L, which the count does not leave.
+
+    Returns:
+        Signed whole numbers, a new tensor like target.
+    """
     if weight == 0:
-        return torch.zeros_like(target), target
+        return torch.zeros_like(target)
     missing = target - count
     if weight == 1:
-        return missing.clamp_(-burst, burst), target
+        return missing.clamp_(-burst, burst)
+    lowest, highest = levels
     number = missing.abs().mul_(3).add_(weight).div_(3 * weight).floor_().clamp_max_(burst)  # exact in whole numbers
-    room = torch.where(missing > 0, num_levels - count, count - min_level).div_(weight).floor_()
-    return torch.minimum(number, room, out=number).mul_(missing.sign_()), target
+    room = torch.where(missing > 0, highest - count, count - lowest).div_(weight).floor_()
+    return torch.minimum(number, room, out=number).mul_(missing.sign_())
+
+
+def free_quanta(target: Tensor, count: Tensor, burst: int = 1) -> Tensor:
+    """Quanta that signed neurons send in one step of a free schedule, whose spikes carry their exponent.
+
+    A spike is worth the power of two that is nearest to what is missing, target - count. A burst sends the first powers
+    of this number (see `largest_powers`). The count may pass the outermost level, by less than half of the span.
+
+    Args:
+        target, count: as for `spikes_of_weight`.
+        burst: maximum spikes per neuron per step; 0 forbids firing.
+
+    Returns:
+        Signed whole numbers, a new tensor like target. They are sent as `count_powers` spikes each.
+
+    Source: ours, see docs/maths.md, section 9.
+    """
+    return largest_powers(target - count, burst) if burst else torch.zeros_like(target)
 
 
 def count_signed_spikes(spikes: Tensor) -> Tensor:

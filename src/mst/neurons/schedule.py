@@ -8,14 +8,16 @@ from typing import Literal
 
 from mst.errors import InputError
 
-ScheduleName = Literal["plain", "staggered", "weighted"]
+from .powers import MAX_QUANTA, most_powers
+
+ScheduleName = Literal["plain", "staggered", "weighted", "free"]
 """A schedule that `named_schedule` makes."""
 
-SCHEDULES: tuple[ScheduleName, ...] = ("plain", "staggered", "weighted")
+SCHEDULES: tuple[ScheduleName, ...] = ("plain", "staggered", "weighted", "free")
 """All names of schedules."""
 
 DEFAULT_SCHEDULE: ScheduleName = "weighted"
-"""The schedule with the fewest spikes."""
+"""Of the schedules whose spikes carry a sign and nothing else, the one with the fewest spikes."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,11 @@ class FiringSchedule:
     many steps and spikes it takes to settle.
 
     Raises:
-        InputError: burst below 1, weights below 1 or without a 1, or a stagger that is negative or not finite.
+        InputError: burst below 1, weights below 1 or without a 1 or in a free schedule, or a stagger that is negative or
+            not finite.
 
     Source: weights that depend on the step are the phase code of Kim et al., "Deep neural networks with weighted
-    spikes", Neurocomputing 2018; signs, correction and stagger are ours.
+    spikes", Neurocomputing 2018; signs, correction, stagger and spikes with an exponent are ours.
     """
 
     burst: int = 1
@@ -41,6 +44,10 @@ class FiringSchedule:
     """Steps by which each site starts later than the one before it: a site with d sites before it starts at step
     floor(stagger · d)."""
 
+    is_free: bool = False
+    """True: a spike carries an exponent beside its sign. Each is worth the power of two that is nearest to what its
+    neuron misses, at any step, so that no neuron waits for its turn; there are no `weights`."""
+
     def __post_init__(self) -> None:
         check_burst(self.burst)
         object.__setattr__(self, "weights", tuple(self.weights))
@@ -50,6 +57,11 @@ class FiringSchedule:
             raise InputError(
                 f"without a spike of one quantum a neuron cannot reach every level, got weights {self.weights}",
                 remedy="include a weight of 1",
+            )
+        if self.weights and self.is_free:
+            raise InputError(
+                f"the spikes of a free schedule choose their weights themselves, got weights {self.weights}",
+                remedy="leave one of the two out",
             )
         if not (math.isfinite(self.stagger) and self.stagger >= 0):
             raise InputError(f"stagger must be a number of steps, at least 0, got {self.stagger}")
@@ -73,9 +85,12 @@ class FiringSchedule:
             num_levels: most levels between the highest and the lowest of a site; L where the lowest is 0.
             input_steps: steps over which the image is spread.
         """
+        start = max(input_steps - 1, self.start(depth))
+        if self.is_free:
+            return start + depth * -(-most_powers(2 * num_levels) // self.burst)
         ones = self.weights.count(1) if self.weights else 1
         cycles = -(-num_levels // (self.burst * ones))
-        return max(input_steps - 1, self.start(depth)) + depth * cycles * max(1, len(self.weights))
+        return start + depth * cycles * max(1, len(self.weights))
 
 
 def check_burst(burst: int) -> int:
@@ -103,12 +118,13 @@ def named_schedule(name: ScheduleName, num_levels: int, burst: int = 1) -> Firin
     Args:
         name: "plain": every neuron may fire from the first step, spikes of one quantum; "staggered": the same, each
             site 1/(4·burst) steps later than the one before it; "weighted": spikes of `halving_weights`, each site
+            1/(2·burst) steps later; "free": every spike is worth the power of two that its neuron needs, each site
             1/(2·burst) steps later.
         num_levels: largest L of the network.
         burst: maximum spikes per neuron per step.
 
     Raises:
-        InputError: another name, or a burst below 1.
+        InputError: another name, a burst below 1, or more levels than the spikes of a free schedule can carry.
     """
     check_burst(burst)
     if name == "plain":
@@ -117,6 +133,10 @@ def named_schedule(name: ScheduleName, num_levels: int, burst: int = 1) -> Firin
         return FiringSchedule(burst, stagger=0.25 / burst)
     if name == "weighted":
         return FiringSchedule(burst, halving_weights(num_levels), stagger=0.5 / burst)
+    if name == "free":
+        if 2 * num_levels > MAX_QUANTA:
+            raise InputError(f"a free schedule takes up to {MAX_QUANTA // 2} levels, got {num_levels}")
+        return FiringSchedule(burst, is_free=True, stagger=0.5 / burst)
     raise InputError(
         f"unknown schedule {name!r}", remedy=f"choose from {', '.join(SCHEDULES)}, or give a FiringSchedule"
     )

@@ -10,8 +10,18 @@ from torch import Tensor
 from mst.errors import InputError
 
 from .activation import QCFS
-from .functional import count_signed_spikes, drop_spikes, quantum, signed_if_step, sum_dtype
+from .functional import (
+    count_signed_spikes,
+    drop_spikes,
+    free_quanta,
+    outermost_levels,
+    quantum,
+    spikes_of_weight,
+    sum_dtype,
+    to_levels,
+)
 from .masks import Layout, SpikeMask
+from .powers import count_powers
 from .run_state import BEFORE_FIRST_STEP, RunState
 from .schedule import FiringSchedule
 from .spiking import SpikingNeuron
@@ -88,8 +98,7 @@ class SignedIFNeuron(SpikingNeuron):
             return self._output(count[None].to(x.dtype), run).flatten(0, 1)
         counts_TB, spikes_TB, missing_TB = [], [], []
         for t, x_t in enumerate(x_TB):
-            spikes, target = self._fire(x_t, count, run.step + t)
-            count = torch.add(count, spikes, alpha=max(1, self.weight(run.step + t)))
+            spikes, count, target = self._fire(x_t, count, run.step + t)
             counts_TB.append(count)
             spikes_TB.append(spikes)
             missing_TB.append(target.sub_(count))
@@ -98,10 +107,21 @@ class SignedIFNeuron(SpikingNeuron):
         self._record_signed(run, _stack(spikes_TB))
         return self._output(_stack(counts_TB).to(x.dtype), run).flatten(0, 1)
 
-    def _fire(self, x: Tensor, count: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Spikes of one step and the level that they approach, see `signed_if_step`."""
+    @property
+    def levels(self) -> tuple[int, int]:
+        """The lowest and the highest level."""
+        return outermost_levels(self.num_levels, self.min_level, self.max_powers)
+
+    def _fire(self, x: Tensor, count: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """One step: spikes (signed, or just their number), the count after them, and the level that it approaches."""
         burst, weight = self.schedule.burst, self.weight(step)
-        return signed_if_step(x, count, self.threshold, self.num_levels, burst, weight, self.min_level)
+        # The same expression as in `qcfs`, so that both round alike: a settled neuron equals it bit for bit.
+        target = to_levels(x, self.threshold, self.num_levels, self.min_level, self.max_powers)
+        if self.schedule.is_free:
+            sent = free_quanta(target, count, burst if weight else 0)
+            return (sent.sign() if burst == 1 else count_powers(sent)), count + sent, target
+        spikes = spikes_of_weight(target, count, burst, weight, self.levels)
+        return spikes, torch.add(count, spikes, alpha=max(1, weight)), target
 
     def initial_state(self, x: Tensor, run: RunState) -> dict[str, Tensor]:
         """The initial levels of every image; zeros where there are none.

@@ -1,4 +1,4 @@
-"""Spike masks switched on and off: which sites of a network drop spikes, and by which rule."""
+"""Properties of sites that a user sets: which of them drop spikes, by which rule, and how their levels are rounded."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TypeVar
 from torch import nn
 
 from mst.errors import InputError
+from mst.numbers import whole_number
 from mst.text import nearest_name
 
 from .activation import QCFS
@@ -95,6 +96,29 @@ def mask_spikes(
     for selected, mask in changes:
         for site in selected.values():
             site.mask = mask
+    return model
+
+
+def limit_powers(model: Model, max_powers: int | None, sites: str | Iterable[str] = ALL_SITES) -> Model:
+    """Levels with few powers of two: from now on, these sites round each level to a sum of so many, in training too.
+
+    Under lossless coding with schedule "free" a neuron whose input has settled then sends at most `max_powers` spikes.
+    Thresholds stay; `mst.set_thresholds` fits them anew. A checkpoint stores the limit of every site.
+
+    Args:
+        model: an ANN with QCFS sites; changed in place.
+        max_powers: >= 1, see `qcfs`; None: no rounding.
+        sites: which, see `select_sites`; the others keep what they have.
+
+    Returns:
+        The same model.
+
+    Raises:
+        InputError: a limit below 1, or a selection that matches no site. Then nothing has been changed.
+    """
+    limit = None if max_powers is None else whole_number("max_powers", max_powers, 1)
+    for site in select_sites(model, sites).values():
+        site.max_powers = limit
     return model
 
 

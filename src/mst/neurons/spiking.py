@@ -36,6 +36,7 @@ class SpikingNeuron(Site):
 
     threshold: Tensor
     min_level: int = 0
+    max_powers: int | None = None
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class SpikingNeuron(Site):
         """
         threshold = acting_threshold(qcfs, site)
         neuron = cls(threshold, qcfs.num_levels, site, qcfs.role, mask=qcfs.mask, layout=qcfs.layout)
-        neuron.min_level = qcfs.min_level
+        neuron.min_level, neuron.max_powers = qcfs.min_level, qcfs.max_powers
         return neuron
 
     @property

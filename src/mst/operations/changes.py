@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mst.models import ActivationProduct, LinearFunction
 from mst.neurons import RunState, SignedIFNeuron, sum_dtype
+from mst.neurons.powers import count_powers
 
 from .counter import COMMON_ASSUMPTIONS, OperationCounter, per_step
 from .fan_out import CONVOLUTIONS, TRANSPOSED
@@ -83,7 +84,11 @@ class ChangeCounter(OperationCounter):
         signed = [neuron for neuron in neurons if isinstance(neuron, SignedIFNeuron)]
         if not signed:
             return None
-        if op.pooled == 1 and all(neuron.schedule.burst == 1 for neuron in signed):  # each change is one spike
+        is_free = any(neuron.schedule.is_free for neuron in signed)
+        if is_free and op.pooled > 1:
+            return None
+        may_be_several = any(neuron.schedule.burst > 1 for neuron in signed) or (is_free and len(signed) == 1)
+        if op.pooled == 1 and not may_be_several:  # each change is one spike
             return torch.ne(now_TB, before_TB, out=torch.empty_like(now_TB))
         (neuron, *others), threshold = signed, signed[0].threshold
         if threshold.numel() > 1:  # of one channel each
@@ -99,6 +104,8 @@ class ChangeCounter(OperationCounter):
         now_TB, before_TB, threshold = now_TB.to(wide), before_TB.to(wide), threshold.to(wide)
         weights = weights.to(now_TB).view(-1, *[1] * (now_TB.dim() - 1))
         change_TB = (now_TB - before_TB).abs_()
+        if is_free:
+            return count_powers((change_TB * (neuron.num_levels / threshold)).round_())
         number_TB = (change_TB * (op.pooled * neuron.num_levels / threshold) / weights).round_()
         if op.pooled > 1:
             return number_TB

@@ -64,7 +64,7 @@ def fit_threshold(x: Tensor, num_levels: int) -> Tensor:
     return torch.where(largest > 0, (fraction * acting).clamp_min(MIN_THRESHOLD), torch.nan)
 
 
-def fit_levels(x: Tensor, num_levels: int) -> tuple[Tensor, int, int]:
+def fit_levels(x: Tensor, num_levels: int, max_powers: int | None = None) -> tuple[Tensor, int, int]:
     """The levels, equally far apart and 0 among them, that are nearest to given values in least squares.
 
     q, n = arg min  Σ (q · clip(floor(x/q + 1/2), n, n + L) - x)²
@@ -72,6 +72,7 @@ def fit_levels(x: Tensor, num_levels: int) -> tuple[Tensor, int, int]:
     Args:
         x: values at an operand of a product, [n] for one quantum or [n, C] for one per channel.
         num_levels: L, levels above the lowest.
+        max_powers: see `qcfs`.
 
     Returns:
         Thresholds λ = q·n_max in units of x, [1] or [C], NaN where all values are 0; n_max = n + L, at least 1; n <= 0.
@@ -88,7 +89,7 @@ def fit_levels(x: Tensor, num_levels: int) -> tuple[Tensor, int, int]:
 
         def error(fraction: Tensor, lowest: int = lowest, highest: int = highest, acting: Tensor = acting) -> Tensor:
             threshold = fraction * acting * highest
-            return (qcfs(values, threshold, highest, lowest) - values).square().sum(dim=0)
+            return (qcfs(values, threshold, highest, lowest, max_powers) - values).square().sum(dim=0)
 
         fractions = torch.linspace(0.1, 1.0, 31, dtype=values.dtype)[:, None].expand(-1, len(low))
         errors = torch.stack([error(fraction) for fraction in fractions])
@@ -281,7 +282,8 @@ def _set_levels(site: QCFS, name: str, sample: _Sample, num_levels: int) -> None
     if sample.largest is None:
         logger.warning("%s takes no part in the forward pass; its levels are unchanged", name)
         return
-    threshold, highest, lowest = fit_levels(sample.rows if sample.per_channel else sample.rows[:, 0], num_levels)
+    rows = sample.rows if sample.per_channel else sample.rows[:, 0]
+    threshold, highest, lowest = fit_levels(rows, num_levels, site.max_powers)
     if bool(threshold.isnan().all()):
         logger.warning("%s receives nothing but 0 from the calibration images; its levels are unchanged", name)
         return
