@@ -224,3 +224,14 @@ def test_checkpoint_that_names_what_it_must_not_is_refused(
     save_file(tensors, str(path), {"mst": json.dumps(header)})
     with pytest.raises(ValueError, match=message):
         mst.load_checkpoint(path)
+
+
+def test_checkpoint_keeps_how_levels_are_rounded(tmp_path: Path, tiny_model: MaskedSpikingTransformer) -> None:
+    mst.limit_powers(tiny_model, 2, "mlp")
+    mst.save_checkpoint(tiny_model, tmp_path / "m.safetensors")
+    loaded = mst.load_checkpoint(tmp_path / "m.safetensors")
+    limits = [{name: site.max_powers for name, site in find_sites(model).items()} for model in (tiny_model, loaded)]
+    assert limits[0] == limits[1]
+    assert 2 in limits[1].values()
+    with safe_open(str(tmp_path / "m.safetensors"), "pt") as file:
+        assert json.loads(file.metadata()["mst"])["format_version"] == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from torch import nn
 import mst
 from conftest import randomise
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import QCFS, FiringSchedule, SignedIFNeuron, find_sites, named_schedule
+from mst.neurons import QCFS, SCHEDULES, FiringSchedule, SignedIFNeuron, find_sites, named_schedule
+from mst.neurons.schedule import ScheduleName
 
 pytestmark = pytest.mark.slow
 
@@ -189,3 +191,27 @@ def test_lossless_masked_networks_are_not_taken_for_mixing(tiny_model: MaskedSpi
     mst.convert(mst.mask_spikes(tiny_model, 0.5, "all"), "lossless")
     mst.convert(tiny_model.float(), "lossless")
     mst.convert(tiny_model.bfloat16(), "lossless")
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_levels_of_few_powers_settle_at_the_ann_with_so_many_spikes(schedule: ScheduleName) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(6, 20), nn.GELU(), nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 3)).double()
+    x = torch.randn(8, 6, dtype=torch.float64)
+    model = mst.quantize(plain, 45, x, placement="products", example=x).eval()
+    rounded = [mst.limit_powers(copy.deepcopy(model), limit) for limit in (1, 2)]
+    for limit, network in enumerate(rounded, 1):
+        snn = mst.convert(network, "lossless", x, schedule=schedule)
+        assert snn.longest_settling is not None
+        result = mst.simulate(snn, x, snn.longest_settling)
+        assert result.num_settled == 8
+        assert (result.logits - network(x)).abs().max().item() < 1e-12
+        assert (result.logits - model(x)).abs().max().item() > 1e-3
+        if schedule == "free":  # and the first site, whose input never changes, needs no other spikes
+            assert result.sites["2.input_site"].sent_per_step.sum() <= limit * 8 * 20
+    with pytest.raises(mst.ConversionError, match="at most 2 powers of two, at which no mean of rate coding ends"):
+        mst.convert(mst.limit_powers(tiny_quantised(), 2), "rate", x)
+
+
+def tiny_quantised() -> nn.Module:
+    return mst.quantize(nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2)))

@@ -104,6 +104,10 @@ def test_open_checkpoint_runs_several_times(trained: mst.TrainingRun, caplog: py
         )
     assert "was made with masking ratio 0.5; it runs with 0.25" in caplog.text
     assert "rule token" in caplog.text
+    with caplog.at_level(logging.INFO, "mst.notes"):
+        limited = mst.open_checkpoint(mst.CheckpointOptions(trained.result.last_checkpoint, max_images=5, max_powers=2))
+    assert "was made with every level; its levels are rounded to at most 2 powers of two" in caplog.text
+    assert limited.facts()["max_powers"] == 2
     first = mst.run_simulation(opened, mst.StepOptions(3))
     second = mst.run_simulation(opened, mst.StepOptions(3), mst.CodingOptions("lossless", burst=4))
     assert first.result.coding != second.result.coding

@@ -62,6 +62,29 @@ def test_qcfs_value_and_both_gradients_equal_the_plain_expression(
     torch.testing.assert_close(got[1], expected[1], rtol=1e-10, atol=1e-10)
 
 
+def test_qcfs_rounds_levels_to_few_powers_of_two() -> None:
+    x = torch.tensor([-0.9, 0.0, 3.2, 4.8, 6.9, 20.0], dtype=torch.float64, requires_grad=True)
+    lam = torch.tensor([7.0], dtype=torch.float64, requires_grad=True)
+    assert [qcfs(x, lam, 7, -3, powers).tolist() for powers in (None, 1, 2)] == [
+        [-1, 0, 3, 5, 7, 7], [-1, 0, 2, 4, 8, 8], [-1, 0, 3, 5, 7, 7]
+    ]  # fmt: skip
+    gradients = [torch.autograd.grad(qcfs(x, lam, 7, -3, powers).sum(), (x, lam)) for powers in (None, 1)]
+    assert torch.equal(gradients[1][0], gradients[0][0])  # straight through
+    # inside the clip (y - x)/λ, above it y/λ
+    assert gradients[1][1].item() == pytest.approx((-1 + 0.9 + 2 - 3.2 + 4 - 4.8 + 8 - 6.9 + 8) / 7)
+    assert qcfs(x.detach().bfloat16(), lam.detach().bfloat16(), 7, -3, 1).tolist() == [-1, 0, 2, 4, 8, 8]
+    with pytest.raises(ValueError, match="max_powers must be at least 1, got 0"):
+        qcfs(x, lam, 7, 0, 0)
+
+
+def test_qcfs_rounded_under_transforms_is_the_same() -> None:
+    x, lam = torch.randn(60, 3), torch.tensor([1.3])
+    expected = qcfs(x, lam, 45, -45, 2)
+    assert torch.equal(torch.vmap(lambda row: qcfs(row, lam, 45, -45, 2))(x), expected)
+    compiled = torch.compile(lambda each: qcfs(each, lam, 45, -45, 2), backend="eager", fullgraph=True)
+    assert torch.equal(compiled(x), expected)
+
+
 def test_qcfs_threshold_gradient_is_the_closed_form() -> None:
     x = torch.tensor([-1.0, 0.3, 1.9, 5.0], dtype=torch.float64)
     lam = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)

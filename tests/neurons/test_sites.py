@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -102,3 +103,21 @@ def test_mask_spikes_with_something_else_than_a_fraction_is_refused(ratio: objec
     with pytest.raises(InputError, match="masking_ratio"):
         mst.mask_spikes(model, ratio)  # type: ignore[arg-type]
     assert model[1].mask is None
+
+
+def test_limit_powers_rounds_the_levels_of_the_sites_that_are_named() -> None:
+    network = model()
+    assert mst.limit_powers(network, 2, "mlp") is network
+    limited = {name for name, site in find_sites(network).items() if site.max_powers == 2}
+    assert limited == set(select_sites(network, "mlp"))
+    assert "max_powers=2" in repr(next(iter(select_sites(network, "mlp").values())))
+    mst.limit_powers(network, None)
+    assert not any(site.max_powers for site in find_sites(network).values())
+
+
+@pytest.mark.parametrize(("limit", "sites"), [(0, "all"), (1.5, "all"), (2, "nowhere")])
+def test_limit_powers_refuses_what_it_cannot_do(limit: Any, sites: str) -> None:
+    network = model()
+    with pytest.raises(InputError):
+        mst.limit_powers(network, limit, sites)
+    assert not any(site.max_powers for site in find_sites(network).values())

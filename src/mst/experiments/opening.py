@@ -222,7 +222,9 @@ def _limit(model: nn.Module, checkpoint: Path, max_powers: int) -> None:
     stored = {site.max_powers for site in find_sites(model).values()} - {max_powers}
     limit_powers(model, max_powers)
     if stored:
-        made = ", ".join(f"at most {limit} powers of two" if limit else "every level" for limit in sorted(stored, key=str))
+        made = ", ".join(
+            f"at most {limit} powers of two" if limit else "every level" for limit in sorted(stored, key=str)
+        )
         note(f"{checkpoint} was made with {made}; its levels are rounded to at most {max_powers} powers of two")
 
 

@@ -46,7 +46,8 @@ class QCFS(Site):
             because the product adds up over it.
 
     Raises:
-        InputError: L, rows_per_image or max_powers below 1, n above 0, λ not above 0, p outside [0, 1), or an unknown layout.
+        InputError: L, rows_per_image or max_powers below 1, n above 0, λ not above 0, p outside [0, 1), or an unknown
+            layout.
 
     Source: Masked Spiking Transformer (ICCV 2023).
     """

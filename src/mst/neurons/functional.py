@@ -52,9 +52,7 @@ def quantum(like: Tensor, threshold: Tensor, num_levels: int) -> Tensor | float:
     return _acting_threshold(like, threshold) / num_levels
 
 
-def _levels(
-    x: Tensor, lam: Tensor | float, num_levels: int, min_level: int, max_powers: int | None
-) -> Tensor:
+def _levels(x: Tensor, lam: Tensor | float, num_levels: int, min_level: int, max_powers: int | None) -> Tensor:
     # clip(floor(u), n, L) = floor(clip(u, n, L)), because n and L are whole numbers.
     levels = torch.mul(x, num_levels / lam).add_(0.5).clamp_(min_level, num_levels).floor_()
     return levels if max_powers is None else _rounded(levels, max_powers)
@@ -153,9 +151,7 @@ def _difference_of_dots(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     return torch.dot(a.reshape(-1), b.reshape(-1)) - torch.dot(c.reshape(-1), d.reshape(-1))
 
 
-def qcfs(
-    x: Tensor, threshold: Tensor, num_levels: int, min_level: int = 0, max_powers: int | None = None
-) -> Tensor:
+def qcfs(x: Tensor, threshold: Tensor, num_levels: int, min_level: int = 0, max_powers: int | None = None) -> Tensor:
     """Quantise, clip, floor, shift: the activation whose mean an IF neuron reproduces.
 
     y = λ/L · clip(floor(x·L/λ + 1/2), n, L)

@@ -26,7 +26,7 @@ class FiringSchedule:
     many steps and spikes it takes to settle.
 
     Raises:
-        InputError: burst below 1, weights below 1 or without a 1 or in a free schedule, or a stagger that is negative or
+        InputError: burst below 1, weights below 1, without a 1 or in a free schedule, or a stagger that is negative or
             not finite.
 
     Source: weights that depend on the step are the phase code of Kim et al., "Deep neural networks with weighted
