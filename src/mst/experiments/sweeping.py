@@ -306,7 +306,7 @@ def _seed_run(
     selections = _selections(cell)
     opening = CheckpointOptions(
         weights, options.dataset, options.data.data_path, options.batch_size, options.max_images, cell.masking_ratio,
-        selections, options.mask_rule if selections else None, options.train.device, threads=options.threads,
+        selections, options.mask_rule if selections else None, device=options.train.device, threads=options.threads,
         on_bad_image=options.data.on_bad_image,
     )  # fmt: skip
     run = run_simulation(opening, steps, progress=observer.progress)
