@@ -216,7 +216,7 @@ def test_placement_at_products_says_what_it_needs() -> None:
         InputError, match="placed by watching the network on images; give calibration=images, or example"
     ):
         mst.quantize(model, 15, placement="products")
-    with pytest.raises(InputError, match="placement must be one of activations, products, got 'product'"):
+    with pytest.raises(InputError, match="placement must be one of activations, products, none, got 'product'"):
         mst.quantize(model, 15, x, placement="product")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="also has no effect on sites at products"):
         mst.quantize(model, 15, x, placement="products", also=[nn.GELU])

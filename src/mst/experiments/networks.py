@@ -59,6 +59,8 @@ def build_network(options: NetworkOptions, splits: DataSplits, download: bool = 
         raise InputError(f"the options of quantize have no effect on {options.model}, which is made of QCFS sites")
     if is_mst or "img_size" in kwargs or options.model == "vgg16_small":
         kwargs["img_size"] = images.img_size
+    if quantize.placement == "none" and options.num_levels != NetworkOptions().num_levels:
+        raise InputError("num_levels has no effect with placement none, which sets no sites")
     example = torch.rand(2, images.in_chans, *images.size, generator=torch.Generator().manual_seed(0))
     network = create_model(
         options.model,
@@ -83,7 +85,8 @@ def build_network(options: NetworkOptions, splits: DataSplits, download: bool = 
         shape = (images.in_chans, *images.size)
         note_quantization(network, image_shape=shape, num_classes=splits.info.num_classes)
         _try(network, options, shape, splits.info.num_classes)
-        _report_if_it_cannot_be_converted(network, options.model)
+        if quantize.placement != "none":
+            _report_if_it_cannot_be_converted(network, options.model)
     return network
 
 
@@ -126,14 +129,15 @@ def start_from(network: nn.Module, options: NetworkOptions, splits: DataSplits) 
         InputError: weights that do not fit, or options without effect.
     """
     how = options.quantize.calibration()
-    needs_calibration = options.pretrained or (
-        options.init_from is None and options.quantize.placement == "products"  # its levels come from images
+    placement = options.quantize.placement
+    needs_calibration = (options.pretrained and placement != "none") or (
+        options.init_from is None and placement == "products"  # its levels come from images
     )
     report = "starting from the published weights"
     if options.init_from is not None:
         start = load_initial_weights(network, options.init_from)
         classes, trained = splits.info.class_names, _classes_of(options.init_from)
-        needs_calibration = start.needs_calibration
+        needs_calibration = start.needs_calibration and placement != "none"
         head = "" if start.head_kept else "; its head is for other classes, so a new one is drawn"
         if start.head_kept and classes and trained and classes != trained:
             head = "; its head was trained on other classes"

@@ -229,8 +229,8 @@ def _limit(model: nn.Module, checkpoint: Path, max_powers: int) -> None:
 
 
 def masking_ratio_of(model: nn.Module) -> float:
-    """The largest masking ratio of any site."""
-    return max(site.masking_ratio for site in find_sites(model).values())
+    """The largest masking ratio of any site; 0 if there is none."""
+    return max((site.masking_ratio for site in find_sites(model).values()), default=0.0)
 
 
 def calibrate_on(model: nn.Module, data: DataSplits, num_images: int, **how: Any) -> int:

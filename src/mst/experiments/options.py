@@ -17,7 +17,7 @@ from mst.options import FLAT
 from mst.training.config import TrainConfig
 
 MaxPool = Literal["keep", "average"]
-Placement = Literal["activations", "products"]
+Placement = Literal["activations", "products", "none"]
 ThresholdFrom = Literal["least_squares", "max", "percentile"]
 ScheduleName = Literal["plain", "staggered", "weighted"]
 ExitRule = Literal["margin", "stability"]
@@ -238,7 +238,8 @@ class QuantizeOptions:
 
     placement: Placement = "activations"
     """Sites in the places of ReLU-like activations, or at the operands of all products: then GELU, LayerNorm and
-    softmax may stay, and lossless coding carries the network."""
+    softmax may stay, and lossless coding carries the network. none sets no sites and trains the network in floating
+    point, for a later training to start from with --init-from."""
 
     max_pool: MaxPool = "keep"
     """Keep max-pools, or replace them by average pools."""
@@ -328,6 +329,10 @@ class TrainingOptions:
 
     threads: int | None = None
     """CPU threads; by default chosen by the size of the network."""
+
+    teacher: str | None = None
+    """With train.distillation: the network to learn from, a checkpoint or weights of the same network before
+    quantisation; by default those of init_from."""
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,10 @@ def _check_method(options: SweepOptions) -> None:
         raise InputError("train.spike_penalty has no effect in a sweep", remedy="give --spike-penalties")
     if method == "evaluate":
         _check_evaluation(options)
+    elif options.train.distillation and checkpoint is None:
+        raise InputError(
+            "distillation needs a teacher", remedy="fine-tune from a checkpoint, which is then the teacher"
+        )
 
 
 def _check_evaluation(options: SweepOptions) -> None:

@@ -23,6 +23,7 @@ from mst.training import EpochRecord, TrainingObserver, TrainingResult, has_trai
 from .networks import build_network, image_size_option, start_from
 from .options import TrainingOptions
 from .records import run_record, write_run_record
+from .teachers import build_teacher
 
 OPTIONS_FILE = "options.json"
 """The options of a training, in its output folder; resuming reads it."""
@@ -102,8 +103,9 @@ def run_training(
     if not resume:
         start_from(network, options.network, splits)
     record = None
+    teacher = build_teacher(options, splits)
     with intra_op_threads(_threads(options, network, splits)):
-        result = _train(network, splits, output, options, resume, progress, on_epoch)
+        result = _train(network, teacher, splits, output, options, resume, TrainingObserver(progress, on_epoch))
         if is_main_process():
             record = write_run_record(output, _record(options, settings, network, splits, result))
     return TrainingRun(options, network, result, record)
@@ -119,24 +121,27 @@ def _threads(options: TrainingOptions, network: nn.Module, splits: DataSplits) -
 
 def _train(
     network: nn.Module,
+    teacher: nn.Module | None,
     splits: DataSplits,
     output: Path,
     options: TrainingOptions,
     resume: bool,
-    progress: ProgressCallback | None,
-    on_epoch: Callable[[EpochRecord], None] | None,
+    observer: TrainingObserver,
 ) -> TrainingResult:
     data = options.data
     provenance = {
         "model": options.network.model,
         "init_from": options.network.init_from,
         "pretrained": options.network.pretrained,
+        "teacher": options.teacher,
         "augment": asdict(data.augment if splits.info.sensor is None else data.event_augment),
         "data_fingerprint": splits.fingerprint,
     }
     info = CheckpointInfo(data.dataset, splits.info.class_names, splits.preprocessing, provenance)
-    observer = TrainingObserver(progress, on_epoch)
-    return train(network, splits.train, splits.test, output, options.train, info, resume=resume, observer=observer)
+    return train(
+        network, splits.train, splits.test, output, options.train, info,
+        resume=resume, observer=observer, teacher=teacher,
+    )  # fmt: skip
 
 
 def _record(

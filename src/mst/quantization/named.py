@@ -62,6 +62,8 @@ def create_model(
             placement,
             example,
         )
+        if placement == "none" and not masking_ratio and mask_sites is None:
+            return network
         return mask_spikes(network, masking_ratio, mask_sites or ALL_SITES, mask_rule)
     taken = {"max_pool": max_pool != "keep", "also": bool(also), "small_stem": small_stem}
     taken["placement"] = placement != "activations"

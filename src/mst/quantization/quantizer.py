@@ -67,6 +67,9 @@ def quantize(
     have a ReLU, nor be trained again. Levels may be negative. Attention in one call is taken apart into its
     products. Lossless coding carries such a network.
 
+    With placement "none" nothing is replaced: the copy computes in floating point and can be trained, saved and loaded
+    like the others, to be quantised later.
+
     Max-pools stay, and `mst.convert` makes them exact for spikes, at the cost of a counter for each of their inputs.
     "average" replaces them by average pools, which need no counters; the network then has to be trained with them. A
     max-pool that is a function stays as it is and sends too many spikes; `mst.convert` notes it.
@@ -77,7 +80,7 @@ def quantize(
         calibration: a few hundred images, in any form of `mst.data.ImageData` (a tensor, a DataLoader, a data set), to
             set the thresholds from. The network runs on them with ReLU (ReLU6, ...) at every site. For a network that
             has been trained; None leaves every threshold at 2, which is the better start for training from scratch.
-        placement: "activations" or "products"; "products" needs calibration, or an example.
+        placement: "activations", "products" or "none"; "products" needs calibration, or an example.
         threshold_from: for placement "activations". "least_squares" makes QCFS nearest to the activation that it
             replaces; "max" takes the largest value seen; "percentile" the value that this percentage of the positive
             ones does not exceed.
@@ -111,6 +114,14 @@ def quantize(
     has_images = calibration is not None or example is not None
     model = ann_of(model, "mst.quantize", "quantise the ANN, then convert it", has_weights=has_images)  # type: ignore[assignment]
     num_levels, classes = whole_number("num_levels", num_levels, 1), tuple(also)
+    if placement == "none":
+        given = {
+            "calibration": calibration,
+            "also": classes,
+            "max_pool": max_pool != "keep",
+            "per_channel": per_channel,
+        }
+        return _without_sites(model, num_levels, [name for name, value in given.items() if value], architecture)
     batches = list(image_batches(calibration)) if calibration is not None else []
     example = next(image_batches(example), None) if example is not None else None
     images = batches[0] if batches else example
@@ -142,6 +153,17 @@ def quantize(
         class_name=type(model).__name__,
     )
     return quantized
+
+
+def _without_sites(model: Model, num_levels: int, given: list[str], architecture: Architecture | None) -> Model:
+    """A copy with the description that a checkpoint needs, and nothing else."""
+    if given:
+        raise InputError(f"{', '.join(given)} would have no effect with placement='none', which sets no sites")
+    plain = copy_network(model)
+    plain.network_spec = Quantization(  # type: ignore[assignment]
+        num_levels=num_levels, placement="none", architecture=architecture, class_name=type(model).__name__
+    )
+    return plain
 
 
 def _with_operand_sites(

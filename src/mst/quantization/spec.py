@@ -16,8 +16,8 @@ from mst.neurons import ALL_SITES
 
 MaxPool = Literal["keep", "average"]
 
-Placement = Literal["activations", "products"]
-"""Sites in the places of ReLU-like activations, or at the operands of products. See `quantize`."""
+Placement = Literal["activations", "products", "none"]
+"""Sites in the places of ReLU-like activations, at the operands of products, or nowhere. See `quantize`."""
 
 OWN = "own"
 """Architecture name of a network whose class only its user has."""

@@ -31,7 +31,8 @@ _LEAST_WHOLE = {
 
 _REAL = (
     "learning_rate", "min_learning_rate", "warmup_learning_rate", "warmup_epochs", "weight_decay", "clip_grad_norm",
-    "label_smoothing", "mixup", "cutmix", "spike_penalty", "checkpoint_minutes",
+    "label_smoothing", "mixup", "cutmix", "spike_penalty", "distillation", "distillation_temperature",
+    "checkpoint_minutes",
 )  # fmt: skip
 """Options that are numbers from 0 on."""
 
@@ -91,6 +92,14 @@ class TrainConfig:
     """Weight in the loss of the mean number of quanta per neuron; 0 turns it off. Networks trained with it send fewer
     spikes, because the spiking network sends at least one spike for every quantum."""
 
+    distillation: float = 0.0
+    """Weight of the teacher in the loss, from 0 (off) to 1 (the labels have no effect). The teacher is the network that
+    the training starts from, before quantisation, or another checkpoint; the student learns to give its logits."""
+
+    distillation_temperature: float = 2.0
+    """With distillation: the number above 0 by which the logits of both networks are divided; a higher one stresses the
+    teacher's less likely classes."""
+
     seed: int = 0
     """Seed of the weights, the order of the images, augmentation and masks."""
 
@@ -136,6 +145,12 @@ class TrainConfig:
                 raise InputError(f"{name} must not be negative, got {value}")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.distillation > 1:
+            raise InputError(f"distillation must be in [0, 1], got {self.distillation}")
+        if not self.distillation_temperature > 0:
+            raise InputError(f"distillation_temperature must be above 0, got {self.distillation_temperature}")
+        if not self.distillation and self.distillation_temperature != 2.0:
+            raise InputError("distillation_temperature has no effect without distillation")
         if not self.label_smoothing < 1.0:
             raise InputError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
 

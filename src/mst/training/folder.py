@@ -77,6 +77,7 @@ class TrainingFolder:
             "dataset": self.info.dataset,
             "preprocessing": None if self.info.preprocessing is None else asdict(self.info.preprocessing),
             "provenance": self.info.provenance,
+            "teacher": None if self.steps.teacher is None else self.steps.teacher.fingerprint,
         }
         return dict(json.loads(json.dumps(settings)))  # as they come back from a file: lists for tuples
 
@@ -107,7 +108,9 @@ class TrainingFolder:
 
     def _check_settings(self, stored: dict[str, Any]) -> None:
         then, now = flatten(stored), flatten(self.settings())
-        new_and_off = {key for key in now.keys() - then.keys() if not now[key]}  # options that did not exist then
+        usual = flatten({"train": asdict(TrainConfig())})
+        new = now.keys() - then.keys()  # options that did not exist then
+        new_and_off = {key for key in new if not now[key] or now[key] == usual.get(key)}
         changed = [
             f"{key}: {then.get(key)} -> {now.get(key)}"
             for key in {**then, **now}

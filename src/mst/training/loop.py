@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mst.checkpoints import CheckpointInfo
-from mst.data import BatchLoader, ImageData, as_dataset
+from mst.data import BatchLoader, ImageData, as_dataset, first_readable
 from mst.data.samples import Batch
 from mst.distributed import gather_values, largest_of, num_processes
 from mst.errors import InputError
@@ -26,6 +26,7 @@ from mst.quantization import note_quantization, quantization_of, shape_threshold
 from mst.signals import StopRequest
 
 from .config import TrainConfig
+from .distillation import teacher_of
 from .evaluation import evaluate_checked
 from .first_samples import check_first_samples
 from .folder import PartialEpoch, TrainingFolder, flatten
@@ -60,6 +61,7 @@ def train(
     *,
     resume: bool = False,
     observer: TrainingObserver | None = None,
+    teacher: nn.Module | None = None,
 ) -> TrainingResult:
     """Train an ANN; after every epoch evaluate it and write the last and the best checkpoint.
 
@@ -78,6 +80,8 @@ def train(
         info: description that the checkpoints carry; figures of this training are added to its provenance.
         resume: continue from the training state in `output`.
         observer: callbacks for steps and epochs.
+        teacher: with `TrainConfig.distillation`, the network to learn from besides the labels, usually the one before
+            quantisation. It sees the same images and does not change.
 
     Raises:
         FileConflictError: `output` already holds a run and `resume` is off.
@@ -85,7 +89,7 @@ def train(
         InputError: a spiking network; weights or images with NaN or infinity; samples of another form, images that the
             network does not take, or labels outside its classes; the state in `output` is damaged or belongs to other
             settings; too few images for one step; a model that a checkpoint cannot describe; a device that is not
-            available.
+            available; distillation without a teacher of the same classes, or the reverse.
         TrainingDivergedError: the loss became NaN or infinite; the last checkpoint stays.
         TrainingStoppedError: a signal asked for it; `resume` continues from there.
         OSError: `output` cannot be written.
@@ -102,8 +106,8 @@ def train(
     if resume and has_training_state(output):  # thresholds of the stored run may have one value per channel
         shape_thresholds(model, load_training_state(output)[0]["model"])
     with StopRequest() as stop, repeatable():
-        trainer = _Trainer(model, train_data, test_data, output, config, info, stop)
-        return trainer.run(resume, observer or TrainingObserver())
+        trainer = _Trainer(model, train_data, test_data, output, config, info, teacher)
+        return trainer.run(resume, observer or TrainingObserver(), stop)
 
 
 class _Trainer:
@@ -117,14 +121,17 @@ class _Trainer:
         output: Path,
         config: TrainConfig,
         info: CheckpointInfo,
-        stop: StopRequest | None = None,
+        teacher: nn.Module | None = None,
     ) -> None:
         self.config = config
-        self.stop = stop or StopRequest()
+        self.stop = StopRequest()
         image_shape, num_classes = check_first_samples(model, train_data, test_data)
         noted = quantization_of(model)
         if noted is not None and noted.image_shape is None:
             note_quantization(model, image_shape=image_shape)
+        learned_from = teacher_of(model, teacher, config)
+        if learned_from is not None:
+            learned_from.check(first_readable(train_data, "train_data")[0], num_classes)
         self.accelerator = make_accelerator(config, output)
         self.batches = EpochBatches(
             len(train_data),  # type: ignore[arg-type]
@@ -143,7 +150,7 @@ class _Trainer:
             pin_memory=self.accelerator.device.type == "cuda",
         )
         self.test_data = test_data
-        self.steps = TrainingSteps(model, config, self.accelerator, self.batches.num_steps, num_classes)
+        self.steps = TrainingSteps(model, config, self.accelerator, self.batches.num_steps, num_classes, learned_from)
         self.intake = NetworkInput(model, has_warned=True)  # the model is now on the accelerator's device
         self.folder = TrainingFolder(output, config, info, self.steps)
         self.history: list[EpochRecord] = []
@@ -158,8 +165,9 @@ class _Trainer:
                 remedy="lower batch_size",
             )
 
-    def run(self, resume: bool, observer: TrainingObserver) -> TrainingResult:
-        """Train the epochs that are missing."""
+    def run(self, resume: bool, observer: TrainingObserver, stop: StopRequest) -> TrainingResult:
+        """Train the epochs that are missing, or until a stop is asked for."""
+        self.stop = stop
         if resume:
             self.history, self.begun = self.folder.restore()
         else:

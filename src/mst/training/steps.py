@@ -26,6 +26,7 @@ from mst.neurons import find_sites
 from mst.quantization import num_classes_of
 
 from .config import TrainConfig
+from .distillation import Teacher
 from .order import seed_step
 from .quanta import QuantaCounter
 
@@ -39,16 +40,25 @@ class TrainingSteps:
         accelerator: of this run, from `make_accelerator`.
         steps_per_epoch: updates in one epoch, which the schedule follows.
         num_classes: length of the network's output.
+        teacher: network to learn from besides the labels; it is moved to the accelerator's device.
 
     Raises:
-        InputError: mixed labels are asked for, and the number of classes is unknown.
+        InputError: mixed labels are asked for, and the number of classes is unknown; a spike penalty for a network
+            without sites.
     """
 
     def __init__(
-        self, model: nn.Module, config: TrainConfig, accelerator: Accelerator, steps_per_epoch: int, num_classes: int
+        self,
+        model: nn.Module,
+        config: TrainConfig,
+        accelerator: Accelerator,
+        steps_per_epoch: int,
+        num_classes: int,
+        teacher: Teacher | None = None,
     ) -> None:
         self.config, self.accelerator, self.steps_per_epoch = config, accelerator, steps_per_epoch
         self.num_classes = num_classes
+        self.teacher = None if teacher is None else teacher.to(accelerator.device)
         like = NetworkInput(model).like
         self._dtype = torch.get_default_dtype() if like is None else like.dtype
         if config.sync_batch_norm:
@@ -57,6 +67,8 @@ class TrainingSteps:
         optimizer = create_optimizer_v2(groups, opt=config.optimizer, lr=config.learning_rate)
         self.raw_model = model
         self.quanta = QuantaCounter(model)
+        if config.spike_penalty and not find_sites(model):
+            raise InputError("spike_penalty has no effect on a network without sites")
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         if accelerator.num_processes > 1:
             self.model.broadcast_buffers = False  # averaged after each epoch; at each step that would be wasted time
@@ -121,7 +133,10 @@ class TrainingSteps:
 
     def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
         with self.accelerator.autocast():
-            loss: Tensor = self.loss(self.model(images), targets)
+            logits = self.model(images)
+            loss: Tensor = self.loss(logits, targets)
+            if self.teacher is not None:
+                loss = self.teacher.loss(loss, logits, images)
             if self.config.spike_penalty:
                 loss = loss + self.config.spike_penalty * self.quanta.per_neuron
             return loss
