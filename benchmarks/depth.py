@@ -55,7 +55,9 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     opened = mst.open_checkpoint(
-        mst.CheckpointOptions(options.checkpoint, data_path=options.data_path, max_images=options.max_images, device="cpu")
+        mst.CheckpointOptions(
+            options.checkpoint, data_path=options.data_path, max_images=options.max_images, device="cpu"
+        )
     )
     images = torch.stack([opened.images[i][0] for i in range(opened.num_images)])
     calibration = training_images(opened.data, 256)
