@@ -116,13 +116,17 @@ def test_networks_of_timm_by_name_come_back_from_a_checkpoint(
 ) -> None:
     torch.manual_seed(0)
     x = images(2, size).float()
-    model = mst.create_model(name, num_levels=63, placement="products", example=x, num_classes=3, **options)
+    has_site = name.startswith("vit")
+    model = mst.create_model(
+        name, num_levels=63, placement="products", image_site=has_site, example=x, num_classes=3, **options
+    )
     mst.set_thresholds(model, x)
     expected = model.eval()(x)
     mst.save_checkpoint(model, tmp_path / "x.safetensors")
     loaded = mst.load_checkpoint(tmp_path / "x.safetensors")
     assert torch.equal(loaded(x), expected)
     sites = find_sites(loaded)
+    assert ("patch_embed.proj.input_site" in sites) == has_site
     assert any(site.min_level < 0 for site in sites.values())
     assert {site.num_levels - site.min_level for site in sites.values()} == {63}
 
@@ -210,6 +214,16 @@ def test_gradients_reach_weights_and_scales() -> None:
     assert math.isfinite(float(quantized.head.input_site.threshold.grad))
 
 
+def test_image_is_spikes_too_where_a_site_reads_it() -> None:
+    model, x = Transformer(depth=1).double().eval(), images(2)
+    quantized = mst.quantize(model, LEVELS, x, placement="products", image_site=True).eval()
+    assert quantized.patch.input_site.min_level < 0
+    result = mst.simulate(mst.convert(quantized, "lossless", burst=LEVELS), x, 60)
+    torch.testing.assert_close(result.logits, quantized(x).detach(), rtol=1e-9, atol=1e-9)
+    kinds = ("linear", "convolution", "product")
+    assert not any(int(each.macs_per_step.sum()) for each in result.operations if each.operation.kind in kinds)  # type: ignore[union-attr]
+
+
 def test_placement_at_products_says_what_it_needs() -> None:
     model, x = Transformer().double(), images()
     with pytest.raises(
@@ -220,6 +234,8 @@ def test_placement_at_products_says_what_it_needs() -> None:
         mst.quantize(model, 15, x, placement="product")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="also has no effect on sites at products"):
         mst.quantize(model, 15, x, placement="products", also=[nn.GELU])
+    with pytest.raises(InputError, match="image_site has no effect with placement='activations'"):
+        mst.quantize(model, 15, x, image_site=True)
     with pytest.raises(InputError, match="threshold_from='max' has no effect on sites at products"):
         mst.quantize(model, 15, x, placement="products", threshold_from="max")
     quantized = mst.quantize(model, 15, x, placement="products")
@@ -300,19 +316,43 @@ def test_constant_operand_of_a_product_costs_nothing() -> None:
     assert int(counts["matmul.product"].macs_per_step.sum()) == 0
 
 
-@pytest.mark.parametrize(
-    ("how", "place"),
-    [
-        (lambda net, x: torch.einsum("bi,ij->bj", net.first(x), net.matrix), "Mapped (einsum)"),
-        (lambda net, x: torch.addmm(net.vector, net.first(x), net.matrix), "Mapped (addmm)"),
-        (lambda net, x: net.first(net.first(x)), "first (called 2 times, also with the image itself or a constant)"),
-    ],
-)
-def test_products_that_stay_analog_are_named(
-    how: Callable[[Any, Tensor], Tensor], place: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    mst.quantize(Mapped(how).eval(), LEVELS, torch.randn(4, 6), placement="products")
-    assert f"{place}: no site can be placed at this product; it stays analog" in caplog.text
+REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
+    "recurrent": (
+        lambda net, x: torch.rnn_tanh_cell(net.first(x), net.second(x), net.matrix, net.matrix),
+        r"its forward \(rnn_tanh_cell\): rnn_tanh_cell hides the products .*; write the cell out with nn.Linear",
+    ),
+    "weights": (
+        lambda net, x: F.linear(net.first(x), net.second(x)[:1] * net.matrix),
+        r"its forward \(linear\): its weights are computed from the image; write it as a product of two activations",
+    ),
+    "over images": (
+        lambda net, x: torch.einsum("bi,bj->ij", net.first(x), net.second(x))[: len(x)],
+        r"einsum\): it sums over the first axis of an activation, that of the images; keep the images apart",
+    ),
+    "one image": (
+        lambda net, x: F.conv1d(net.first(x)[:1], net.vector.view(1, 1, 6), padding="same").expand(len(x), -1),
+        r"conv1d\): its input has no axis of images; give it \[B, C, ...\]",
+    ),
+    "out": (
+        lambda net, x: torch.mm(net.first(x), net.matrix, out=torch.empty(len(x), 6, dtype=x.dtype)),
+        r"mm\): mm writes into a given tensor \(out=\); let it return a new one",
+    ),
+    "kron": (lambda net, x: torch.kron(net.first(x), net.vector[:1]), r"kron\): kron is a product that gets no sites"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_product_that_can_have_no_site_is_refused(case: str) -> None:
+    how, message = REFUSED[case]
+    with torch.no_grad(), pytest.raises(InputError, match=f"no site can be placed at 1 product of Mapped: .*{message}"):
+        mst.quantize(Mapped(how).requires_grad_(False).eval(), LEVELS, torch.randn(4, 6), placement="products")
+
+
+def test_all_products_that_can_have_no_site_are_named_at_once() -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.LSTM(6, 4, batch_first=True), nn.GRUCell(6, 4)).eval()
+    model.forward = lambda x: model[2](model[0](x)[:, 0]) + model[1](model[0](x))[0][:, 0]  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"2 products of Sequential: 2 \(gru_cell\): .*; 1 \(lstm\): lstm hides"):
+        mst.quantize(model, LEVELS, torch.randn(4, 5, 6), placement="products")
 
 
 def test_image_in_a_wider_buffer_is_still_the_image() -> None:

@@ -164,8 +164,8 @@ def _with_neurons(
     for name, module in list(network.named_modules(remove_duplicate=False)):
         if isinstance(module, MAX_POOLS) and name and coding.pools_over_time:
             set_submodule(network, name, SpikingMaxPool(module, name))
-        if type(module) is not QCFS:
-            continue
+        if type(module) is not QCFS or (name and network.get_submodule(name) is not module):
+            continue  # a module around it that has several names has been given its neuron under one of them
         neuron = coding.neuron(module, name, schedule)
         if (coding.has_schedule or coding.takes_initial_levels) and not isinstance(neuron, SignedIFNeuron):
             raise InputError(

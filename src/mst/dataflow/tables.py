@@ -10,7 +10,7 @@ LAYOUT = frozenset({
     "half", "bfloat16", "type_as", "get", "repeat", "repeat_interleave", "tile", "moveaxis", "swapdims",
     "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "t", "adjoint", "unfold", "hsplit", "vsplit", "tensor_split",
     "rot90", "take_along_dim", "constant_pad_nd", "setitem", "copy", "type", "as_subclass", "requires_grad",
-    "alias", "cpu", "cuda",
+    "alias", "cpu", "cuda", "diagonal",
 })  # fmt: skip
 """Functions that move values without computing new ones: spikes stay spikes through them."""
 

@@ -69,6 +69,7 @@ def build_network(options: NetworkOptions, splits: DataSplits, download: bool = 
         mask_sites=options.mask_sites,
         mask_rule=options.mask_rule,
         placement=quantize.placement,
+        image_site=quantize.image_site,
         example=example if quantize.placement == "products" else None,
         max_pool=quantize.max_pool,
         also=quantize.also,

@@ -241,6 +241,9 @@ class QuantizeOptions:
     softmax may stay, and lossless coding carries the network. none sets no sites and trains the network in floating
     point, for a later training to start from with --init-from."""
 
+    image_site: bool = False
+    """With placement products: place sites also before what reads the image itself, so that the image is spikes too."""
+
     max_pool: MaxPool = "keep"
     """Keep max-pools, or replace them by average pools."""
 

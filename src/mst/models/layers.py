@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -164,6 +165,85 @@ class LinearFunction(nn.Module):
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """x [..., K], weight [M, K], bias [M] -> x·Wᵀ + b, [..., M]."""
         return nn.functional.linear(x, weight, bias)
+
+
+class ConvolutionFunction(nn.Module):
+    """A convolution whose weights are given with each call, as `torch.nn.functional.conv2d` takes them.
+
+    Its options are named as those of `nn.Conv2d`.
+
+    Args:
+        weight_shape: [out_channels, in_channels / groups, *kernel_size] of the weights that will be given.
+        stride, padding, dilation: one number, or one for each axis of places; padding also "same" or "valid".
+        groups: blocks of channels that do not meet.
+    """
+
+    padding_mode = "zeros"
+    output_padding: tuple[int, ...] = ()
+
+    def __init__(
+        self,
+        weight_shape: tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] | str = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+    ) -> None:
+        super().__init__()
+        self.weight_shape, self.kernel_size, self.groups = tuple(weight_shape), tuple(weight_shape[2:]), groups
+        self.out_channels = self._channels_out(self.weight_shape)
+        self.stride, self.dilation = self._per_axis(stride), self._per_axis(dilation)
+        self.padding = padding if isinstance(padding, str) else self._per_axis(padding)
+
+    def _channels_out(self, weight_shape: tuple[int, ...]) -> int:
+        return weight_shape[0]
+
+    def _per_axis(self, option: int | tuple[int, ...]) -> tuple[int, ...]:
+        numbers = (option,) if isinstance(option, int) else tuple(option)
+        return numbers * len(self.kernel_size) if len(numbers) == 1 else numbers
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x [B, in_channels, *places], weight of `weight_shape`, bias [out_channels] -> [B, out_channels, *places]."""
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(self.kernel_size) - 1]
+        y: Tensor = convolve(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)  # type: ignore[arg-type]
+        return y
+
+    def extra_repr(self) -> str:
+        return f"{self.weight_shape}, stride={self.stride}, padding={self.padding}, groups={self.groups}"
+
+
+class TransposedConvolutionFunction(ConvolutionFunction):
+    """A transposed convolution whose weights are given with each call, as `torch.nn.functional.conv_transpose2d` does.
+
+    Args:
+        weight_shape: [in_channels, out_channels / groups, *kernel_size].
+        output_padding: as `nn.ConvTranspose2d` takes it.
+        options: see `ConvolutionFunction`.
+    """
+
+    def __init__(
+        self, weight_shape: tuple[int, ...], output_padding: int | tuple[int, ...] = 0, **options: Any
+    ) -> None:
+        super().__init__(weight_shape, **options)
+        self.output_padding = self._per_axis(output_padding)
+
+    def _channels_out(self, weight_shape: tuple[int, ...]) -> int:
+        return weight_shape[1] * self.groups
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x [B, in_channels, *places], weight of `weight_shape`, bias [out_channels] -> [B, out_channels, *places]."""
+        convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(self.kernel_size) - 1]
+        y: Tensor = convolve(
+            x,
+            weight,
+            bias,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            self.groups,
+            self.dilation,  # type: ignore[arg-type]
+        )
+        return y
 
 
 class AddConstant(nn.Module):

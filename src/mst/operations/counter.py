@@ -120,11 +120,17 @@ class OperationCounter(ABC):
         if isinstance(module, ActivationProduct):
             left, right = inputs[:2]
             columns = right.shape[-2] if module.transpose_right else right.shape[-1]
-            return per_step(arriving_TB) * (columns if operand == 0 else left.shape[-2])
+            batch = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2]).numel()
+            copies = batch // max(1, inputs[operand].shape[:-2].numel())  # an axis of one entry meets all of the other
+            return per_step(arriving_TB) * ((columns if operand == 0 else left.shape[-2]) * copies)
         assert isinstance(module, (*CONVOLUTIONS, *TRANSPOSED))
+        if op.mean_fan_out is not None:
+            return (per_step(arriving_TB) * op.mean_fan_out).round().to(torch.int64)
         places = tuple(arriving_TB.shape[3:])
         if (op.name, places) not in self._fan_out:
-            self._fan_out[op.name, places] = conv_fan_out(module, *places, output=op.output_places or None)
+            self._fan_out[op.name, places] = conv_fan_out(
+                module, *places, output=op.output_places or None, padding=op.padding
+            )
         fan_out = self._fan_out[op.name, places]
         if isinstance(fan_out, int):
             return per_step(arriving_TB) * fan_out

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
-"""A convolution of torch, transposed or not."""
+from mst.models import ConvolutionFunction, TransposedConvolutionFunction
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+Convolution = (
+    nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+    | ConvolutionFunction | TransposedConvolutionFunction
+)  # fmt: skip
+"""A convolution, transposed or not."""
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, ConvolutionFunction)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, TransposedConvolutionFunction)
+
+Padding = tuple[tuple[int, int], ...]
+"""Places that are added before and after each axis."""
 
 
-def conv_fan_out(conv: Convolution, *places: int, output: Sequence[int] | None = None) -> Tensor | int:
+def weights_per_place(conv: Convolution) -> int:
+    """Weights that meet one value of a convolution's output, or of the input of a transposed one."""
+    shape = conv.weight_shape if isinstance(conv, ConvolutionFunction) else conv.weight.shape
+    return math.prod(shape[1:])
+
+
+def conv_fan_out(
+    conv: Convolution, *places: int, output: Sequence[int] | None = None, padding: Padding | None = None
+) -> Tensor | int:
     """Outputs that a spike at each place reaches: one accumulation for each, and for each weight that it meets there.
 
     At a border a kernel reaches fewer outputs; a stride larger than the kernel leaves places that reach none; a place
@@ -25,6 +42,7 @@ def conv_fan_out(conv: Convolution, *places: int, output: Sequence[int] | None =
         conv: the convolution, transposed or not.
         places: length; or height and width; or depth, height and width of its input.
         output: likewise of its output; for a transposed convolution that was called with an `output_size`.
+        padding: of zeros, in place of the padding that its options ask for; for one that pads inside.
 
     Returns:
         int64 tensor of the shape `places`, or one number if all are equal.
@@ -34,7 +52,7 @@ def conv_fan_out(conv: Convolution, *places: int, output: Sequence[int] | None =
         if isinstance(conv, TRANSPOSED):
             along = _transposed_along(conv, axis, length, None if output is None else output[axis])
         else:
-            along = _along(conv, axis, length)
+            along = _along(conv, axis, length, None if padding is None else padding[axis])
         fan_out = fan_out[..., None] * along
     first = int(fan_out.flatten()[0])
     return first if bool((fan_out == first).all()) else fan_out
@@ -54,22 +72,27 @@ def output_places(conv: Convolution, *places: int) -> tuple[int, ...]:
 
 
 def _padding(conv: Any, axis: int) -> tuple[int, int]:
-    """Places added before and after an axis."""
-    if isinstance(conv.padding, str):
-        total = conv.dilation[axis] * (conv.kernel_size[axis] - 1) if conv.padding == "same" else 0
+    return padding_of(conv.padding, axis, conv)
+
+
+def padding_of(padding: Any, axis: int, conv: Any) -> tuple[int, int]:
+    """Places that an option `padding` (a number for each axis, "same" or "valid") adds before and after an axis."""
+    if isinstance(padding, str):
+        total = conv.dilation[axis] * (conv.kernel_size[axis] - 1) if padding == "same" else 0
         return total // 2, total - total // 2
-    return conv.padding[axis], conv.padding[axis]
+    return padding[axis], padding[axis]
 
 
-def _along(conv: Any, axis: int, length: int) -> Tensor:
+def _along(conv: Any, axis: int, length: int, padding: tuple[int, int] | None) -> Tensor:
     """int64 [length]: windows that see each place of one axis; the windows of a convolution are products of these."""
-    before, after = _padding(conv, axis)
+    before, after = _padding(conv, axis) if padding is None else padding
     padded = torch.arange(-before, length + after)
-    if conv.padding_mode == "reflect":
+    mode = conv.padding_mode if padding is None else "zeros"
+    if mode == "reflect":
         padded = (length - 1) - ((length - 1) - padded.abs()).abs()
-    elif conv.padding_mode == "replicate":
+    elif mode == "replicate":
         padded = padded.clamp(0, length - 1)
-    elif conv.padding_mode == "circular":
+    elif mode == "circular":
         padded = padded % length
     number = (len(padded) - conv.dilation[axis] * (conv.kernel_size[axis] - 1) - 1) // conv.stride[axis] + 1
     starts, taps = torch.arange(number) * conv.stride[axis], torch.arange(conv.kernel_size[axis]) * conv.dilation[axis]

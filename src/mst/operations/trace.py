@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from mst.dataflow import Call, ConversionError, trace_dataflow
-from mst.models import ActivationProduct, LinearFunction
+from mst.models import ActivationProduct, ConvolutionFunction, LinearFunction
 from mst.neurons import SpikingNeuron
 
-from .fan_out import CONVOLUTIONS, TRANSPOSED, Convolution, output_places
+from .fan_out import CONVOLUTIONS, TRANSPOSED, Convolution, Padding, output_places, weights_per_place
+from .padding import padding_inside
 
 SOFTMAX_MACS_PER_ELEMENT = 3
 """exp (a table with linear interpolation), running sum, multiplication by the reciprocal: one MAC each."""
@@ -79,6 +80,13 @@ class Operation:
     output_places: tuple[int, ...] = ()
     """Length, or height and width, ... of the output of a transposed convolution that was asked for another size than
     that which follows from its options; else empty."""
+
+    padding: Padding | None = None
+    """Zeros that a convolution adds before and after each axis, where its class pads inside its forward."""
+
+    mean_fan_out: float | None = None
+    """MACs per value of its input, for a convolution whose class does more inside its forward, so that it is not known
+    which place reaches how many outputs."""
 
     @property
     def is_spike_driven(self) -> bool:
@@ -151,7 +159,7 @@ def trace_operations(
         raise ConversionError(tuple(flow.obstacles))
     thresholds = {m.site: m.threshold for m in network.modules() if isinstance(m, SpikingNeuron)}
     found: dict[str, Operation] = {}
-    for call in flow.calls:
+    for call in _without_parts(flow.calls):
         if call.path in flow.free_norms or not any(call.flows):
             continue  # what depends on no image is a constant of the network
         operation = _describe(call, flow.image)
@@ -165,6 +173,14 @@ def trace_operations(
             operation = replace(operation, sources=tuple(sorted(sites)))
         found[operation.name] = operation
     return Trace(tuple(found.values()), tuple(dict.fromkeys(flow.uncounted)), tuple(flow.depths))
+
+
+def _without_parts(calls: list[Call]) -> list[Call]:
+    """The calls but for those of maps of a subclass whose forward multiplies several times, by modules of its own."""
+    parts = (LinearFunction, ConvolutionFunction, ActivationProduct)
+    makers = {call.path.rsplit(".", 2)[0] for call in calls if isinstance(call.module, parts)}
+    maps = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
+    return [call for call in calls if not (isinstance(call.module, maps) and call.path in makers)]
 
 
 def _can_be_counted(operation: Operation, call: Call, thresholds: dict[str, Tensor]) -> bool:
@@ -204,23 +220,28 @@ def _describe(call: Call, image: Tensor | None) -> Operation:
 def _describe_convolution(
     call: Call, module: Convolution, operands: tuple[tuple[str, ...], ...], image: Tensor | None
 ) -> Operation:
-    """A convolution. A subclass may pad inside; where it does, what a spike reaches is not known, so it is billed as
-    dense."""
+    """A convolution. A subclass may pad inside. Where it does more than that, what a spike reaches is not known, so
+    its input counts as analog."""
     is_transposed, read = isinstance(module, TRANSPOSED), call.inputs[0]
     actual = tuple(call.output.shape[2:])
     as_declared = actual == output_places(module, *read.shape[2:])
-    is_known = as_declared or type(module) in (*CONVOLUTIONS, *TRANSPOSED)
+    is_own = type(module) in (*CONVOLUTIONS, *TRANSPOSED)
+    padding = None if as_declared or is_own or is_transposed else padding_inside(module, read)
+    is_known = as_declared or is_own or padding is not None
     operands = operands if is_known else ((),) * len(operands)
+    dense_macs = (read if is_transposed else call.output).numel() * weights_per_place(module)
     return Operation(
         name=call.path,
         kind="convolution",
         sources=operands[0],
-        dense_macs=(read if is_transposed else call.output).numel() * module.weight[0].numel(),
+        dense_macs=dense_macs,
         pooled=call.flows[0].pooled if call.flows[0] is not None and is_known else 1,
         module=call.path,
         reads_input=type(module) in CONVOLUTIONS and not operands[0] and _is_same(read, image),
         operands=operands,
         output_places=actual if is_transposed and is_known and not as_declared else (),
+        padding=padding,
+        mean_fan_out=None if is_known else dense_macs / read.numel(),
     )
 
 

@@ -27,6 +27,7 @@ def create_model(
     mask_sites: str | tuple[str, ...] | None = None,
     mask_rule: str = "random",
     placement: Placement = "activations",
+    image_site: bool = False,
     example: Tensor | None = None,
     max_pool: MaxPool = "keep",
     also: tuple[str, ...] = (),
@@ -41,7 +42,7 @@ def create_model(
         name: one of `MODEL_NAMES`, any name of timm, or torchvision:NAME.
         num_levels: L of every site.
         masking_ratio, mask_sites, mask_rule: see `mask_spikes`; by default "attention" for an MST and "all" for others.
-        placement, example: see `quantize`; sites at products need an example of the images. Not for an MST.
+        placement, image_site, example: see `quantize`; sites at products need an example of the images. Not for an MST.
         max_pool, also: see `quantize`; `also` by the names of torch's classes ("GELU"). Not for an MST.
         small_stem: see `use_small_stem`. Not for an MST.
         pretrained: fetch the published weights of that name. Thresholds still have to be set (`set_thresholds`).
@@ -56,17 +57,18 @@ def create_model(
         network = quantize_named(
             architecture(name, options, small_stem, align_chans),
             num_levels,
-            max_pool,
             also,
             pretrained,
-            placement,
-            example,
+            max_pool=max_pool,
+            placement=placement,
+            image_site=image_site,
+            example=example,
         )
         if placement == "none" and not masking_ratio and mask_sites is None:
             return network
         return mask_spikes(network, masking_ratio, mask_sites or ALL_SITES, mask_rule)
     taken = {"max_pool": max_pool != "keep", "also": bool(also), "small_stem": small_stem}
-    taken["placement"] = placement != "activations"
+    taken |= {"placement": placement != "activations", "image_site": image_site}
     for option, is_set in taken.items():
         if is_set:
             raise InputError(f"{option} has no effect on {name}, which has QCFS sites, no max-pool and its own stem")
@@ -94,20 +96,21 @@ def create_model(
 def quantize_named(
     of: Architecture,
     num_levels: int,
-    max_pool: MaxPool,
-    also: tuple[str, ...],
+    also: tuple[str, ...] = (),
     pretrained: bool = False,
-    placement: Placement = "activations",
+    *,
     example: Tensor | None = None,
+    **options: Any,
 ) -> nn.Module:
     """Build and quantise a network of a library.
 
     Args:
         of: the network.
-        num_levels, max_pool: see `quantize`.
+        num_levels: see `quantize`.
         also: names of torch's activation classes.
         pretrained: fetch its published weights.
-        placement, example: see `quantize`; the example is used where the placement needs one.
+        example: see `quantize`; used where the placement needs one.
+        options: other options of `quantize`.
 
     Raises:
         InputError: as `build` and `quantize`; a name in `also` that is not an activation of torch.
@@ -115,11 +118,10 @@ def quantize_named(
     return quantize(
         build(of, pretrained),
         num_levels,
-        placement=placement,
-        max_pool=max_pool,
         also=_activation_classes(also),
-        example=example if placement == "products" else None,
+        example=example if options.get("placement") == "products" else None,
         architecture=of,
+        **options,
     )
 
 

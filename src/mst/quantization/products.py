@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mst.errors import InputError
 from mst.models import ActivationProduct
 from mst.models.layers import LinearFunction
 from mst.neurons import QCFS
@@ -26,45 +25,13 @@ def operand_site(make_site: MakeSite, role: str, scale_axis: int | None = None) 
     return site
 
 
-_MATMULS = frozenset({torch.matmul, torch.bmm, torch.mm, Tensor.matmul, Tensor.bmm, Tensor.mm, Tensor.__matmul__})
-_REVERSED = frozenset({Tensor.__rmatmul__})
+_LEFT, _RIGHT = ("input", "self", "mat1", "batch1", "mat"), ("other", "mat2", "tensor2", "batch2", "vec")
 
 
-def product_kind(function: Any) -> str | None:
-    """ "matmul", "linear", "attention" or "heads" for a function that multiplies matrices; None for others."""
-    try:
-        return _KINDS.get(function)
-    except TypeError:
-        return None
-
-
-_KINDS: dict[Any, str] = {
-    **dict.fromkeys(_MATMULS | _REVERSED, "matmul"),
-    **dict.fromkeys([torch.softmax, Tensor.softmax, F.softmax], "softmax"),
-    F.linear: "linear",
-    F.scaled_dot_product_attention: "attention",
-    F.multi_head_attention_forward: "heads",
-}
-
-
-OTHER_PRODUCTS = frozenset({
-    torch.einsum, torch.tensordot, torch.addmm, torch.baddbmm, torch.addbmm, torch.mv, torch.inner, torch.chain_matmul,
-    Tensor.addmm, Tensor.baddbmm, Tensor.addbmm, Tensor.mv, Tensor.inner, torch.linalg.multi_dot, F.bilinear,
-    F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
-})  # fmt: skip
-"""Products that have no module in their place: they stay analog."""
-
-
-def operands_of(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, ...]:
-    """The tensors that a product multiplies, in the order of its sites."""
-    names = {"matmul": ("input", "other"), "linear": ("input",), "attention": ("query", "key", "value")}
-    names |= {"heads": ("query", "key", "value"), "softmax": ("input",)}
-    wanted = names[_KINDS[function]]
-    kwargs = {{"mat2": "other", "tensor2": "other", "self": "input"}.get(name, name): kwargs[name] for name in kwargs}
-    found = [*args[: len(wanted)], *(kwargs[name] for name in wanted[len(args) :] if name in kwargs)]
-    if function in _REVERSED:
-        found.reverse()
-    return tuple(found)
+def matrices_of(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Left and right operand of a call of torch.matmul and its kin."""
+    left, right = [*args[:2], *(kwargs[name] for name in (*_LEFT, *_RIGHT) if name in kwargs)]
+    return (right, left) if function is Tensor.__rmatmul__ else (left, right)
 
 
 class MatrixProduct(nn.Module):
@@ -87,7 +54,7 @@ class MatrixProduct(nn.Module):
 
     def answer(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """The result of the call that this module stands for."""
-        return self(*operands_of(function, args, kwargs))  # type: ignore[no-any-return]
+        return self(*matrices_of(function, args, kwargs))  # type: ignore[no-any-return]
 
 
 class LinearProduct(nn.Module):
@@ -95,7 +62,7 @@ class LinearProduct(nn.Module):
 
     def __init__(self, make_site: MakeSite, depends: tuple[bool, ...]) -> None:
         super().__init__()
-        self.input_site = operand_site(make_site, "input", -1)
+        self.input_site = operand_site(make_site, "input", -1) if depends[0] else nn.Identity()
         self.map = LinearFunction()
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -105,7 +72,11 @@ class LinearProduct(nn.Module):
 
     def answer(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """The result of the call that this module stands for."""
-        return self(*args, **kwargs)  # type: ignore[no-any-return]
+        return self(*args, **{_TENSORS.get(name, name): value for name, value in kwargs.items()})  # type: ignore[no-any-return]
+
+
+_TENSORS = {"input": "x"}
+"""Keyword of `torch.nn.functional.linear` -> that of the module."""
 
 
 class Attention(nn.Module):
@@ -135,10 +106,9 @@ class Attention(nn.Module):
     ) -> Tensor:
         """query [..., N, K], key [..., M, K], value [..., M, V] -> [..., N, V]; the options are those of
         `torch.nn.functional.scaled_dot_product_attention`."""
-        if enable_gqa:
-            raise InputError("attention with fewer heads of keys (enable_gqa) is not taken apart", remedy="repeat them")
         scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-        scores = self.scores(self.query(query), self.key(key)) * scale
+        heads = query.shape[-3] if enable_gqa else 0  # several heads of queries read the same keys and values
+        scores = self.scores(self.query(query), _for_heads(self.key(key), heads)) * scale
         if is_causal:
             hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril().logical_not()
             scores = scores.masked_fill(hidden, -math.inf)
@@ -152,12 +122,17 @@ class Attention(nn.Module):
             hidden = attn_mask.logical_not() if attn_mask.dtype == torch.bool else attn_mask.isneginf()
             shares = shares.masked_fill(hidden.all(-1, keepdim=True), 0.0)
         weights = self.weights(shares)
-        y: Tensor = self.mix(F.dropout(weights, dropout_p, dropout_p > 0), self.value(value))
+        y: Tensor = self.mix(F.dropout(weights, dropout_p, dropout_p > 0), _for_heads(self.value(value), heads))
         return y
 
     def answer(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """The result of the call that this module stands for."""
         return self(*args, **kwargs)  # type: ignore[no-any-return]
+
+
+def _for_heads(x: Tensor, heads: int) -> Tensor:
+    """[..., H, N, K] -> [..., heads, N, K], each head repeated; 0 leaves it as it is."""
+    return x.repeat_interleave(heads // x.shape[-3], -3) if heads and heads != x.shape[-3] else x
 
 
 class SoftmaxCall(nn.Module):
@@ -181,12 +156,3 @@ class SoftmaxCall(nn.Module):
             result: Tensor = function(*args, **kwargs)
             return result
         return self(x)  # type: ignore[no-any-return]
-
-
-PRODUCTS: dict[str, type[nn.Module]] = {
-    "matmul": MatrixProduct,
-    "linear": LinearProduct,
-    "attention": Attention,
-    "softmax": SoftmaxCall,
-}
-"""Kind of a call -> the module that takes its place."""

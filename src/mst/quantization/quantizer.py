@@ -42,6 +42,7 @@ def quantize(
     calibration: ImageData | None = None,
     *,
     placement: Placement = "activations",
+    image_site: bool = False,
     threshold_from: ThresholdFrom = "least_squares",
     percentile: float = DEFAULT_PERCENTILE,
     per_channel: bool = False,
@@ -62,7 +63,8 @@ def quantize(
     the same sites with gradients, without, in inference mode and under autocast.
 
     With placement "products" the sites stand at the operands of products instead: at the input of every linear map and
-    convolution but those that read the image itself, and at the queries, keys, values and softmax of attention.
+    convolution but those that read the image itself, at the queries, keys, values and softmax of attention, and at both
+    operands of other products. A map or product that is called several times in a pass has a site for each call.
     Activations and norms (GELU, LayerNorm, softmax, ...) stay as functions between the sites, so a network need not
     have a ReLU, nor be trained again. Levels may be negative. Attention in one call is taken apart into its
     products. Lossless coding carries such a network.
@@ -81,6 +83,8 @@ def quantize(
             set the thresholds from. The network runs on them with ReLU (ReLU6, ...) at every site. For a network that
             has been trained; None leaves every threshold at 2, which is the better start for training from scratch.
         placement: "activations", "products" or "none"; "products" needs calibration, or an example.
+        image_site: for placement "products": a site also before what reads the image itself, so that the image comes in
+            as spikes, and no weight meets an analog value.
         threshold_from: for placement "activations". "least_squares" makes QCFS nearest to the activation that it
             replaces; "max" takes the largest value seen; "percentile" the value that this percentage of the positive
             ones does not exceed.
@@ -99,7 +103,8 @@ def quantize(
             an unknown choice, or one that has no effect; no calibration images, or images that the network does not
             take; per_channel without calibration; NaN or infinity in weights or images; a network that would compute
             something else (see `check_same`) or that reaches other sites in another mode (see `check_reached`); a
-            product that is a function in a graph of torch.fx.
+            product at which no site can be placed (a recurrent layer in one function, weights computed from the image,
+            a function in a graph of torch.fx).
 
     Source: Masked Spiking Transformer (ICCV 2023) for QCFS; `fit_threshold` for the least squares.
     """
@@ -107,6 +112,8 @@ def quantize(
         raise InputError(f"placement must be one of {', '.join(get_args(Placement))}, got {placement!r}")
     if max_pool not in get_args(MaxPool):
         raise InputError(f"max_pool must be one of {', '.join(get_args(MaxPool))}, got {max_pool!r}")
+    if image_site and placement != "products":
+        raise InputError(f"image_site has no effect with placement={placement!r}", remedy="give placement='products'")
     if per_channel and calibration is None:
         raise InputError("per_channel thresholds are set from images", remedy="give calibration")
     if isinstance(model, torch.jit.ScriptModule):
@@ -126,8 +133,10 @@ def quantize(
     example = next(image_batches(example), None) if example is not None else None
     images = batches[0] if batches else example
     with NetworkInput(model).shown(images) if images is not None else nullcontext():
-        place = _with_operand_sites if placement == "products" else _with_sites
-        quantized, caps = place(model, num_levels, classes, images)
+        if placement == "products":
+            quantized, caps = _with_operand_sites(model, num_levels, classes, images, image_site)
+        else:
+            quantized, caps = _with_sites(model, num_levels, classes, images)
         if images is not None:
             check_same(model, quantized, images, caps, classes)
             check_reached(quantized, images)
@@ -146,6 +155,7 @@ def quantize(
         max_pool=max_pool,
         also=tuple(sorted(kind.__name__ for kind in classes)),
         placement=placement,
+        image_site=image_site,
         caps=caps,
         image_shape=shapes[0] if shapes else None,
         num_classes=shapes[1] if shapes else None,
@@ -167,7 +177,7 @@ def _without_sites(model: Model, num_levels: int, given: list[str], architecture
 
 
 def _with_operand_sites(
-    model: Model, num_levels: int, also: tuple[type[nn.Module], ...], images: Tensor | None
+    model: Model, num_levels: int, also: tuple[type[nn.Module], ...], images: Tensor | None, image_site: bool
 ) -> tuple[Model, dict[str, float]]:
     """A copy with a site at each operand of a product, and no largest outputs, since no activation is replaced."""
     if also:
@@ -184,11 +194,9 @@ def _with_operand_sites(
     shown = _as_taken(images[:2], model)
     refuse_chance(copy_network(model).eval(), shown)
     lowest = -(num_levels // 2)
-    others = place_at_products(quantized, lambda: QCFS(num_levels + lowest, min_level=lowest), shown)
+    place_at_products(quantized, lambda: QCFS(num_levels + lowest, min_level=lowest), shown, image_site=image_site)
     if not find_sites(quantized):
         raise InputError(f"{type(model).__name__} has no product of something computed from the image")
-    for place in others:
-        logger.warning("%s: no site can be placed at this product; it stays analog", place)
     like = next(model.parameters(), None)
     if like is not None:
         for site in find_sites(quantized).values():

@@ -24,7 +24,8 @@ from mst.errors import InputError
 from mst.neurons.site import Site, answer, running_redirections
 
 from .activations import relu_call
-from .products import product_kind
+from .kinds import product_kind
+from .repeats import calls_of
 
 Place = tuple[tuple[Any, ...], ...]
 """Place of a call: (name of the function, lines and columns of the expression) for each function from the call up to
@@ -124,7 +125,7 @@ class _Redirection(TorchFunctionMode):
         self._sites: CallSites = module.__dict__[_CALL_SITES]
         self._has_activations = self._sites.has_activations
         self._shared = {module.get_submodule(path): path for path in self._sites.shared}
-        self._reached: Counter[CallKey] = Counter()
+        self._reached: Counter[CallKey] = calls_of(module)
 
     def __enter__(self) -> _Redirection:
         running_redirections().append(self)
@@ -145,7 +146,7 @@ class _Redirection(TorchFunctionMode):
             site = None if place is None else self._answering("", place)
             if site is not None:
                 return answer(site, call.source)
-        kind = product_kind(func) if "out" not in kwargs else None
+        kind = product_kind(func) if kwargs.get("out") is None else None
         if kind is not None and any(called == f"@{kind}" for called, _ in self._sites.answers):
             place = place_of_call(self._module, FORWARDS)
             product = None if place is None else self._answering(f"@{kind}", place)

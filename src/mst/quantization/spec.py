@@ -22,7 +22,7 @@ Placement = Literal["activations", "products", "none"]
 OWN = "own"
 """Architecture name of a network whose class only its user has."""
 
-_MUST_AGREE = ("num_levels", "max_pool", "also", "placement")
+_MUST_AGREE = ("num_levels", "max_pool", "also", "placement", "image_site")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ class Quantization:
 
     placement: Placement = "activations"
     """Placement of the sites, see `quantize`."""
+
+    image_site: bool = False
+    """True if sites at products stand also before what reads the image itself, see `quantize`."""
 
     architecture: Architecture | None = None
     """Description from which the plain network can be built again; None for a class of the user."""
@@ -110,6 +113,7 @@ class Quantization:
             image_shape=None if shape is None else tuple(shape),
             num_classes=classes,
             placement=description.get("placement", "activations"),
+            image_site=bool(description.get("image_site", False)),
             architecture=network,
             class_name=str(description.get("class", "")),
         )
@@ -131,7 +135,13 @@ class Quantization:
             )
         example = None if self.image_shape is None else torch.zeros(1, *self.image_shape)
         model = quantize_named(
-            self.architecture, self.num_levels, self.max_pool, self.also, placement=self.placement, example=example
+            self.architecture,
+            self.num_levels,
+            self.also,
+            max_pool=self.max_pool,
+            placement=self.placement,
+            image_site=self.image_site,
+            example=example,
         )
         note_quantization(model, image_shape=self.image_shape, num_classes=self.num_classes)
         return model
