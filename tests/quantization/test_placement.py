@@ -330,7 +330,7 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
         r"einsum\): it sums over the first axis of an activation, that of the images; keep the images apart",
     ),
     "one image": (
-        lambda net, x: F.conv1d(net.first(x)[:1], net.vector.view(1, 1, 6), padding="same").expand(len(x), -1),
+        lambda net, x: F.conv1d(net.first(x)[:1], net.vector[:1].view(1, 1, 1)).expand(len(x), -1),
         r"conv1d\): its input has no axis of images; give it \[B, C, ...\]",
     ),
     "out": (
@@ -348,11 +348,18 @@ def test_product_that_can_have_no_site_is_refused(case: str) -> None:
         mst.quantize(Mapped(how).requires_grad_(False).eval(), LEVELS, torch.randn(4, 6), placement="products")
 
 
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.layer, self.cell = nn.Linear(6, 6), nn.LSTM(6, 4, batch_first=True), nn.GRUCell(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cell(self.embed(x)[:, 0]) + self.layer(self.embed(x))[0][:, 0]
+
+
 def test_all_products_that_can_have_no_site_are_named_at_once() -> None:
-    model = nn.Sequential(nn.Linear(6, 6), nn.LSTM(6, 4, batch_first=True), nn.GRUCell(6, 4)).eval()
-    model.forward = lambda x: model[2](model[0](x)[:, 0]) + model[1](model[0](x))[0][:, 0]  # type: ignore[method-assign]
-    with pytest.raises(InputError, match=r"2 products of Sequential: 2 \(gru_cell\): .*; 1 \(lstm\): lstm hides"):
-        mst.quantize(model, LEVELS, torch.randn(4, 5, 6), placement="products")
+    with pytest.raises(InputError, match=r"2 products of Recurrent: cell \(gru_cell\): .*; layer \(lstm\): lstm hides"):
+        mst.quantize(Recurrent().eval(), LEVELS, torch.randn(4, 5, 6), placement="products")
 
 
 def test_image_in_a_wider_buffer_is_still_the_image() -> None:

@@ -204,9 +204,8 @@ class ConvolutionFunction(nn.Module):
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """x [B, in_channels, *places], weight of `weight_shape`, bias [out_channels] -> [B, out_channels, *places]."""
-        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(self.kernel_size) - 1]
-        y: Tensor = convolve(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)  # type: ignore[arg-type]
-        return y
+        convolve: Callable[..., Tensor] = (F.conv1d, F.conv2d, F.conv3d)[len(self.kernel_size) - 1]
+        return convolve(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
         return f"{self.weight_shape}, stride={self.stride}, padding={self.padding}, groups={self.groups}"
@@ -232,18 +231,9 @@ class TransposedConvolutionFunction(ConvolutionFunction):
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """x [B, in_channels, *places], weight of `weight_shape`, bias [out_channels] -> [B, out_channels, *places]."""
-        convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(self.kernel_size) - 1]
-        y: Tensor = convolve(
-            x,
-            weight,
-            bias,
-            self.stride,
-            self.padding,
-            self.output_padding,
-            self.groups,
-            self.dilation,  # type: ignore[arg-type]
-        )
-        return y
+        transposed = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+        convolve: Callable[..., Tensor] = transposed[len(self.kernel_size) - 1]
+        return convolve(x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
 
 
 class AddConstant(nn.Module):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import ClassVar
 
 import torch
@@ -120,12 +122,13 @@ class OperationCounter(ABC):
         if isinstance(module, ActivationProduct):
             left, right = inputs[:2]
             columns = right.shape[-2] if module.transpose_right else right.shape[-1]
-            batch = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2]).numel()
+            batch = math.prod(max(pair) for pair in zip_longest(*(x.shape[-3::-1] for x in (left, right)), fillvalue=1))
             copies = batch // max(1, inputs[operand].shape[:-2].numel())  # an axis of one entry meets all of the other
             return per_step(arriving_TB) * ((columns if operand == 0 else left.shape[-2]) * copies)
         assert isinstance(module, (*CONVOLUTIONS, *TRANSPOSED))
         if op.mean_fan_out is not None:
-            return (per_step(arriving_TB) * op.mean_fan_out).round().to(torch.int64)
+            mean: Tensor = per_step(arriving_TB) * op.mean_fan_out
+            return mean.round().to(torch.int64)
         places = tuple(arriving_TB.shape[3:])
         if (op.name, places) not in self._fan_out:
             self._fan_out[op.name, places] = conv_fan_out(

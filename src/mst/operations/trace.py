@@ -226,7 +226,7 @@ def _describe_convolution(
     actual = tuple(call.output.shape[2:])
     as_declared = actual == output_places(module, *read.shape[2:])
     is_own = type(module) in (*CONVOLUTIONS, *TRANSPOSED)
-    padding = None if as_declared or is_own or is_transposed else padding_inside(module, read)
+    padding = None if as_declared or is_own or is_transposed else padding_inside(module, read)  # type: ignore[arg-type]
     is_known = as_declared or is_own or padding is not None
     operands = operands if is_known else ((),) * len(operands)
     dense_macs = (read if is_transposed else call.output).numel() * weights_per_place(module)

@@ -291,7 +291,7 @@ class Contraction(nn.Module):
             for operand, name in enumerate(("left", "right")):
                 reduced = pair[operand].reduced(step.kept.union(step.labels[1 - operand]))
                 pair[operand] = replace(reduced, x=getattr(self, _name(name, number))(reduced.x))
-            result = step.product(*pair, getattr(self, _name("product", number)))
+            result = step.product(pair[0], pair[1], getattr(self, _name("product", number)))
         return result.x.permute([result.labels.index(label) for label in terms.out])
 
     def answer(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
@@ -315,8 +315,9 @@ ADDED = frozenset({
 
 def added(product: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
     """The result of a call of one of `ADDED`, given its product."""
-    given, alpha, beta = kwargs.get("input", args[0] if args else None), kwargs.get("alpha", 1), kwargs.get("beta", 1)
+    given: Tensor = args[0] if args else kwargs["input"]
+    alpha, beta = kwargs.get("alpha", 1), kwargs.get("beta", 1)
     y = product if alpha == 1 else product * alpha
     if beta == 0:
         return y
-    return y + (given if beta == 1 else given * beta)  # type: ignore[operator]
+    return y + (given if beta == 1 else given * beta)
