@@ -57,7 +57,12 @@ def test_simulate_lossless_ends_at_the_anns_accuracy(
 
 @pytest.mark.parametrize(
     "options",
-    [["--schedule", "plain"], ["--schedule", "staggered"], ["--input-steps", "5"], ["--resting-images", "40"]],
+    [
+        ["--schedule", "free", "--max-powers", "2"],
+        ["--schedule", "staggered"],
+        ["--input-steps", "5"],
+        ["--resting-images", "40"],
+    ],
     ids=" ".join,
 )
 def test_simulate_options_of_lossless_coding_act(checkpoint: str, tmp_path: Path, options: list[str]) -> None:
@@ -65,7 +70,8 @@ def test_simulate_options_of_lossless_coding_act(checkpoint: str, tmp_path: Path
     usual = run("simulate", checkpoint, tmp_path / "a", *common)
     other = run("simulate", checkpoint, tmp_path / "b", *common, *options)
     assert usual["spikes_per_image"] != other["spikes_per_image"]
-    assert usual["accuracy"][-1] == other["accuracy"][-1] == usual["ann_accuracy"]
+    assert usual["accuracy"][-1] == usual["ann_accuracy"]
+    assert other["accuracy"][-1] == other["ann_accuracy"]
     if "--resting-images" in options:
         assert other["spikes_per_image"] < usual["spikes_per_image"]
 

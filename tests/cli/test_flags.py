@@ -62,7 +62,12 @@ def test_choices_shown_are_the_registered_ones() -> None:
     from typing import get_args, get_type_hints
 
     from mst.conversion import CODINGS
+    from mst.experiments import options
     from mst.measure import COST_MODELS
+    from mst.neurons import SCHEDULES
+    from mst.quantization.spec import Placement
 
     assert set(get_args(get_type_hints(CodingOptions)["coding"])) == set(CODINGS)
     assert EnergyOptions().cost_model in COST_MODELS
+    assert set(get_args(options.ScheduleName)) == set(SCHEDULES)
+    assert set(get_args(options.Placement)) == set(get_args(Placement))

@@ -121,3 +121,10 @@ def test_limit_powers_refuses_what_it_cannot_do(limit: Any, sites: str) -> None:
     with pytest.raises(InputError):
         mst.limit_powers(network, limit, sites)
     assert not any(site.max_powers for site in find_sites(network).values())
+
+
+def test_selection_by_glob_finds_sites_within_wrappers() -> None:
+    plain, wrapped = model(), nn.DataParallel(model())
+    mst.mask_spikes(plain, 0.5, "layers.1.*.fc1_if")
+    mst.mask_spikes(wrapped, 0.5, "layers.1.*.fc1_if")
+    assert ratios(wrapped) == {f"module.{name}": ratio for name, ratio in ratios(plain).items()}

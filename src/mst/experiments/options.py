@@ -19,7 +19,7 @@ from mst.training.config import TrainConfig
 MaxPool = Literal["keep", "average"]
 Placement = Literal["activations", "products", "none"]
 ThresholdFrom = Literal["least_squares", "max", "percentile"]
-ScheduleName = Literal["plain", "staggered", "weighted"]
+ScheduleName = Literal["plain", "staggered", "weighted", "free"]
 ExitRule = Literal["margin", "stability"]
 CodingName = Literal["rate", "lossless"]
 Method = Literal["train", "fine-tune", "evaluate"]

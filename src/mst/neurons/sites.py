@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import TypeVar
@@ -125,7 +126,12 @@ def limit_powers(model: Model, max_powers: int | None, sites: str | Iterable[str
 def _matches(name: str, site: QCFS, pattern: str) -> bool:
     if pattern == ALL_SITES:
         return True
-    return site.role in SITE_GROUPS.get(pattern, (pattern,)) or fnmatchcase(name, pattern)
+    bare = _WRAPPED.sub("", name)
+    return site.role in SITE_GROUPS.get(pattern, (pattern,)) or fnmatchcase(name, pattern) or fnmatchcase(bare, pattern)
+
+
+_WRAPPED = re.compile(r"^((module|_orig_mod)\.)+")
+"""Start of the names in a network within wrappers of torch; a selection need not have it."""
 
 
 def _unmatched(pattern: str, known: Mapping[str, QCFS]) -> InputError:
