@@ -1,7 +1,7 @@
 """Count steps, spikes and energy of lossless coding against the number of sites in a chain, schedule by schedule.
 
-The network is a Transformer of timm that was trained in float (`mst train --quantize.placement none`). Of its blocks the
-first ones are kept, or all are passed several times over (copies), so that chains of different lengths see the
+The network is a Transformer of timm that was trained in float (`mst train --quantize.placement none`). Of its blocks
+the first ones are kept, or all are passed several times over (copies), so that chains of different lengths see the
 activations of a trained network. Sites stand at its products; 63 levels above the lowest are 6 bits.
 
 python benchmarks/depth.py runs/vit/last.safetensors --data-path DATA [--blocks 1 2 4 8] [--max-images 16]
