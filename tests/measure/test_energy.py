@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
 import re
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import mst
 from conftest import randomise, tiny_config
 from mst.errors import InputError
+from mst.measure import AC, MAC, CostModel
 from mst.models import MaskedSpikingTransformer
+from mst.neurons import QCFS
 from mst.simulation import SimulationResult
 
 
@@ -108,3 +113,78 @@ def test_energy_estimate_prints_in_one_short_line(result: SimulationResult) -> N
     estimate = mst.estimate_energy(result)
     assert re.fullmatch(r"EnergyEstimate\([\d.]+ [nµ]J = [\d.]+x its ANN, T=12, 45nm-fp32\)", repr(estimate))
     assert re.fullmatch(r"Cost\([\d.]+ [nµ]J: [\d,]+ MACs, [\d,]+ ACs\)", repr(estimate.snn))
+
+
+def gated(coding: str) -> SimulationResult:
+    """A network with a softmax that is a module, a GELU, and a gate."""
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.softmax, self.last = QCFS(4, 1.0), nn.Softmax(-1), nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            a = self.first(x)
+            y: torch.Tensor = self.last(self.softmax(a) * F.gelu(a))
+            return y
+
+    images = torch.tensor([[1.0, 0.5, 0.0]])
+    return mst.simulate(mst.convert(Gated().eval(), coding, images), images, 8)
+
+
+def test_energy_of_functions_stands_beside_maps_and_products() -> None:
+    result = gated("lossless")
+    estimate = mst.estimate_energy(result)
+    assert [row.name for row in estimate.operations] == ["softmax", "last"]
+    softmax, gelu, product = estimate.functions
+    assert [(row.name, row.kind, row.operation) for row in estimate.functions] == [
+        ("softmax (softmax)", "function", "softmax"),
+        ("(the network itself) (gelu)", "function", ""),
+        ("(the network itself) (mul)", "function", ""),
+    ]
+    # of each element a comparison, two additions, an exp and a multiplication; of the row a reciprocal
+    exp, reciprocal, erf = 9 * 3.7 + 10 * 0.9, 7 * 3.7 + 4 * 0.9, 24 * 3.7 + 20 * 0.9
+    assert softmax.ann.energy_pj == pytest.approx(3 * (3 * 0.9 + exp + 3.7) + reciprocal)
+    assert gelu.ann.energy_pj == pytest.approx(3 * (erf + 3 * 3.7 + 0.9))
+    assert product.ann.energy_pj == pytest.approx(3 * 3.7)
+    # the inputs reach 4 and 2 levels and 0; the product changes wherever the softmax does
+    rows = int(result.functions[0].shared_per_step.sum())  # type: ignore[union-attr]
+    assert (softmax.evaluations, gelu.evaluations) == (rows, result.spikes_per_image / 3)
+    assert product.snn.energy_pj <= 3 * rows * 3.7
+    last = estimate.operations[-1]
+    assert (estimate.maps_and_products.snn, estimate.maps_and_products.ann) == (last.snn, last.ann)
+    for side in ("snn", "ann"):
+        functions = sum(getattr(row, side).energy_pj for row in estimate.functions)
+        assert getattr(estimate.all_functions, side).energy_pj == pytest.approx(functions)
+        whole = getattr(estimate.maps_and_products, side).energy_pj + functions
+        assert getattr(estimate.whole, side).energy_pj == pytest.approx(whole)
+    assert estimate.whole.ratio == pytest.approx(estimate.whole.snn.energy_pj / estimate.whole.ann.energy_pj)
+    # as before: maps, products and the module at 3 MACs per element
+    assert estimate.ann.num_macs == 3 * 3 + 3 * 2
+    assert estimate.ratio == estimate.snn.energy_pj / estimate.ann.energy_pj
+    assert any("A function (GELU" in assumption for assumption in estimate.assumptions)
+
+
+def test_energy_of_a_network_without_functions_has_no_such_rows() -> None:
+    x = torch.rand(2, 3)
+    model = nn.Sequential(QCFS(4, 1.0), nn.Linear(3, 2)).eval()
+    estimate = mst.estimate_energy(mst.simulate(mst.convert(model, "lossless", x), x, 8))
+    assert estimate.functions == ()
+    assert math.isnan(estimate.all_functions.ratio)
+    assert estimate.whole.ratio == estimate.ratio
+    assert not any("A function" in assumption for assumption in estimate.assumptions)
+
+
+def test_energy_of_functions_by_a_model_without_constants_is_refused_but_for_what_has_a_row(
+    result: SimulationResult,
+) -> None:
+    chip = CostModel("chip", {MAC: 2.0, AC: 1.0}, "data sheet", "measured")
+    estimate = mst.estimate_energy(result, chip)  # an MST: softmax and LayerNorm, at 3 MACs per element
+    rows = {row.name: row for row in estimate.operations}
+    assert len(estimate.functions) == 4
+    for row in estimate.functions:
+        assert (row.snn, row.ann) == (rows[row.operation].snn, rows[row.operation].ann)
+    with pytest.raises(InputError, match="chip has no energy for operations of the kind 'erf', only for mac, ac"):
+        mst.estimate_energy(gated("lossless"), chip)
+    priced = dataclasses.replace(chip, constants={MAC: 2.0, AC: 1.0, "erf": 5.0, "multiplication": 1.0, "addition": 1})
+    assert mst.estimate_energy(gated("lossless"), priced).functions[1].ann.energy_pj == 3 * (5 + 3 + 1)

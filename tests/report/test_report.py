@@ -21,6 +21,7 @@ from mst.report import (
     energy_bars,
     energy_table,
     firing_rates,
+    function_table,
     operation_table,
     site_table,
     steps_shown,
@@ -72,6 +73,16 @@ def test_measurement_record_rows_sum_to_its_totals(
     assert record["energy_ratio"] == pytest.approx(record["energy_pj"]["snn"] / record["energy_pj"]["ann"])
     assert record["constants"]["mac_pj"] == 4.6
     assert any("Not counted" in line for line in record["assumptions"])
+    parts, functions = record["parts"], record["functions"]
+    for side in ("snn", "ann"):
+        total = sum(row[side]["energy_pj"] for row in functions.values())
+        assert total == pytest.approx(parts["functions"][f"{side}_energy_pj"])
+        assert parts["whole"][f"{side}_energy_pj"] == pytest.approx(
+            total + parts["maps_and_products"][f"{side}_energy_pj"]
+        )
+    assert functions["norm (layer_norm)"]["ann"]["numbers"]["reciprocal_root"] == 4  # one for each token
+    assert functions["norm (layer_norm)"]["evaluations"] == 12
+    assert record["constants"]["algorithms"]["exp"].startswith("9 multiplications and 10 additions")
 
 
 def test_write_json_refuses_values_without_a_json_form_and_keeps_the_old_file(tmp_path: Path) -> None:
@@ -117,6 +128,10 @@ def test_tables_show_the_figures_with_their_units(result: SimulationResult, esti
     operations = text(operation_table(estimate))
     assert all(row.name in operations for row in estimate.operations)
     assert "analog values" in operations
+    functions = text(function_table(estimate))
+    assert all(row.name in functions for row in estimate.functions)
+    for part in (estimate.maps_and_products, estimate.all_functions, estimate.whole):
+        assert f"{part.ratio:.2f}x" in functions
     sites = text(site_table(result))
     assert all(name in sites for name in result.sites)
 

@@ -22,7 +22,8 @@ def measure(
 ) -> None:
     """Count the operations of a spiking network from its recorded spikes, and price them.
 
-    Prints every operation with what drives it, and the totals of SNN and ANN. Writes measurement.json, energy.png,
+    Prints every operation with what drives it, every function between the sites with how often it is computed, and the
+    totals of SNN and ANN. Writes measurement.json, energy.png,
     firing_rates.png and run_record.json.
 
     Example: mst measure runs/masked/last.safetensors --time-steps 32 --max-images 100
@@ -42,6 +43,7 @@ def measure(
         energy_summary,
         energy_table,
         firing_rates,
+        function_table,
         operation_table,
         run_label,
         run_title,
@@ -55,6 +57,8 @@ def measure(
     simulation, estimate = run.simulation, run.estimate
     label, result, facts = run_label(simulation), simulation.result, simulation.opened.facts()
     console.print(operation_table(estimate))
+    if estimate.functions:
+        console.print(function_table(estimate))
     console.print(energy_table({label: estimate}))
     for line in energy_summary(run):
         print_line(line)

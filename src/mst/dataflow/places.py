@@ -9,10 +9,10 @@ from typing import Literal
 from .obstacles import Obstacle
 from .values import Dataflow
 
-PlaceKind = Literal["refused", "analog", "max_pool", "uncounted", "approximate", "approximate_output"]
+PlaceKind = Literal["refused", "analog", "max_pool", "uncounted", "function", "approximate", "approximate_output"]
 """Refused under every coding; refused unless the coding carries any function, which keeps it analog; a max-pool that is
-a function; an operation whose cost is not known; approximate under a coding that carries means, anywhere or as the
-output."""
+a function; an operation whose cost is not known; a function between the sites, which has a cost; approximate under a
+coding that carries means, anywhere or as the output."""
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Places:
     def report(self, into: Dataflow, any_function: bool) -> None:
         """Sort the places that are used into the lists of `into`, each once."""
         for place in self._places:
-            if not place.is_used:
+            if not place.is_used or place.kind == "function":
                 continue
             where, text = place.obstacle.where, place.reported
             if place.kind == "max_pool":

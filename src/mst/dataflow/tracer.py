@@ -23,6 +23,7 @@ from mst.neurons import SpikingMaxPool, SpikingNeuron, begin_run, current_run, r
 
 from . import remedies, tables
 from .doubts import Doubts
+from .functions import FunctionCall, FunctionCalls
 from .obstacles import THE_NETWORK, Obstacle
 from .places import Place, Places
 from .replay import Replay
@@ -89,6 +90,7 @@ class _Tracer(TorchFunctionMode):
         self._stack: list[tuple[str, nn.Module]] = []
         self._inside_opaque = 0
         self._doubts = Doubts(self._places)
+        self._functions = FunctionCalls(self._places)
         self._run_state = begin_run(network, batch_size=1)
 
     def run(self, image: Tensor, is_static: bool, is_examined: bool) -> Dataflow:
@@ -110,6 +112,7 @@ class _Tracer(TorchFunctionMode):
         if not is_examined:
             self._doubts.settle(Replay(self._network, self._watched, OPAQUE), original, self._network, self._seen)
         self._places.report(self._seen, self._any_function)
+        self._seen.functions = self._functions.used()
         self._note_norms()
         return self._seen
 
@@ -212,6 +215,8 @@ class _Tracer(TorchFunctionMode):
         if self._inside_opaque or current_run() is not self._run_state:
             return func(*args, **kwargs)
         inputs, name = list(tensors_in((*args, *kwargs.values()))), function_name(func)
+        path = self._here[0]
+        number = self._functions.reach(path, name)
         if getattr(func, "__name__", "") == "copy_":
             self._flows.pop(id(inputs[0]), None)  # what was there is overwritten
         flows = [flow for flow in (self._flows.get(id(x)) for x in inputs) if flow is not None]
@@ -228,6 +233,10 @@ class _Tracer(TorchFunctionMode):
         if draws:
             flow = self._add(remedies.chance(name, self._here[0]), flow or Flow())
             self._doubts.draw(next(iter(flow.last)), len(outputs))
+        if flow is not None and self._counted:
+            depends = tuple(id(x) in self._flows for x in inputs)
+            call = FunctionCall(path, name, number, tuple(inputs), depends, args, kwargs, outputs[0])
+            flow = self._functions.note(call, flow)
         if flow is not None:
             flow = replace(flow, spikes_of=frozenset(), pooled=1) if joins else flow
             for out in outputs:
@@ -266,7 +275,7 @@ class _Tracer(TorchFunctionMode):
             flow = replace(moved(flows), since_map=())
             return flow if is_static else self._add(Place("max_pool", Obstacle(where, name, "")), flow)
         if name in tables.SOFTMAXES | tables.NORMS:
-            flow = self._uncounted(name, computed(flows))
+            flow = computed(flows)
             if is_static:
                 return flow
             flow = self._add(remedies.nonlinear_end(name, where), flow)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from .obstacles import Obstacle
+
+if TYPE_CHECKING:
+    from .functions import FunctionCall
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,10 @@ class Dataflow:
     """Site -> sites before it in the longest chain."""
 
     uncounted: list[str] = field(default_factory=list)
-    """Linear maps, softmaxes and the like that are functions rather than modules, as "path (function)"."""
+    """Linear maps, fused attention and recurrent layers that are functions, not modules, as "path (function)"."""
+
+    functions: list[FunctionCall] = field(default_factory=list)
+    """Calls of functions between the sites, where modules are counted, in the order in which they are made."""
 
     foldable: dict[str, str] = field(default_factory=dict)
     """BatchNorm -> linear map whose output it alone reads."""

@@ -223,7 +223,8 @@ class EnergyOptions:
     """Energy of an operation."""
 
     cost_model: str = "45nm-fp32"
-    """Cost model that prices the operations: 45nm-fp32, 45nm-fp16 or 45nm-int8."""
+    """Cost model that prices the operations: 45nm-fp32, 45nm-fp16 or 45nm-int8; with -tables behind it, functions are
+    read from tables with linear interpolation."""
 
     mac_pj: float | None = None
     """Energy of a multiply-accumulate in pJ; by default the cost model's (4.6 for 45nm-fp32)."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from mst.files import write_json
-from mst.measure import Cost, EnergyEstimate
+from mst.measure import Cost, EnergyEstimate, Part
 from mst.simulation import SimulationResult
 
 PACKAGES = (
@@ -140,6 +140,22 @@ def measurement_record(estimate: EnergyEstimate, result: SimulationResult) -> di
             }
             for row in estimate.operations
         },
+        "functions": {
+            row.name: {
+                "kind": row.kind,
+                "function": row.function,
+                "operation": row.operation or None,
+                "evaluations": row.evaluations,
+                "snn": _elementary(row.snn),
+                "ann": _elementary(row.ann),
+            }
+            for row in estimate.functions
+        },
+        "parts": {
+            "maps_and_products": _part(estimate.maps_and_products),
+            "functions": _part(estimate.all_functions),
+            "whole": _part(estimate.whole),
+        },
         "sites": {
             name: {"firing_rate": rates.get(name), "snn": _cost(cost.snn), "ann": _cost(cost.ann)}
             for name, cost in estimate.sites.items()
@@ -151,6 +167,15 @@ def measurement_record(estimate: EnergyEstimate, result: SimulationResult) -> di
 
 def _cost(cost: Cost) -> dict[str, float]:
     return {"num_macs": cost.num_macs, "num_acs": cost.num_acs, "energy_pj": cost.energy_pj}
+
+
+def _elementary(cost: Cost) -> dict[str, Any]:
+    return {"numbers": dict(cost.operations.counts), "energy_pj": cost.energy_pj}
+
+
+def _part(part: Part) -> dict[str, float | None]:
+    ratio = part.ratio if part.ann.energy_pj else None
+    return {"snn_energy_pj": part.snn.energy_pj, "ann_energy_pj": part.ann.energy_pj, "energy_ratio": ratio}
 
 
 def _version(package: str) -> str:

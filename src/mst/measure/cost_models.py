@@ -8,7 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from mst.errors import InputError
+from mst.operations import ADDITION, ELEMENTARY, MULTIPLICATION
 from mst.text import nearest_name
+
+from .algorithms import FP16, FP32, INT8, Algorithm, Precision, table_algorithms
 
 MAC = "mac"
 """Kind of operation: multiply-accumulate."""
@@ -71,7 +74,7 @@ class Cost:
         return Cost(self.operations.scaled(factor), self.energy_pj * factor)
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{number:,.0f} {kind.upper()}s" for kind, number in self.operations.counts.items())
+        counts = ", ".join(f"{number:,.0f} {_plural(kind)}" for kind, number in self.operations.counts.items())
         return f"Cost({readable_energy(self.energy_pj)}: {counts or 'no operations'})"
 
 
@@ -101,6 +104,10 @@ class CostModel:
     unit: EnergyUnit = "pJ"
     """Unit of the constants. Energies are reported in pJ."""
 
+    algorithms: Mapping[str, Algorithm] = field(default_factory=dict)
+    """Kind of elementary operation of a function -> how it is computed from multiplications and additions. Its energy
+    is theirs, where it has no constant of its own."""
+
     def __post_init__(self) -> None:
         if self.unit not in _IN_PJ:
             raise InputError(f"unknown unit {self.unit!r}", where=self.name, remedy=f"choose from {', '.join(_IN_PJ)}")
@@ -118,13 +125,24 @@ class CostModel:
         Raises:
             InputError: the model has no constant for it.
         """
-        if kind not in self.constants:
+        if kind in self.constants:
+            return self.constants[kind] * _IN_PJ[self.unit]
+        algorithm = self.algorithms.get(kind)
+        if algorithm is None:
             raise InputError(
                 f"the cost model {self.name} has no energy for operations of the kind {kind!r}, only for "
                 f"{', '.join(self.constants)}",
                 remedy="add the constant, or choose another model",
             )
-        return self.constants[kind] * _IN_PJ[self.unit]
+        energy = 0.0
+        for number, part in ((algorithm.multiplications, MULTIPLICATION), (algorithm.additions, ADDITION)):
+            energy += number * self.energy_of(part) if number else 0.0
+        return energy
+
+    def knows(self, kind: str) -> bool:
+        """True if it has an energy for operations of this kind."""
+        parts = (MULTIPLICATION, ADDITION)
+        return kind in self.constants or (kind in self.algorithms and all(part in self.constants for part in parts))
 
     def components(self, operations: Operations) -> dict[str, float]:
         """Energy of each kind of operation that occurs, in pJ: number x energy of one.
@@ -158,14 +176,21 @@ class CostModel:
     def to_dict(self) -> dict[str, Any]:
         """The model as plain values, for a record; constants as `<kind>_pj`."""
         return {
-            **{f"{kind}_pj": self.energy_of(kind) for kind in self.constants},
+            **{f"{kind}_pj": self.energy_of(kind) for kind in [*self.constants, *self.algorithms]},
             "source": self.origin,
             "name": self.name,
             "status": self.status,
+            **({"algorithms": {kind: str(each) for kind, each in self.algorithms.items()}} if self.algorithms else {}),
         }
 
+    def of_function_in_words(self, kind: str) -> str:
+        """Energy of an elementary operation of a function, and how it was obtained: "exp 42.3 pJ (derived: ...)"."""
+        derived = "" if kind in self.constants else f" (derived: {self.algorithms[kind]})"
+        return f"{kind.replace('_', ' ')} {self.energy_of(kind):.3g} pJ{derived}"
+
     def __str__(self) -> str:
-        each = ", ".join(f"{kind.upper()} {self.energy_of(kind)} pJ" for kind in self.constants)
+        kinds = [kind for kind in self.constants if kind not in ELEMENTARY]
+        each = ", ".join(f"{kind.upper()} {self.energy_of(kind)} pJ" for kind in kinds)
         return f"{each}; {self.origin}"
 
 
@@ -201,20 +226,31 @@ def cost_model_named(name: str) -> CostModel:
     return COST_MODELS[name]
 
 
-def _horowitz(name: str, mac: float, ac: float, number_format: str) -> CostModel:
+def _horowitz(name: str, multiplication: float, addition: float, format_: str, precision: Precision) -> CostModel:
+    """Registers the model, and the same with functions from tables as `<name>-tables`."""
+    mac = round(multiplication + addition, 2)
+    constants = {MAC: mac, AC: addition, MULTIPLICATION: multiplication, ADDITION: addition}
+    source, technology = "Horowitz, ISSCC 2014", f"45 nm CMOS, {format_}"
+    register_cost_model(
+        CostModel(f"{name}-tables", constants, source, "simulated", technology, algorithms=table_algorithms())
+    )
     return register_cost_model(
-        CostModel(name, {MAC: mac, AC: ac}, "Horowitz, ISSCC 2014", "simulated", f"45 nm CMOS, {number_format}")
+        CostModel(name, constants, source, "simulated", technology, algorithms=precision.algorithms())
     )
 
 
-HOROWITZ_45NM_FP32 = _horowitz("45nm-fp32", 4.6, 0.9, "32-bit floating point")
+HOROWITZ_45NM_FP32 = _horowitz("45nm-fp32", 3.7, 0.9, "32-bit floating point", FP32)
 """A MAC is a multiplication (3.7 pJ) and an addition (0.9 pJ)."""
 
-HOROWITZ_45NM_FP16 = _horowitz("45nm-fp16", 1.5, 0.4, "16-bit floating point")
+HOROWITZ_45NM_FP16 = _horowitz("45nm-fp16", 1.1, 0.4, "16-bit floating point", FP16)
 """A MAC is a multiplication (1.1 pJ) and an addition (0.4 pJ)."""
 
-HOROWITZ_45NM_INT8 = _horowitz("45nm-int8", 0.23, 0.03, "8-bit integers")
+HOROWITZ_45NM_INT8 = _horowitz("45nm-int8", 0.2, 0.03, "8-bit integers", INT8)
 """A MAC is a multiplication (0.2 pJ) and an addition (0.03 pJ). Accumulators of more bits cost more."""
+
+
+def _plural(kind: str) -> str:
+    return kind.upper() + "s" if kind in (MAC, AC) else f"x {kind.replace('_', ' ')}"
 
 
 def energy_unit(energy_pj: float) -> tuple[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,10 @@ from mst.operations import OperationCount
 from mst.simulation import SimulationResult, trace_for
 
 from .cost_models import AC, HOROWITZ_45NM_FP32, MAC, Cost, CostModel, Operations, cost_model_named, readable_energy
+from .functions import FUNCTION_ASSUMPTIONS, FunctionCost, function_rows
+
+MAP_KINDS = ("linear", "convolution", "product", "batch_norm")
+"""Kinds of operations that are maps and products; a BatchNorm in evaluation is a linear map of each channel."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,37 @@ class SiteCost:
     """Driven by its activations."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of the energy."""
+
+    snn: Cost
+    """In the SNN."""
+
+    ann: Cost
+    """In the ANN."""
+
+    @property
+    def ratio(self) -> float:
+        """Energy in the SNN as a multiple of the ANN's; NaN if there is nothing of it."""
+        return self.snn.energy_pj / self.ann.energy_pj if self.ann.energy_pj else math.nan
+
+    def __add__(self, other: Part) -> Part:
+        return Part(self.snn + other.snn, self.ann + other.ann)
+
+
 ANALOG = "(analog)"
 """Stands in for a site where an operation is driven by analog values."""
 
 
 @dataclass(frozen=True, repr=False)
 class EnergyEstimate:
-    """Cost per image. The rows of `operations` sum to the totals, and so do those of `sites`."""
+    """Cost per image. The rows of `operations` sum to `snn` and `ann`, and so do those of `sites`.
+
+    These totals hold maps, products and norms, and softmax and LayerNorm where they are modules, at 3 MACs per element.
+    All functions, these two again, are in `functions` by their elementary operations; `maps_and_products`,
+    `all_functions` and `whole` add up without counting anything twice.
+    """
 
     num_steps: int
     """T."""
@@ -96,10 +125,32 @@ class EnergyEstimate:
     assumptions: tuple[str, ...] = ()
     """Assumptions behind the counts."""
 
+    functions: tuple[FunctionCost, ...] = ()
+    """One row per function between the sites, in the order of the network."""
+
     @property
     def ratio(self) -> float:
-        """Energy of the SNN as a multiple of its ANN's."""
+        """Energy of the SNN as a multiple of its ANN's: of `snn` and `ann`, without functions that have no row among
+        the operations."""
         return self.snn.energy_pj / self.ann.energy_pj
+
+    @property
+    def maps_and_products(self) -> Part:
+        """Linear maps, convolutions, products of activations and BatchNorms."""
+        rows = [row for row in self.operations if row.kind in MAP_KINDS]
+        return Part(sum((row.snn for row in rows), _NOTHING), sum((row.ann for row in rows), _NOTHING))
+
+    @property
+    def all_functions(self) -> Part:
+        """The sum of `functions`."""
+        return Part(
+            sum((row.snn for row in self.functions), _NOTHING), sum((row.ann for row in self.functions), _NOTHING)
+        )
+
+    @property
+    def whole(self) -> Part:
+        """Maps, products and functions."""
+        return self.maps_and_products + self.all_functions
 
     def __repr__(self) -> str:
         relative = f" = {self.ratio:.2f}x its ANN" if self.ann.energy_pj else ""
@@ -134,6 +185,7 @@ def estimate_energy(result: SimulationResult, cost_model: CostModel | str = HORO
         raise InputError("the simulation recorded no operations", remedy="run mst.simulate with record_operations=True")
     counter = CODINGS[result.coding].counter
     rows = tuple(_row(count, result, cost_model, counter.counts_changes) for count in result.operations)
+    functions = function_rows(result, cost_model, {row.name: (row.snn, row.ann) for row in rows})
     return EnergyEstimate(
         num_steps=result.num_steps,
         mean_steps=result.mean_steps,
@@ -143,7 +195,8 @@ def estimate_energy(result: SimulationResult, cost_model: CostModel | str = HORO
         ann=sum((row.ann for row in rows), _NOTHING),
         snn_energy_pj_per_step=_by_step(result, cost_model),
         cost_model=cost_model,
-        assumptions=counter.assumptions,
+        assumptions=counter.assumptions + (FUNCTION_ASSUMPTIONS if functions else ()),
+        functions=functions,
     )
 
 
@@ -166,9 +219,9 @@ def _refuse_uncounted(uncounted: tuple[str, ...]) -> None:
     if uncounted:
         raise InputError(
             f"the cost of these is not known: {', '.join(uncounted)}",
-            remedy="make each an nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Softmax, nn.LayerNorm or "
-            "mst.ActivationProduct, so that its operations are counted. What is none of these (another norm, a "
-            "recurrent layer) can be simulated, but is not priced",
+            remedy="make each map an nn.Linear, nn.Conv2d or nn.ConvTranspose2d and each matrix product of activations "
+            "an mst.ActivationProduct, and build functions from those that have a price (docs/maths.md, section 7), so "
+            "that their operations are counted. A recurrent layer can be simulated, but is not priced",
         )
 
 

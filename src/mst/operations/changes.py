@@ -48,7 +48,6 @@ class ChangeCounter(OperationCounter):
         "Bursts of several sites in one operand, or of thresholds by channel that meet neither a convolution nor the "
         "product that they were set for, are paid as analog values.",
         *COMMON_ASSUMPTIONS,
-        "Nor, for either: gates and other functions of single values.",
     )
     counts_changes = True
 
@@ -65,7 +64,7 @@ class ChangeCounter(OperationCounter):
         for operand, x in enumerate(inputs[: 2 if isinstance(module, ActivationProduct) else 1]):
             if operand in op.constant_operands:
                 continue
-            steps_TB = _steps(run, op.name, f"operand {operand}", x)
+            steps_TB = steps_of(run, op.name, f"operand {operand}", x)
             if steps_TB is None:
                 continue
             now_TB, before_TB = steps_TB
@@ -115,15 +114,16 @@ class ChangeCounter(OperationCounter):
         self, op: Operation, module: nn.Module, operand: int, inputs: list[Tensor], now_TB: Tensor, before_TB: Tensor
     ) -> Tensor:
         """int64 [T]: MACs of what has changed in an analog operand."""
-        changed_TB = _differ(now_TB, before_TB)
+        changed_TB = differ(now_TB, before_TB)
         if isinstance(module, nn.Softmax):
             dim = -1 if module.dim is None else module.dim
             rows = changed_TB.amax(dim=dim if dim < 0 else dim + 1)
             return per_step(rows) * (inputs[0].shape[dim] * SOFTMAX_MACS_PER_ELEMENT)
         if isinstance(module, nn.LayerNorm):
-            normalised = tuple(range(-len(module.normalized_shape), 0))
-            elements = inputs[0].shape[normalised[0] :].numel()
-            return per_step(changed_TB.amax(dim=normalised)) * (elements * LAYER_NORM_MACS_PER_ELEMENT)
+            normalised, shape = tuple(range(-len(module.normalized_shape), 0)), torch.Size(module.normalized_shape)
+            if inputs[0].shape[normalised[0] :] != shape:  # a subclass for maps, whose channels are on axis 1
+                normalised = (2,)
+            return per_step(changed_TB.amax(dim=normalised)) * (shape.numel() * LAYER_NORM_MACS_PER_ELEMENT)
         if isinstance(module, (nn.Linear, LinearFunction, ActivationProduct, *CONVOLUTIONS, *TRANSPOSED)):
             return self._reached(op, module, operand, inputs, changed_TB)
         return per_step(changed_TB) * BATCH_NORM_MACS_PER_ELEMENT
@@ -135,7 +135,7 @@ def _is_beside(site: str, operation: str) -> bool:
     return holder in (operation, operation.rpartition(".")[0])
 
 
-def _steps(run: RunState, name: str, slot: str, x: Tensor) -> tuple[Tensor, Tensor] | None:
+def steps_of(run: RunState, name: str, slot: str, x: Tensor) -> tuple[Tensor, Tensor] | None:
     """x [T*B*k, ...] step by step, [T, B*k, ...], and likewise what was there one step before; None at rest, which has
     nothing before it."""
     now_TB = x.reshape(run.steps_in_chunk, -1, *x.shape[1:])
@@ -146,7 +146,7 @@ def _steps(run: RunState, name: str, slot: str, x: Tensor) -> tuple[Tensor, Tens
     return now_TB, torch.cat([before[None], now_TB[:-1]]) if len(now_TB) > 1 else before[None]
 
 
-def _differ(now: Tensor, before: Tensor) -> Tensor:
+def differ(now: Tensor, before: Tensor) -> Tensor:
     """1 where an analog value has changed by more than rounding, else 0."""
     change = (now - before).abs_()
     # Straight into floats: on a CPU a bool in between, and counting it in integers, costs several times as much.

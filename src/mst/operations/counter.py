@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mst.models import ActivationProduct, LinearFunction
 from mst.neurons import RunState, SpikingNeuron, current_run
 
+from .call_observer import unobserved
 from .fan_out import CONVOLUTIONS, TRANSPOSED, conv_fan_out
 from .trace import Operation, OperationCount
 
@@ -99,7 +100,9 @@ class OperationCounter(ABC):
             self._calls[path] += 1
             operation = self._counted.get((path, self._calls[path]))
             if operation is not None:
-                self._observe(operation, module, [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)], run)
+                with unobserved():
+                    tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+                    self._observe(operation, module, tensors, run)
 
         return hook
 

@@ -15,7 +15,9 @@ from mst.dataflow import Call, ConversionError, trace_dataflow
 from mst.models import ActivationProduct, ConvolutionFunction, LinearFunction
 from mst.neurons import SpikingNeuron
 
+from .call_observer import with_batch_axes
 from .fan_out import CONVOLUTIONS, TRANSPOSED, Convolution, Padding, output_places, weights_per_place
+from .functions import Function, describe_functions
 from .padding import padding_inside
 
 SOFTMAX_MACS_PER_ELEMENT = 3
@@ -121,10 +123,13 @@ class Trace:
     """In the order in which they run."""
 
     uncounted: tuple[str, ...]
-    """Places where a linear map or a softmax is a function rather than a module; their cost is not known."""
+    """Calls whose cost is not known: linear maps that are functions, and functions without a price."""
 
     sites: tuple[str, ...] = ()
     """Sites that the image has reached."""
+
+    functions: tuple[Function, ...] = ()
+    """Functions between the sites, in the order in which they run."""
 
 
 def trace_operations(
@@ -159,6 +164,7 @@ def trace_operations(
         raise ConversionError(tuple(flow.obstacles))
     thresholds = {m.site: m.threshold for m in network.modules() if isinstance(m, SpikingNeuron)}
     found: dict[str, Operation] = {}
+    calls: dict[str, list[tuple[str, Call]]] = {}
     for call in _without_parts(flow.calls):
         if call.path in flow.free_norms or not any(call.flows):
             continue  # what depends on no image is a constant of the network
@@ -172,7 +178,13 @@ def trace_operations(
             sites = {site for operand in operation.operands for site in operand}
             operation = replace(operation, sources=tuple(sorted(sites)))
         found[operation.name] = operation
-    return Trace(tuple(found.values()), tuple(dict.fromkeys(flow.uncounted)), tuple(flow.depths))
+        calls.setdefault(call.path, []).append((operation.name, call))
+    functions, unknown = describe_functions(flow.functions, calls)
+    lost: tuple[str, ...] = ()
+    if counts_changes:
+        functions, lost = with_batch_axes(functions, network, image)
+    uncounted = tuple(dict.fromkeys([*flow.uncounted, *unknown, *lost]))
+    return Trace(tuple(found.values()), uncounted, tuple(flow.depths), functions)
 
 
 def _without_parts(calls: list[Call]) -> list[Call]:

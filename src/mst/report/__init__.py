@@ -6,7 +6,15 @@ from .events import draw_recording, event_animation, event_frames, event_scatter
 from .figures import accuracy_vs_time, energy_bars, firing_rates
 from .summaries import energy_summary, run_label, run_title, simulation_summary
 from .sweeps import sweep_against_ratio, sweep_against_time, sweep_markdown, sweep_pareto, write_sweep_csv
-from .tables import accuracy_table, energy_table, operation_table, site_table, steps_in_words, steps_shown
+from .tables import (
+    accuracy_table,
+    energy_table,
+    function_table,
+    operation_table,
+    site_table,
+    steps_in_words,
+    steps_shown,
+)
 
 __all__ = [
     "accuracy_table",
@@ -25,6 +33,7 @@ __all__ = [
     "event_frames",
     "event_scatter",
     "firing_rates",
+    "function_table",
     "made_recordings_summary",
     "operation_table",
     "recording_summary",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from mst.experiments import MeasurementRun, SimulationRun, masking_ratio_of
+from mst.measure import EnergyEstimate
+from mst.operations import ELEMENTARY
 from mst.simulation import ExitCalibration
 
 from .tables import steps_in_words
@@ -43,8 +45,24 @@ def energy_summary(run: MeasurementRun) -> list[str]:
     estimate = run.estimate
     return [
         *simulation_summary(run.simulation),
+        *_about_functions(estimate),
         f"Constants: {estimate.cost_model}. Assumptions:",
         *(f"  - {assumption}" for assumption in estimate.assumptions),
+    ]
+
+
+def _about_functions(estimate: EnergyEstimate) -> list[str]:
+    """Lines about what the ratios hold, and about the price of each elementary operation that occurs."""
+    if not estimate.functions:
+        return []
+    whole, model = estimate.whole, estimate.cost_model
+    kinds = [kind for kind in ELEMENTARY if kind in whole.ann.operations.counts and model.knows(kind)]
+    return [
+        f"Energy as a multiple of the ANN's: maps and products {estimate.maps_and_products.ratio:.2f}x, with functions "
+        f"{whole.ratio:.2f}x. The table of operations ({estimate.ratio:.2f}x) holds softmax and LayerNorm that are "
+        "modules at 3 MACs per element, and no other function",
+        "Elementary operations of functions:",
+        *(f"  - {model.of_function_in_words(kind)}" for kind in kinds),
     ]
 
 

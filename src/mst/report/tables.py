@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from mst.measure import EnergyEstimate
+from mst.measure import EnergyEstimate, Part
 from mst.simulation import SimulationResult
 
 
@@ -95,6 +96,33 @@ def operation_table(estimate: EnergyEstimate) -> Table:
     snn = _cost_cells(estimate.snn.num_macs, estimate.snn.num_acs, estimate.snn.energy_pj)
     table.add_row("total", "", *snn, f"{estimate.ann.energy_pj * 1e-6:,.3f}")
     return table
+
+
+def function_table(estimate: EnergyEstimate) -> Table:
+    """Every function between the sites, how often it is computed, and its cost; then maps, products and functions.
+
+    An element of a function is computed once in the ANN.
+    """
+    table = Table(title=f"Functions per image, {steps_in_words(estimate.num_steps, estimate.mean_steps)}")
+    table.add_column("function", overflow="fold")
+    for heading in ("computed\n(times per\nelement)", "SNN\n(µJ)", "ANN\n(µJ)", "relative\nto its ANN"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in estimate.functions:
+        table.add_row(row.name, f"{row.evaluations:.2f}", *_part_cells(Part(row.snn, row.ann)))
+    table.add_section()
+    parts = {
+        "functions": estimate.all_functions,
+        "maps and products": estimate.maps_and_products,
+        "maps, products and functions": estimate.whole,
+    }
+    for label, part in parts.items():
+        table.add_row(label, "", *_part_cells(part))
+    return table
+
+
+def _part_cells(part: Part) -> Sequence[str]:
+    ratio = "" if math.isnan(part.ratio) else f"{part.ratio:.2f}x"
+    return f"{part.snn.energy_pj * 1e-6:,.3f}", f"{part.ann.energy_pj * 1e-6:,.3f}", ratio
 
 
 def _cost_cells(num_macs: float, num_acs: float, energy_pj: float) -> Sequence[str]:

@@ -15,7 +15,7 @@ from mst.errors import InputError
 from mst.models import copy_network
 from mst.neurons import RunState
 from mst.numbers import is_finite
-from mst.operations import OperationCounter, Trace, trace_operations
+from mst.operations import FunctionCounter, OperationCounter, Trace, trace_operations
 
 from .options import SimulationOptions
 
@@ -25,6 +25,9 @@ class Prepared(NamedTuple):
 
     counter: OperationCounter | None = None
     """Counts operations; None if they are not recorded."""
+
+    functions: FunctionCounter | None = None
+    """Counts functions, likewise."""
 
     uncounted: tuple[str, ...] = ()
     """Operations whose cost is not known."""
@@ -52,7 +55,8 @@ def prepare(snn: SpikingNetwork, image: Tensor, options: SimulationOptions) -> P
         return Prepared(sites=sites)
     trace = trace_for(snn, image, in_slices=options.in_slices, is_examined=True)
     counter = snn.coding.counter(snn.network, trace.operations, options.num_steps, options.in_slices)
-    return Prepared(counter, trace.uncounted, trace.sites)
+    functions = FunctionCounter(snn.network, trace.functions, options.num_steps, counter.counts_changes)
+    return Prepared(counter, functions, trace.uncounted, trace.sites)
 
 
 def _examine(snn: SpikingNetwork, image: Tensor) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor
@@ -61,7 +61,7 @@ def run_batches(
         for images, labels in batches:
             if len(images):
                 loop.add_batch(images, labels)
-        return loop.totals.result(loop.prepared.counter, loop.prepared.uncounted, time.perf_counter() - began)
+        return loop.totals.result(loop.prepared, time.perf_counter() - began)
 
 
 class _Loop:
@@ -98,8 +98,10 @@ class _Loop:
             with self._intake.shown(first):
                 self.prepared = prepare(self._snn, first, options)
         run = begin_run(self._snn.network, seed=options.seed, batch_size=len(images), first_image=first_image)
-        counter = self.prepared.counter
-        with nullcontext() if counter is None else counter.counting(run):
+        with ExitStack() as counting:
+            for counter in (self.prepared.counter, self.prepared.functions):
+                if counter is not None:
+                    counting.enter_context(counter.counting(run))
             batch = self._run(run, images, labels)
         refuse_nan(run)
         self.totals.add_outcome(batch)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mst.operations import OperationCount
+from mst.operations import FunctionCount, OperationCount
 
 from .early_exit import EarlyExit
 
@@ -93,6 +93,9 @@ class SimulationResult:
 
     early_exit: EarlyExit | None = None
     """Rule by which images left early."""
+
+    functions: tuple[FunctionCount, ...] = ()
+    """Counts of the functions between the sites, in the order in which they run; empty if they were not recorded."""
 
     dtype: str = ""
     """Type that the network computes in: "float32", "bfloat16", "float32, autocast to bfloat16"."""

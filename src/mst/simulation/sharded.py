@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from dataclasses import replace
 
 import torch
@@ -35,6 +37,9 @@ def merge_results(parts: list[SimulationResult]) -> SimulationResult:
         top5_accuracy=_mean([part.top5_accuracy for part in parts], parts),
         sites={name: _add_sites([part.sites[name] for part in parts]) for name in first.sites},
         operations=tuple(_add_operations(list(same)) for same in zip(*(p.operations for p in parts), strict=True)),
+        functions=tuple(
+            functools.reduce(operator.add, same) for same in zip(*(p.functions for p in parts), strict=True)
+        ),
         seconds=max(part.seconds for part in parts),
         steps_taken=torch.cat([part.steps_taken for part in parts]),
         settled_at=_joined([part.settled_at for part in parts]),

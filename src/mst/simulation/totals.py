@@ -12,8 +12,8 @@ from mst.accuracy import check_labels, count_hits
 from mst.conversion import Coding
 from mst.errors import InputError
 from mst.neurons import RunState, sum_dtype
-from mst.operations import OperationCounter
 
+from .examination import Prepared
 from .options import SimulationOptions
 from .outcome import BatchOutcome
 from .result import SimulationResult, SiteRecord
@@ -85,9 +85,12 @@ class Totals:
         padded[: len(per_step)] = per_step
         return padded
 
-    def result(self, counter: OperationCounter | None, uncounted: tuple[str, ...], seconds: float) -> SimulationResult:
+    def result(self, prepared: Prepared, seconds: float) -> SimulationResult:
         """The result of all batches; there may have been none."""
         is_labelled = sum(map(len, self._labels)) == self.num_images > 0
+        operations = () if prepared.counter is None else prepared.counter.counts()
+        macs = {count.operation.name: count.macs_per_step for count in operations}
+        functions = () if prepared.functions is None else prepared.functions.counts(macs)
         return SimulationResult(
             coding=self._coding.name,
             num_steps=self._options.num_steps,
@@ -98,9 +101,10 @@ class Totals:
             accuracy=self._hits[1].cpu().double() / self.num_images if is_labelled else None,
             top5_accuracy=self._hits[5].cpu().double() / self.num_images if is_labelled else None,
             sites=self._sites,
-            operations=counter.counts() if counter is not None else (),
+            operations=operations,
+            functions=functions,
             seconds=seconds,
-            uncounted=uncounted,
+            uncounted=prepared.uncounted + (() if prepared.functions is None else prepared.functions.uncounted),
             steps_taken=_cat(self._steps_taken),
             settled_at=_cat(self._settled_at) if self._coding.settles else None,
             labels=torch.cat(self._labels) if is_labelled else None,

@@ -1,0 +1,82 @@
+"""Functions between the sites, priced by their elementary operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mst.operations import FunctionCount
+from mst.simulation import SimulationResult
+
+from .cost_models import Cost, CostModel, Operations
+
+FUNCTION_ASSUMPTIONS = (
+    "A function (GELU, softmax, LayerNorm, a gate, a product of two activations element by element) is its elementary "
+    "operations: exp, reciprocals, roots, multiplications, additions, comparisons. What is linear in the activations "
+    "(sums, means, products with constants) is not counted, nor what only selects (where, masks, max-pools).",
+    "Under rate coding every function is computed at every step. Under lossless coding it is computed again only for "
+    "the elements whose input has changed; where a row shares a statistic (softmax, norms), for the rows in which "
+    "anything has; a divisor that has changed costs one reciprocal, however many elements it divides.",
+)
+"""Assumptions behind the rows of functions."""
+
+
+@dataclass(frozen=True)
+class FunctionCost:
+    """One row: a function between the sites, and its cost per image in the SNN and in the ANN."""
+
+    name: str
+    """Module path and function, see `mst.operations.Function`."""
+
+    function: str
+    """Function of torch."""
+
+    snn: Cost
+    """In the SNN, over all steps that an image took."""
+
+    ann: Cost
+    """In the ANN, which computes it once."""
+
+    evaluations: float
+    """Times that the SNN computes an element of it, mean over images and elements. At every step it would be the
+    number of steps that an image took."""
+
+    kind: str = "function"
+    """Tells the rows of functions from those of operations."""
+
+    operation: str = ""
+    """Operation in whose row it has a price too, 3 MACs per element: a softmax or LayerNorm that is a module."""
+
+
+def function_rows(
+    result: SimulationResult, cost_model: CostModel, operations: Mapping[str, tuple[Cost, Cost]]
+) -> tuple[FunctionCost, ...]:
+    """A row for each function.
+
+    Args:
+        result: of the simulation.
+        cost_model: energy of the elementary operations. Where it lacks one that a softmax or LayerNorm needs which has
+            a row among the operations, that row's price stands for it.
+        operations: operation -> its cost in the SNN and in the ANN.
+
+    Raises:
+        InputError: the cost model has no energy for an operation of another function.
+    """
+    return tuple(_row(count, result, cost_model, operations) for count in result.functions)
+
+
+def _row(
+    count: FunctionCount, result: SimulationResult, cost_model: CostModel, operations: Mapping[str, tuple[Cost, Cost]]
+) -> FunctionCost:
+    function, images = count.function, result.num_images
+    elements, shared = function.elements * result.mean_steps, function.shared * result.mean_steps
+    if count.elements_per_step is not None and count.shared_per_step is not None:
+        elements, shared = int(count.elements_per_step.sum()) / images, int(count.shared_per_step.sum()) / images
+    once = function.elementary(function.elements, function.shared)
+    if function.operation and not all(map(cost_model.knows, once)):
+        snn, ann = operations[function.operation]
+    else:
+        snn = cost_model.price(Operations(function.elementary(elements, shared)))
+        ann = cost_model.price(Operations(once))
+    evaluations = elements / function.elements if function.elements else 0.0
+    return FunctionCost(function.name, function.key[1], snn, ann, evaluations, operation=function.operation)
