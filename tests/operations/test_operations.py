@@ -40,7 +40,7 @@ def test_trace_distinguishes_spikes_from_analog_values() -> None:
     assert {name: (op.kind, op.sources, op.dense_macs) for name, op in found.items()} == {
         "conv1": ("convolution", (), 2 * 16 * 9),  # the image is analog
         "conv2": ("convolution", ("site1",), 3 * 16 * 18),  # rolled spikes are spikes
-        "norm2": ("batch_norm", (), 3 * 16),  # follows no linear map; norm1 does and folds
+        "norm2": ("batch_norm", ("site2",), 3 * 16),  # follows no linear map; norm1 does and folds
         "fc": ("linear", ("site3",), 12 * 4),  # pooled and flattened spikes are spikes
     }
 
@@ -185,26 +185,30 @@ def test_spikes_through_an_average_pool_are_counted_one_by_one(threshold: float 
     assert by_hand.sum() > 0
 
 
-def test_averages_of_unequal_spikes_are_priced_as_analog() -> None:
-    """Two thresholds in one average, or windows of unequal size, hide the number of spikes."""
+def test_averages_of_unequal_spikes_are_counted_spike_by_spike() -> None:
+    """Two thresholds in one average, and windows of unequal size."""
 
     class Mixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.a, self.b, self.head = QCFS(4, 1.0), QCFS(4, 0.5), nn.Linear(2, 2)
+            self.a, self.b, self.c, self.head = QCFS(4, 1.0), QCFS(4, 0.5), QCFS(4, 1.0), nn.Linear(2, 2)
             self.pool, self.other = nn.AvgPool2d(3, 2, padding=1, count_include_pad=False), nn.Conv2d(1, 1, 1)
 
         def forward(self, x: Tensor) -> Tensor:
             both = torch.cat([self.a(x), self.b(x)], dim=1)
-            return self.head(both.mean((2, 3))) + self.other(self.pool(self.a_again(x))).mean((1, 2, 3))[:, None]
+            return self.head(both.mean((2, 3))) + self.other(self.pool(self.c(x))).mean((1, 2, 3))[:, None]
 
-        def a_again(self, x: Tensor) -> Tensor:
-            return self.c(x)
-
-    model = Mixed()
-    model.c = QCFS(4, 1.0)
-    trace = trace_operations(mst.convert(model, example=torch.rand(1, 1, 4, 4)).network, torch.rand(1, 1, 4, 4))
-    assert {op.name: (op.sources, op.pooled) for op in trace.operations} == {"head": ((), 1), "other": ((), 1)}
+    x, places = torch.rand(3, 1, 4, 4), torch.tensor([1.0, 2.0, 1.0, 1.0])  # rows -1...1 and 1...3
+    snn = mst.convert(Mixed(), example=x)
+    fired: list[Tensor] = []
+    snn.network.c.register_forward_hook(lambda m, i, y: fired.append((y != 0).double()))
+    result = mst.simulate(snn, x, 5, steps_per_chunk=1)
+    head, other = result.operations
+    assert (head.operation.sources, other.operation.sources) == (("a", "b"), ("c",))
+    assert head.acs_by_source == (result.spike_counts["a"] * 2, result.spike_counts["b"] * 2)
+    by_hand = [float((spikes.sum((0, 1)) * places * places[:, None]).sum()) for spikes in fired[-5:]]
+    assert other.acs_per_step.tolist() == by_hand
+    assert sum(by_hand) > 0
 
 
 def test_linear_maps_that_are_functions_are_simulated_but_not_priced() -> None:

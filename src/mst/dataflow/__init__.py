@@ -3,6 +3,7 @@
 from .functions import FunctionCall
 from .obstacles import THE_NETWORK, ConversionError, Obstacle
 from .replay import other_image, smooth_output
+from .streams import FanOut, Stream
 from .tracer import OPAQUE, trace_dataflow
 from .values import Call, Dataflow, Flow
 
@@ -12,9 +13,11 @@ __all__ = [
     "Call",
     "ConversionError",
     "Dataflow",
+    "FanOut",
     "Flow",
     "FunctionCall",
     "Obstacle",
+    "Stream",
     "other_image",
     "smooth_output",
     "trace_dataflow",

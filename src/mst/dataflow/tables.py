@@ -14,6 +14,21 @@ LAYOUT = frozenset({
 })  # fmt: skip
 """Functions that move values without computing new ones: spikes stay spikes through them."""
 
+SAME_PLACES = frozenset({
+    "to", "float", "double", "half", "bfloat16", "type", "type_as", "clone", "detach", "contiguous", "alias", "cpu",
+    "cuda", "requires_grad", "as_subclass", "expand", "expand_as", "copy", "dropout", "dropout1d", "dropout2d",
+    "dropout3d", "feature_dropout", "alpha_dropout",
+})  # fmt: skip
+"""Those whose result has the same value at the same place, repeated along new axes perhaps."""
+
+SAME_ORDER = frozenset({
+    "view", "reshape", "view_as", "reshape_as", "flatten", "unflatten", "squeeze", "unsqueeze",
+})  # fmt: skip
+"""Those whose result has the same values in the same order, row by row."""
+
+FORM_OF_ANOTHER = frozenset({"view_as", "reshape_as", "expand_as", "type_as"})
+"""Those that take only the form of their second operand."""
+
 CONSTANTS = frozenset({
     "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "new_zeros", "new_ones", "new_empty", "new_full",
     "new_tensor",
@@ -37,6 +52,12 @@ SUMS = frozenset({"add", "sub", "rsub", "radd", "iadd", "isub", "neg"})
 
 DIVISIONS = frozenset({"div", "true_divide", "truediv"})
 """Linear in their first operand only."""
+
+FACTORS = DIVISIONS | {"mul", "multiply", "rmul", "imul", "itruediv"}
+"""Multiplications and divisions, element by element."""
+
+RESIZING = frozenset({"interpolate", "upsample"})
+"""Resizing; the nearest value is a move."""
 
 DIVISIONS_BY = frozenset({"rdiv", "rtruediv", "reciprocal"})
 """Divisions by the operand that they are called on; never linear."""

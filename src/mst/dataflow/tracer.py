@@ -27,6 +27,7 @@ from .functions import FunctionCall, FunctionCalls
 from .obstacles import THE_NETWORK, Obstacle
 from .places import Place, Places
 from .replay import Replay
+from .streams import Streams
 from .values import Call, Dataflow, Flow, averaged, computed, deepest, moved, tensors_in
 
 OPAQUE = (SpikingNeuron, SpikingMaxPool, ActivationProduct, TokenBatchNorm)
@@ -79,7 +80,9 @@ class _Tracer(TorchFunctionMode):
         super().__init__()
         self._network, self._counted, self._activations = network, counted, activations
         self._any_function = any_function
-        self._seen = Dataflow()
+        self._overwritten: set[int] = set()  # addresses of memory that was written in place
+        self._streams = Streams(lambda x: id(x) in self._flows or _address(x) in self._overwritten)
+        self._seen = Dataflow(streams=self._streams)
         self._places = Places()
         self._flows: dict[int, Flow] = {}
         self._keep: list[Tensor] = []  # an id is unique only while its tensor lives
@@ -188,17 +191,19 @@ class _Tracer(TorchFunctionMode):
             self._stack.pop()
             inputs = tuple(tensors_in((*args, *kwargs.values())))
             flows = tuple(self._flows.get(id(x)) for x in inputs)
+            streams = tuple(self._streams.of(x) for x in inputs)
             if isinstance(module, OPAQUE):
                 self._inside_opaque -= 1
                 known = [flow for flow in flows if flow is not None]
                 if known or isinstance(module, SpikingNeuron):
+                    self._streams.follow_module(module, inputs, output)
                     self._mark(output, _from_opaque(module, known))
             if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
                 flow = self._flows.get(id(output))
                 if flow is not None:
                     self._mark(output, replace(flow, made_by=path))
             if isinstance(module, self._counted):
-                self._seen.calls.append(Call(path, module, inputs, output, flows))
+                self._seen.calls.append(Call(path, module, inputs, output, flows, streams))
 
         return hook
 
@@ -233,6 +238,8 @@ class _Tracer(TorchFunctionMode):
         if draws:
             flow = self._add(remedies.chance(name, self._here[0]), flow or Flow())
             self._doubts.draw(next(iter(flow.last)), len(outputs))
+        if self._counted:
+            self._streams.follow(func, name, args, kwargs, outputs)
         if flow is not None and self._counted:
             depends = tuple(id(x) in self._flows for x in inputs)
             call = FunctionCall(path, name, number, tuple(inputs), depends, args, kwargs, outputs[0])
@@ -359,10 +366,12 @@ class _Tracer(TorchFunctionMode):
 
     def _mark_sharing(self, written: Tensor, flow: Flow) -> None:
         """`written` was written in place, and so were the tensors that share its memory."""
+        self._overwritten.add(_address(written))
         for tensor in self._sharing[_address(written)]:
             if tensor is not written:
                 before = [] if tensor.numel() == written.numel() else [self._flows[id(tensor)]]
                 self._flows[id(tensor)] = computed([flow, *before])
+                self._streams.end(tensor)
 
 
 def _from_opaque(module: nn.Module, flows: list[Flow]) -> Flow:

@@ -13,6 +13,7 @@ from .obstacles import Obstacle
 
 if TYPE_CHECKING:
     from .functions import FunctionCall
+    from .streams import Stream, Streams
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,9 @@ class Call:
     flows: tuple[Flow | None, ...]
     """One for each of `inputs`; None where it does not depend on the image."""
 
+    streams: tuple[Stream | None, ...]
+    """One for each of `inputs`; None where it is not a sum of spikes through constants."""
+
 
 @dataclass
 class Dataflow:
@@ -104,6 +108,9 @@ class Dataflow:
 
     calls: list[Call] = field(default_factory=list)
     """Calls of the counted modules, in the order in which they ended."""
+
+    streams: Streams | None = None
+    """Ways of spikes to the inputs of the calls; None if no modules were counted."""
 
     image: Tensor | None = None
     """The image that the network was shown."""
@@ -151,13 +158,18 @@ def averaged(
 
 def _window(dims: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     """Inputs in each window of an average pool; 0 where windows differ."""
-    names = ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
-    given = dict(zip(names, args, strict=False)) | kwargs
+    given = pool_arguments(args, kwargs)
     padded = given.get("padding", 0) not in (0, (0,) * dims, [0] * dims)
     if given.get("divisor_override") or given.get("ceil_mode") or (padded and not given.get("count_include_pad", True)):
         return 0
     sizes = given["kernel_size"]
     return math.prod(sizes) if isinstance(sizes, tuple | list) else int(sizes**dims)
+
+
+def pool_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Name -> argument of a call of an average pool that is not adaptive."""
+    names = ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+    return dict(zip(names, args, strict=False)) | kwargs
 
 
 def deepest(flows: Sequence[Flow]) -> int:

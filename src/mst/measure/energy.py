@@ -47,11 +47,11 @@ class OperationCost:
 
     @property
     def driven_by(self) -> str:
-        """Sites, or what else its input is, in words."""
-        if self.sources and self.snn.num_macs:
-            return f"{', '.join(self.sources)}; changes of analog values"
+        """Sites, by number if they are many, or what else its input is, in words."""
         if self.sources:
-            return ", ".join(self.sources)
+            few = len(self.sources) <= 2
+            sites = ", ".join(self.sources) if few else f"{len(self.sources)} sites"
+            return f"{sites}; changes of analog values" if self.snn.num_macs else sites
         return "changes of analog values" if self.by_changes else "events" if self.by_events else "analog values"
 
 
@@ -246,18 +246,20 @@ def _row(count: OperationCount, result: SimulationResult, cost_model: CostModel,
 
 
 def _by_site(rows: tuple[OperationCost, ...], result: SimulationResult, cost_model: CostModel) -> dict[str, SiteCost]:
-    """The rows added up by the site that drives them; where several do, in proportion to their spikes. MACs of a row
-    that spikes drive are those of its other operand, which is analog (softmax·v under lossless coding)."""
+    """The rows added up by the site that drives them; where several do, in proportion to the ACs that they drive (to
+    their spikes where these were counted together). MACs of a row that spikes drive are those of its other operand,
+    which is analog (softmax·v under lossless coding)."""
     sites = dict.fromkeys([*result.sites, ANALOG], SiteCost(_NOTHING, _NOTHING))
     spikes = result.spike_counts
-    for row in rows:
+    for row, count in zip(rows, result.operations, strict=True):
         drivers, snn = row.sources or (ANALOG,), row.snn
         if row.sources and snn.num_macs:
             macs, snn = (cost_model.price(Operations({k: snn.operations.counts[k]})) for k in (MAC, AC))
             sites[ANALOG] = SiteCost(sites[ANALOG].snn + macs, sites[ANALOG].ann)
-        total = sum(spikes.get(name, 0) for name in drivers)
-        for name in drivers:
-            share = spikes.get(name, 0) / total if total else 1.0 / len(drivers)
+        parts = count.acs_by_source or [spikes.get(name, 0) for name in drivers]
+        total = sum(parts)
+        for name, part in zip(drivers, parts, strict=True):
+            share = part / total if total else 1.0 / len(drivers)
             before = sites[name]
             sites[name] = SiteCost(before.snn + snn.scaled(share), before.ann + row.ann.scaled(share))
     return sites

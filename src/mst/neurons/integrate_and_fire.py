@@ -54,5 +54,5 @@ class IFNeuron(SpikingNeuron):
                 keep = run.keep_mask(spikes, self.mask, self.site, run.step + t, self.layout)
                 spikes_TB[t] = drop_spikes(spikes, keep)
             sent = count_spikes(spikes_TB)
-        self._record(run, x_TB[0].numel() // run.batch_size, sent, fired - sent)
+        self._record(run, x_TB[0].numel() // run.batch_size, sent, fired - sent, spikes_TB)
         return spikes_TB.flatten(0, 1)

@@ -81,6 +81,10 @@ class RunState:
     visited_sites: set[str] = field(default_factory=set)
     """Sites that the present pass through the network has reached."""
 
+    spike_observers: dict[str, Callable[[Tensor, Tensor | None], None]] = field(default_factory=dict)
+    """Site -> a function that is given its spikes of each chunk, after masking: int64 [T], and by neuron [T, B*k, ...]
+    (signed numbers of spikes under lossless coding; 0 or any other value under rate coding)."""
+
     unsettled: Tensor | None = None
     """bool [steps_in_chunk, B]: images in which a signed neuron has yet to fire after that step."""
 

@@ -152,8 +152,9 @@ class SignedIFNeuron(SpikingNeuron):
         fired = sent = count_signed_spikes(spikes_TB)
         if self.mask is not None:
             keep = run.held_mask(spikes_TB[0], self.mask, self.site, self.layout)
-            sent = count_signed_spikes(drop_spikes(spikes_TB, keep))
-        self._record(run, spikes_TB[0].numel() // run.batch_size, sent, fired - sent)
+            spikes_TB = drop_spikes(spikes_TB, keep)
+            sent = count_signed_spikes(spikes_TB)
+        self._record(run, spikes_TB[0].numel() // run.batch_size, sent, fired - sent, spikes_TB)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self.schedule}, depth={self.depth}"

@@ -84,14 +84,26 @@ class SpikingNeuron(Site):
         """Content of the slots now, in their order; x is the input of one step, [B*k, ...]."""
         return run.tensors_of(self.site, self.slots, lambda: self.initial_state(x, run))
 
-    def _record(self, run: RunState, num_neurons: int, sent: Tensor, dropped: Tensor) -> None:
-        """Add the spikes of a chunk to the record of the run: int64 [T] each."""
+    def _record(
+        self, run: RunState, num_neurons: int, sent: Tensor, dropped: Tensor, spikes_TB: Tensor | None = None
+    ) -> None:
+        """Add the spikes of a chunk to the record of the run.
+
+        Args:
+            run: the run.
+            num_neurons: of one image.
+            sent, dropped: int64 [T], spikes that the mask has kept and dropped.
+            spikes_TB: those sent by each neuron, see `RunState.spike_observers`. Without them operations cannot be
+                counted in which the neurons of the site reach different numbers of outputs.
+        """
         counts = run.counts.get(self.site)
         if counts is None:
             scalar = self.threshold.item() if self.threshold.numel() == 1 else None
             counts = run.counts[self.site] = SiteCounts(num_neurons, scalar)
         counts.sent.append(sent)
         counts.dropped.append(dropped)
+        if self.site in run.spike_observers:
+            run.spike_observers[self.site](sent, spikes_TB)
 
     def extra_repr(self) -> str:
         return f"site={self.site!r}" + (f", mask={self.mask}" if self.mask else "")

@@ -1,7 +1,7 @@
 """Operations of a network whose neurons send changes: each works on what has changed in its input since the last step.
 
-A change that one site's spikes make costs one accumulation (AC) per spike and output it reaches. Any other change is an
-analog value, and costs one multiply-accumulation (MAC) per output it reaches. What has not changed costs nothing.
+A spike costs one accumulation (AC) per output it reaches. A change that no spikes of known sites make is an analog
+value, and costs one multiply-accumulation (MAC) per output it reaches. What has not changed costs nothing.
 """
 
 from __future__ import annotations
@@ -37,16 +37,17 @@ class ChangeCounter(OperationCounter):
         "A spike, of either sign, costs one AC per output that it reaches; of a burst each spike does. A weighted "
         "spike is a spike: its weight is known from the step (a power of two, a shift of what is accumulated).",
         "A masked (dropped) spike reaches nothing.",
-        "A change that is not a spike of one site (of the image, of a residual stream, of a softmax) is an analog "
+        "Any other change (of the image, of a softmax, of the output of a linear map without a site) is an analog "
         "value and costs one MAC per output that it reaches.",
         "Both operands of a product drive it: q·kᵀ changes with the query's spikes (times the keys) and the key's "
         "(times the queries).",
         "A softmax or LayerNorm is computed again, 3 MACs per element, for each row in which anything has changed; "
-        "BatchNorm that does not follow a linear map costs 1 MAC per changed element.",
-        "Behind an average pool the spikes are counted that are left when those of opposite signs have cancelled.",
-        "What the network is before it sees anything (its biases) is a constant of the neurons and costs nothing.",
-        "Bursts of several sites in one operand, or of thresholds by channel that meet neither a convolution nor the "
-        "product that they were set for, are paid as analog values.",
+        "BatchNorm that does not follow a linear map costs one AC per spike that arrives, or 1 MAC per changed element "
+        "if its input is analog.",
+        "Behind an average pool every spike is counted, also those of opposite signs in one window.",
+        "Behind a max-pool a change of the largest value stands for as many spikes as its size; bursts of several "
+        "sites, or of thresholds by channel, that meet there are paid as analog values, and behind a further average "
+        "pool spikes of opposite signs cancel.",
         *COMMON_ASSUMPTIONS,
     )
     counts_changes = True
@@ -54,15 +55,17 @@ class ChangeCounter(OperationCounter):
     def counts(self) -> tuple[OperationCount, ...]:
         """Counts so far, one entry per traced operation."""
         return tuple(
-            OperationCount(op, self._total(self._acs, op), self._total(self._macs, op)) for op in self._operations
+            OperationCount(op, self._total(self._acs, op), self._total(self._macs, op), self._acs_by_source(op))
+            for op in self._operations
         )
 
     def _is_counted(self, op: Operation) -> bool:
-        return True
+        operands = 2 if op.kind == "product" else 1
+        return not all(self._fan_out(op, n) or n in op.constant_operands for n in range(operands))
 
     def _observe(self, op: Operation, module: nn.Module, inputs: list[Tensor], run: RunState) -> None:
         for operand, x in enumerate(inputs[: 2 if isinstance(module, ActivationProduct) else 1]):
-            if operand in op.constant_operands:
+            if operand in op.constant_operands or self._fan_out(op, operand):
                 continue
             steps_TB = steps_of(run, op.name, f"operand {operand}", x)
             if steps_TB is None:
@@ -77,8 +80,8 @@ class ChangeCounter(OperationCounter):
     def _spikes(
         self, op: Operation, module: nn.Module, operand: int, now_TB: Tensor, before_TB: Tensor, run: RunState
     ) -> Tensor | None:
-        """Number of spikes that each change [T, B*k, ...] stands for; None where it is analog, or where spikes of
-        several sizes cannot be told apart."""
+        """Number of spikes that each change [T, B*k, ...] behind a max-pool stands for; None where it is analog, or
+        where spikes of several sizes cannot be told apart."""
         neurons = [self._neurons[site] for site in (op.operands[operand] if operand < len(op.operands) else ())]
         signed = [neuron for neuron in neurons if isinstance(neuron, SignedIFNeuron)]
         if not signed:
@@ -90,14 +93,12 @@ class ChangeCounter(OperationCounter):
         if op.pooled == 1 and not may_be_several:  # each change is one spike
             return torch.ne(now_TB, before_TB, out=torch.empty_like(now_TB))
         (neuron, *others), threshold = signed, signed[0].threshold
-        if threshold.numel() > 1:  # of one channel each
-            is_convolution = isinstance(module, (*CONVOLUTIONS, *TRANSPOSED))
-            axis = 2 if is_convolution else now_TB.dim() - 1
-            if not (is_convolution or _is_beside(neuron.site, op.module)) or threshold.numel() != now_TB.shape[axis]:
-                return None
-            threshold = threshold.reshape(-1, *[1] * (now_TB.dim() - 1 - axis))
         if others:
             return None
+        if threshold.numel() > 1:  # of one channel each
+            if not isinstance(module, (*CONVOLUTIONS, *TRANSPOSED)) or threshold.numel() != now_TB.shape[2]:
+                return None
+            threshold = threshold.reshape(-1, *[1] * (now_TB.dim() - 3))
         weights = torch.tensor([max(1, neuron.weight(run.step + t)) for t in range(run.steps_in_chunk)])
         wide = sum_dtype(now_TB.dtype)
         now_TB, before_TB, threshold = now_TB.to(wide), before_TB.to(wide), threshold.to(wide)
@@ -127,12 +128,6 @@ class ChangeCounter(OperationCounter):
         if isinstance(module, (nn.Linear, LinearFunction, ActivationProduct, *CONVOLUTIONS, *TRANSPOSED)):
             return self._reached(op, module, operand, inputs, changed_TB)
         return per_step(changed_TB) * BATCH_NORM_MACS_PER_ELEMENT
-
-
-def _is_beside(site: str, operation: str) -> bool:
-    """True if the site is that of an operand of the product, so that no axis has moved between the two."""
-    holder = site.rpartition(".")[0]
-    return holder in (operation, operation.rpartition(".")[0])
 
 
 def steps_of(run: RunState, name: str, slot: str, x: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import zip_longest
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from mst.models import ActivationProduct, LinearFunction
+from mst.dataflow import FanOut
+from mst.errors import InputError
 from mst.neurons import RunState, SpikingNeuron, current_run
 
 from .call_observer import unobserved
-from .fan_out import CONVOLUTIONS, TRANSPOSED, conv_fan_out
-from .trace import Operation, OperationCount
+from .fan_out import outputs_reached
+from .trace import FanOuts, Operation, OperationCount
 
 COMMON_ASSUMPTIONS = (
+    "A sum of several sites' spikes through constants (a residual stream, BatchNorm, average pools, concatenations) "
+    "is spikes to the map that reads it: each costs one AC per output that it reaches, with a weight that holds the "
+    "constants on its way; a spike that arrives by several ways costs one for each. The map then has one set of "
+    "weights for each site. A sum that holds any other value too is analog as a whole.",
+    "To a product of two activations a sum is spikes if the constants of a site are the same at every place.",
+    "Constants that are added (biases, position embeddings) cost nothing: they are constant currents or initial "
+    "potentials of the neurons.",
     "BatchNorm after a linear map costs nothing, if nothing else reads that map: it folds into the weights.",
     "The ANN costs its dense MACs once; zeros in its activations save nothing.",
     "Not counted, for either: memory traffic, bias and residual additions, pooling, membrane updates.",
@@ -29,7 +35,10 @@ COMMON_ASSUMPTIONS = (
 
 
 class OperationCounter(ABC):
-    """Sees the input of every counted operation and adds up what it spends, step by step.
+    """Adds up what every counted operation spends, step by step.
+
+    An operand that is a sum of sites' spikes through constants is counted where the neurons send: each spike times the
+    outputs that it reaches. Of any other operand the counter sees the values.
 
     A coding names the class of its counter (see `mst.conversion.Coding`); a simulation makes one for its run.
 
@@ -38,6 +47,7 @@ class OperationCounter(ABC):
         operations: what `trace_operations` found in the network.
         num_steps: T.
         in_slices: True if the images are slices over time, whose values arrive like spikes.
+        fan_outs: what `trace_operations` found, see `Trace.fan_outs`.
     """
 
     assumptions: ClassVar[tuple[str, ...]] = COMMON_ASSUMPTIONS
@@ -47,10 +57,16 @@ class OperationCounter(ABC):
     """True if it counts what has changed since the step before. The network is then run once before step 0, at rest."""
 
     def __init__(
-        self, network: nn.Module, operations: tuple[Operation, ...], num_steps: int, in_slices: bool = False
+        self,
+        network: nn.Module,
+        operations: tuple[Operation, ...],
+        num_steps: int,
+        in_slices: bool = False,
+        fan_outs: FanOuts | None = None,
     ) -> None:
         self._operations = operations
         self._in_slices = in_slices
+        self.set_fan_outs(fan_outs or {})
         counted = [op for op in operations if self._is_counted(op)]
         self._counted = {(op.module, op.call_number): op for op in counted}
         self._modules = {op.module: network.get_submodule(op.module) for op in counted}
@@ -58,22 +74,81 @@ class OperationCounter(ABC):
         self._num_steps = num_steps
         self._acs: dict[str, Tensor] = {}  # on the device of the spikes, so that counting never waits for it
         self._macs: dict[str, Tensor] = {}
+        self._acs_of_sites: dict[tuple[str, str], Tensor] = {}
         self._run: RunState | None = None
         self._pass: int | None = None
         self._calls: Counter[str] = Counter()
-        self._fan_out: dict[tuple[str, tuple[int, ...]], Tensor | int] = {}
+
+    def set_fan_outs(self, fan_outs: FanOuts) -> None:
+        """From now on the images have the size for which these fan-outs hold."""
+        self._fan_outs = fan_outs
+        self._readers: dict[str, list[tuple[str, Tensor | int]]] = {}
+        for op in self._operations:
+            for operand in range(len(op.operands)):
+                if self._drives(op, operand):
+                    for site, fan_out in self._fan_out(op, operand).items():
+                        self._readers.setdefault(site, []).append((op.name, fan_out))
 
     @contextmanager
     def counting(self, run: RunState) -> Iterator[None]:
         """Count while `run` is the current run; other runs of the same network are not counted here."""
         self._run, self._pass = run, None
+        run.spike_observers = {site: self._observer(site, run) for site in self._readers}
         handles = [m.register_forward_pre_hook(self._hook(path), with_kwargs=True) for path, m in self._modules.items()]
         try:
             yield
         finally:
-            self._run = None
+            self._run, run.spike_observers = None, {}
             for handle in handles:
                 handle.remove()
+
+    def _drives(self, op: Operation, operand: int) -> bool:
+        """True if the spikes of this operand drive the operation."""
+        return True
+
+    def _fan_out(self, op: Operation, operand: int) -> FanOut:
+        """Outputs that the spikes behind an operand reach; empty if it is counted by its values."""
+        of_operands = self._fan_outs.get(op.name, ())
+        return of_operands[operand] if operand < len(of_operands) else {}
+
+    def _observer(self, site: str, run: RunState) -> Callable[[Tensor, Tensor | None], None]:
+        """Counts what the spikes of a site drive."""
+        readers = self._readers[site]
+        uneven = [(name, fan_out) for name, fan_out in readers if isinstance(fan_out, Tensor)]
+
+        def observe(sent: Tensor, spikes_TB: Tensor | None) -> None:
+            for name, fan_out in readers:
+                if isinstance(fan_out, int):
+                    self._add_spikes(name, site, sent * fan_out, run)
+            if uneven:
+                if spikes_TB is None:
+                    raise InputError(
+                        "its neurons do not record which of them has sent how many spikes",
+                        where=f"site {site!r}",
+                        remedy="give the spikes of the chunk to SpikingNeuron._record, or set record_operations=False",
+                    )
+                ways = torch.stack([fan_out.flatten() for _, fan_out in uneven], dim=1)
+                number_TB = self._number(spikes_TB).reshape(len(sent), run.batch_size, -1)
+                spent = number_TB.sum(dim=1, dtype=ways.dtype) @ ways
+                for (name, _), each in zip(uneven, spent.round().to(torch.int64).unbind(1), strict=True):
+                    self._add_spikes(name, site, each, run)
+
+        return observe
+
+    def _add_spikes(self, name: str, site: str, spent: Tensor, run: RunState) -> None:
+        self._add(self._acs, name, spent, run)
+        self._acs_of_sites[name, site] = self._acs_of_sites.get((name, site), 0) + spent.sum()
+
+    def _number(self, spikes_TB: Tensor) -> Tensor:
+        """Number of spikes that each neuron has sent, [T, B*k, ...]."""
+        return spikes_TB.abs()
+
+    def _acs_by_source(self, op: Operation) -> tuple[int, ...] | None:
+        """ACs that each source has driven; None where values were counted too."""
+        driven = [number for number, sites in enumerate(op.operands) if sites and self._drives(op, number)]
+        if not driven or not all(self._fan_out(op, number) for number in driven):
+            return None
+        return tuple(int(self._acs_of_sites.get((op.name, site), 0)) for site in op.sources)
 
     @abstractmethod
     def counts(self) -> tuple[OperationCount, ...]:
@@ -119,25 +194,10 @@ class OperationCounter(ABC):
         self, op: Operation, module: nn.Module, operand: int, inputs: list[Tensor], arriving_TB: Tensor
     ) -> Tensor:
         """int64 [T]: what arrives at one operand [T, B*k, ...], each times the outputs that it reaches."""
-        if isinstance(module, nn.Linear | LinearFunction):
-            weight = module.weight if isinstance(module, nn.Linear) else inputs[1]
-            return per_step(arriving_TB) * len(weight)
-        if isinstance(module, ActivationProduct):
-            left, right = inputs[:2]
-            columns = right.shape[-2] if module.transpose_right else right.shape[-1]
-            batch = math.prod(max(pair) for pair in zip_longest(*(x.shape[-3::-1] for x in (left, right)), fillvalue=1))
-            copies = batch // max(1, inputs[operand].shape[:-2].numel())  # an axis of one entry meets all of the other
-            return per_step(arriving_TB) * ((columns if operand == 0 else left.shape[-2]) * copies)
-        assert isinstance(module, (*CONVOLUTIONS, *TRANSPOSED))
         if op.mean_fan_out is not None:
             mean: Tensor = per_step(arriving_TB) * op.mean_fan_out
             return mean.round().to(torch.int64)
-        places = tuple(arriving_TB.shape[3:])
-        if (op.name, places) not in self._fan_out:
-            self._fan_out[op.name, places] = conv_fan_out(
-                module, *places, output=op.output_places or None, padding=op.padding
-            )
-        fan_out = self._fan_out[op.name, places]
+        fan_out = outputs_reached(module, operand, inputs, op.output_places, op.padding)
         if isinstance(fan_out, int):
             return per_step(arriving_TB) * fan_out
         by_place = arriving_TB.sum(dim=(1, 2), dtype=torch.float64).round().to(torch.int64)

@@ -1,15 +1,16 @@
-"""Outputs that a value at each place of a convolution's input reaches, from its options alone."""
+"""Outputs that a value at each place of an operand reaches, from the options of the map alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mst.models import ConvolutionFunction, TransposedConvolutionFunction
+from mst.models import ActivationProduct, ConvolutionFunction, LinearFunction, TransposedConvolutionFunction
 
 Convolution = (
     nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
@@ -28,6 +29,36 @@ def weights_per_place(conv: Convolution) -> int:
     """Weights that meet one value of a convolution's output, or of the input of a transposed one."""
     shape = conv.weight_shape if isinstance(conv, ConvolutionFunction) else conv.weight.shape
     return math.prod(shape[1:])
+
+
+def outputs_reached(
+    module: nn.Module,
+    operand: int,
+    inputs: Sequence[Tensor],
+    output: Sequence[int] | None = None,
+    padding: Padding | None = None,
+) -> Tensor | int:
+    """Outputs that each place of an operand reaches.
+
+    Args:
+        module: a linear map, convolution, product of activations, or BatchNorm (each value of it reaches one output).
+        operand: number of the operand.
+        inputs: all tensors that the module reads.
+        output, padding: see `conv_fan_out`.
+
+    Returns:
+        int64 tensor of the last axes of the operand, or one number if all are equal.
+    """
+    if isinstance(module, nn.Linear | LinearFunction):
+        return len(module.weight if isinstance(module, nn.Linear) else inputs[1])
+    if isinstance(module, ActivationProduct):
+        left, right = inputs[:2]
+        batch = math.prod(max(pair) for pair in zip_longest(*(x.shape[-3::-1] for x in (left, right)), fillvalue=1))
+        copies = batch // max(1, inputs[operand].shape[:-2].numel())  # an axis of one entry meets all of the other
+        return copies * (left.shape[-2] if operand == 1 else right.shape[-2 if module.transpose_right else -1])
+    if isinstance(module, (*CONVOLUTIONS, *TRANSPOSED)):
+        return conv_fan_out(module, *inputs[0].shape[2:], output=output or None, padding=padding)
+    return 1
 
 
 def conv_fan_out(

@@ -1,22 +1,22 @@
 """Operations of a converted network: traced once for its structure, then counted spike by spike.
 
-An operation fed by spikes costs one accumulation (AC) per spike and output it reaches; one fed by analog values
-costs its dense multiply-accumulations (MAC) at every step. Which of the two it is follows from where its input
-comes from, not from what its values look like.
+An operation fed by spikes, of one site or of several that are added up through constants, costs one accumulation (AC)
+per spike and output it reaches; one fed by analog values costs its dense multiply-accumulations (MAC) at every step.
+Which of the two it is follows from where its input comes from, not from what its values look like.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
-from mst.dataflow import Call, ConversionError, trace_dataflow
+from mst.dataflow import Call, ConversionError, Dataflow, FanOut, Stream, trace_dataflow
 from mst.models import ActivationProduct, ConvolutionFunction, LinearFunction
 from mst.neurons import SpikingNeuron
 
 from .call_observer import with_batch_axes
-from .fan_out import CONVOLUTIONS, TRANSPOSED, Convolution, Padding, output_places, weights_per_place
+from .fan_out import CONVOLUTIONS, TRANSPOSED, Convolution, Padding, output_places, outputs_reached, weights_per_place
 from .functions import Function, describe_functions
 from .padding import padding_inside
 
@@ -41,6 +41,10 @@ _OPERATIONS = (
     *_NORMS,
 )
 
+FanOuts = dict[str, tuple[FanOut, ...]]
+"""Operation -> for each operand, the outputs that a spike of each neuron reaches through it; empty for an operand that
+is not a sum of spikes through constants."""
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -62,7 +66,7 @@ class Operation:
     """Operand by which the spikes come in; 1 is the right operand of a product."""
 
     pooled: int = 1
-    """Inputs that an average pool before it has put into one; their spikes add up."""
+    """Inputs that average pools before it have put into one; their spikes add up."""
 
     module: str = ""
     """Module path."""
@@ -74,7 +78,7 @@ class Operation:
     """True if its input is the image itself."""
 
     operands: tuple[tuple[str, ...], ...] = ()
-    """For each input, the sites whose spikes it holds."""
+    """For each input, the sites whose spikes it holds, moved or added up through constants."""
 
     constant_operands: tuple[int, ...] = ()
     """Operands of a product that depend on no image, by number."""
@@ -110,6 +114,10 @@ class OperationCount:
     """int64 [T], likewise multiply-accumulations, where they were counted. None: its dense MACs at every step if it is
     not spike-driven, otherwise none."""
 
+    acs_by_source: tuple[int, ...] | None = None
+    """Accumulations that the spikes of each of the operation's `sources` have driven, over all steps and images; None
+    where they were counted together."""
+
     def __repr__(self) -> str:
         macs = "" if self.macs_per_step is None else f", {int(self.macs_per_step.sum()):,} MACs"
         return f"OperationCount({self.operation.name}, {int(self.acs_per_step.sum()):,} ACs{macs})"
@@ -130,6 +138,9 @@ class Trace:
 
     functions: tuple[Function, ...] = ()
     """Functions between the sites, in the order in which they run."""
+
+    fan_outs: FanOuts = field(default_factory=dict, repr=False)
+    """Of the operations that spikes drive, for images of the size of the traced one."""
 
 
 def trace_operations(
@@ -165,11 +176,13 @@ def trace_operations(
     thresholds = {m.site: m.threshold for m in network.modules() if isinstance(m, SpikingNeuron)}
     found: dict[str, Operation] = {}
     calls: dict[str, list[tuple[str, Call]]] = {}
+    fan_outs: FanOuts = {}
     for call in _without_parts(flow.calls):
         if call.path in flow.free_norms or not any(call.flows):
             continue  # what depends on no image is a constant of the network
-        operation = _describe(call, flow.image)
-        if operation.pooled > 1 and not _can_be_counted(operation, call, thresholds):
+        streams = _streams(call)
+        operation = _describe(call, flow.image, streams)
+        if not streams[0] and operation.pooled > 1 and not _can_be_counted(operation, call, thresholds):
             operation = replace(operation, sources=(), pooled=1, operands=())
         number = 1 + sum(earlier.module == call.path for earlier in found.values())
         if number > 1:
@@ -178,13 +191,37 @@ def trace_operations(
             sites = {site for operand in operation.operands for site in operand}
             operation = replace(operation, sources=tuple(sorted(sites)))
         found[operation.name] = operation
+        fan_outs[operation.name] = _fan_outs(call, operation, streams, flow)
         calls.setdefault(call.path, []).append((operation.name, call))
     functions, unknown = describe_functions(flow.functions, calls)
     lost: tuple[str, ...] = ()
     if counts_changes:
         functions, lost = with_batch_axes(functions, network, image)
     uncounted = tuple(dict.fromkeys([*flow.uncounted, *unknown, *lost]))
-    return Trace(tuple(found.values()), uncounted, tuple(flow.depths), functions)
+    return Trace(tuple(found.values()), uncounted, tuple(flow.depths), functions, fan_outs)
+
+
+def _streams(call: Call) -> tuple[Stream | None, ...]:
+    """The sums of spikes through constants that an operation reads, for each of its inputs."""
+    if isinstance(call.module, ActivationProduct):  # no weight could hold a constant that differs from place to place
+        return tuple(None if stream is None or stream.is_scaled else stream for stream in call.streams)
+    if isinstance(call.module, nn.LayerNorm | nn.Softmax):
+        return (None,) * len(call.streams)
+    return call.streams
+
+
+def _fan_outs(
+    call: Call, operation: Operation, streams: tuple[Stream | None, ...], flow: Dataflow
+) -> tuple[FanOut, ...]:
+    assert flow.streams is not None
+    found: list[FanOut] = []
+    for number, (stream, sites) in enumerate(zip(streams, operation.operands, strict=False)):
+        if stream is None or not sites:
+            found.append({})
+            continue
+        reached = outputs_reached(call.module, number, call.inputs, operation.output_places, operation.padding)
+        found.append(flow.streams.fan_out(stream, reached))
+    return tuple(found)
 
 
 def _without_parts(calls: list[Call]) -> list[Call]:
@@ -203,12 +240,15 @@ def _can_be_counted(operation: Operation, call: Call, thresholds: dict[str, Tens
     return threshold.numel() == 1 or threshold.numel() == call.inputs[0].shape[1]
 
 
-def _describe(call: Call, image: Tensor | None) -> Operation:
+def _describe(call: Call, image: Tensor | None, streams: tuple[Stream | None, ...]) -> Operation:
     """The operation that a module performs on one image."""
     module, numel = call.module, call.output.numel()
-    operands = tuple(tuple(sorted(flow.spikes_of)) if flow is not None else () for flow in call.flows)
+    operands = tuple(
+        tuple(sorted(stream.sites if stream else flow.spikes_of if flow else ()))
+        for stream, flow in zip(streams, call.flows, strict=True)
+    )
     if isinstance(module, ActivationProduct):
-        return _describe_product(call, operands)
+        return _describe_product(call, operands, streams)
     if isinstance(module, (*CONVOLUTIONS, *TRANSPOSED)):
         return _describe_convolution(call, module, operands, image)
     if isinstance(module, nn.Linear | LinearFunction):
@@ -226,7 +266,8 @@ def _describe(call: Call, image: Tensor | None) -> Operation:
         kind, macs = "softmax", SOFTMAX_MACS_PER_ELEMENT
     elif isinstance(module, nn.LayerNorm):
         kind, macs = "layer_norm", LAYER_NORM_MACS_PER_ELEMENT
-    return Operation(call.path, kind, (), numel * macs, module=call.path)
+    sources = operands[0] if isinstance(module, _NORMS) and streams[0] else ()
+    return Operation(call.path, kind, sources, numel * macs, module=call.path, operands=(sources,))
 
 
 def _describe_convolution(
@@ -257,10 +298,12 @@ def _describe_convolution(
     )
 
 
-def _describe_product(call: Call, operands: tuple[tuple[str, ...], ...]) -> Operation:
-    """A product of activations. An average holds a known number of spikes for linear maps only."""
-    flows = zip(operands, call.flows, strict=True)
-    operands = tuple(sites if flow is None or flow.pooled == 1 else () for sites, flow in flows)
+def _describe_product(
+    call: Call, operands: tuple[tuple[str, ...], ...], streams: tuple[Stream | None, ...]
+) -> Operation:
+    """A product of activations. The values of an average tell the number of its spikes for linear maps only."""
+    given = zip(operands, call.flows, streams, strict=True)
+    operands = tuple(sites if stream or flow is None or flow.pooled == 1 else () for sites, flow, stream in given)
     return Operation(
         name=call.path,
         kind="product",

@@ -54,7 +54,7 @@ def prepare(snn: SpikingNetwork, image: Tensor, options: SimulationOptions) -> P
     if not options.record_operations:
         return Prepared(sites=sites)
     trace = trace_for(snn, image, in_slices=options.in_slices, is_examined=True)
-    counter = snn.coding.counter(snn.network, trace.operations, options.num_steps, options.in_slices)
+    counter = snn.coding.counter(snn.network, trace.operations, options.num_steps, options.in_slices, trace.fan_outs)
     functions = FunctionCounter(snn.network, trace.functions, options.num_steps, counter.counts_changes)
     return Prepared(counter, functions, trace.uncounted, trace.sites)
 

@@ -18,7 +18,7 @@ from mst.errors import InputError
 from mst.models import NetworkInput, rows_of
 from mst.neurons import BEFORE_FIRST_STEP, RunState, begin_run, running
 
-from .examination import Prepared, check_reached, prepare, refuse_nan
+from .examination import Prepared, check_reached, prepare, refuse_nan, trace_for
 from .input_schedule import InputSchedule
 from .options import SimulationOptions
 from .outcome import BatchOutcome
@@ -81,6 +81,7 @@ class _Loop:
         like = self._intake.like
         self.totals = Totals(snn.coding, options, torch.empty(0) if like is None else like)
         self.prepared = Prepared()
+        self._traced: torch.Size | None = None
 
     def add_batch(self, images: Tensor, labels: Tensor | None) -> None:
         """Simulate one batch and add it to the totals."""
@@ -93,10 +94,7 @@ class _Loop:
                 f"images in slices are [B, K, C, height, width] with K from 1 to the {options.num_steps} time steps, "
                 f"got {tuple(images.shape)}"
             )
-        if self.totals.num_images == 0:
-            first = images[:1, 0] if options.in_slices else images[:1]
-            with self._intake.shown(first):
-                self.prepared = prepare(self._snn, first, options)
+        self._prepare(images[:1, 0] if options.in_slices else images[:1])
         run = begin_run(self._snn.network, seed=options.seed, batch_size=len(images), first_image=first_image)
         with ExitStack() as counting:
             for counter in (self.prepared.counter, self.prepared.functions):
@@ -106,6 +104,18 @@ class _Loop:
         refuse_nan(run)
         self.totals.add_outcome(batch)
         self.totals.add_spikes(run)
+
+    def _prepare(self, first: Tensor) -> None:
+        """Examine the network before the first image [1, ...], and again for images of another size."""
+        before, self._traced = self._traced, first.shape
+        if first.shape == before or (before is not None and self.prepared.counter is None):
+            return
+        with self._intake.shown(first):
+            if self.prepared.counter is None:
+                self.prepared = prepare(self._snn, first, self._options)
+            else:
+                trace = trace_for(self._snn, first, in_slices=self._options.in_slices, is_examined=True)
+                self.prepared.counter.set_fan_outs(trace.fan_outs)
 
     def _run(self, run: RunState, images: Tensor, labels: Tensor | None) -> BatchOutcome:
         options, coding = self._options, self._snn.coding

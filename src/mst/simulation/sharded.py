@@ -79,8 +79,10 @@ def _add_sites(same: list[SiteRecord]) -> SiteRecord:
 
 def _add_operations(same: list[OperationCount]) -> OperationCount:
     macs = [count.macs_per_step for count in same if count.macs_per_step is not None]
+    by_source = [count.acs_by_source for count in same if count.acs_by_source is not None]
     return replace(
         same[0],
         acs_per_step=torch.stack([count.acs_per_step for count in same]).sum(dim=0),
         macs_per_step=torch.stack(macs).sum(dim=0) if macs else None,
+        acs_by_source=tuple(map(sum, zip(*by_source, strict=True))) if len(by_source) == len(same) else None,
     )
