@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import mst
-from mst.neurons import QCFS
+from mst.errors import InputError
+from mst.neurons import QCFS, RunState
+from mst.simulation.examination import refuse_nan
 
 
 class Branching(nn.Module):
@@ -102,3 +104,12 @@ def test_simulate_shows_a_monitor_its_images_and_one_trace(coding: str) -> None:
         passes = int(result.steps_taken.max()) + (coding == "lossless" and record)  # one before the first step
         assert len(rates) == passes + extra
         assert all(0 <= rate <= 1 for rate in rates)
+
+
+def test_refuse_nan_looks_at_the_images_named_whatever_the_strides_of_their_state() -> None:
+    state = torch.zeros(2, 3, 4).transpose(1, 2)  # as queries and keys leave it, after their heads have been split off
+    state[1, 0, 0] = torch.nan
+    run = RunState(0, 2, state={("site", "v"): state})
+    refuse_nan(run, torch.tensor([True, False]))
+    with pytest.raises(InputError, match="site 'site'.*received NaN"):
+        refuse_nan(run, torch.tensor([False, True]))
