@@ -2,6 +2,9 @@ from .comparison import ComparisonRun, run_comparison
 from .comparison_results import EXIT_LOSSES, LOSSES, AnnRun, CodingRun, Exit, coding_rows, steps_to_within
 from .dataset_checks import DatasetCheck, DatasetListing, ListedDataset, check_dataset, download_dataset, list_datasets
 from .dataset_options import DatasetCheckOptions, DownloadOptions, RecordingOptions, RecordingsOptions
+from .diagnosis import DiagnosisRun, diagnose, run_diagnosis
+from .diagnosis_options import DiagnosedCheckpoint, DiagnosisOptions
+from .diagnosis_results import CodingTrial, Diagnosis, LevelTrial, SiteRemedy
 from .evaluation_run import EvaluationRun, run_evaluation
 from .importing import ImportRun, run_import
 from .opening import OpenedRun, choose_device, masking_ratio_of, open_checkpoint, open_network, set_masking
@@ -36,11 +39,16 @@ __all__ = [
     "CheckpointOptions",
     "CodingOptions",
     "CodingRun",
+    "CodingTrial",
     "ComparisonOptions",
     "ComparisonRun",
     "DatasetCheck",
     "DatasetCheckOptions",
     "DatasetListing",
+    "DiagnosedCheckpoint",
+    "Diagnosis",
+    "DiagnosisOptions",
+    "DiagnosisRun",
     "DownloadOptions",
     "EnergyOptions",
     "EvaluationOptions",
@@ -49,6 +57,7 @@ __all__ = [
     "ExitOptions",
     "ImportOptions",
     "ImportRun",
+    "LevelTrial",
     "ListedDataset",
     "MadeRecordings",
     "MeasurementRun",
@@ -60,6 +69,7 @@ __all__ = [
     "RecordingsOptions",
     "SeedRun",
     "SimulationRun",
+    "SiteRemedy",
     "StepOptions",
     "SweepCell",
     "SweepObserver",
@@ -72,6 +82,7 @@ __all__ = [
     "choose_device",
     "coding_label",
     "coding_rows",
+    "diagnose",
     "download_dataset",
     "first_recording",
     "list_datasets",
@@ -84,6 +95,7 @@ __all__ = [
     "open_recording",
     "parse_options",
     "run_comparison",
+    "run_diagnosis",
     "run_evaluation",
     "run_import",
     "run_measurement",

@@ -220,7 +220,6 @@ def set_thresholds(
         name: _Sample(per_channel and not (site.is_operand and site.scale_axis is None), seed)
         for seed, (name, site) in enumerate(sites.items())
     }
-    levels = spec.num_levels if (spec := spec_of(model)) is not None else None
     last_map: nn.Module | None = None
 
     def after_map(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -250,7 +249,7 @@ def set_thresholds(
         _check_sample(name, sample)
     for name, site in sites.items():
         if site.is_operand:
-            _set_levels(site, name, samples[name], levels or site.num_levels - site.min_level)
+            _set_levels(site, name, samples[name])
         else:
             _set_threshold(site, name, samples[name], threshold_from, percentile)
     return shape, num_classes
@@ -278,10 +277,11 @@ def _set_threshold(site: QCFS, name: str, sample: _Sample, threshold_from: Thres
     site.threshold = nn.Parameter(threshold.view(sample.shape).to(site.threshold))
 
 
-def _set_levels(site: QCFS, name: str, sample: _Sample, num_levels: int) -> None:
+def _set_levels(site: QCFS, name: str, sample: _Sample) -> None:
     if sample.largest is None:
         logger.warning("%s takes no part in the forward pass; its levels are unchanged", name)
         return
+    num_levels = site.num_levels - site.min_level
     rows = sample.rows if sample.per_channel else sample.rows[:, 0]
     threshold, highest, lowest = fit_levels(rows, num_levels, site.max_powers)
     if bool(threshold.isnan().all()):

@@ -2,6 +2,7 @@
 
 from .codings import codings_against_cost, codings_markdown, early_exit_curves
 from .datasets import cache_summary, check_summary, dataset_table, made_recordings_summary, recording_summary
+from .diagnosis import diagnosis_figure, diagnosis_summary, diagnosis_table, write_diagnosis_csv
 from .events import draw_recording, event_animation, event_frames, event_scatter
 from .figures import accuracy_vs_time, energy_bars, firing_rates
 from .summaries import energy_summary, run_label, run_title, simulation_summary
@@ -24,6 +25,9 @@ __all__ = [
     "codings_against_cost",
     "codings_markdown",
     "dataset_table",
+    "diagnosis_figure",
+    "diagnosis_summary",
+    "diagnosis_table",
     "draw_recording",
     "early_exit_curves",
     "energy_bars",
@@ -47,5 +51,6 @@ __all__ = [
     "sweep_against_time",
     "sweep_markdown",
     "sweep_pareto",
+    "write_diagnosis_csv",
     "write_sweep_csv",
 ]
