@@ -1,4 +1,4 @@
-"""The Python code shown in README and docs/extending.md runs unchanged."""
+"""The Python code shown in README and several pages runs unchanged."""
 
 from __future__ import annotations
 
@@ -66,6 +66,13 @@ def test_extending_runs(
     assert masked == {"image"}
     assert len(scope["splits"].train) == 80
     assert scope["estimate"].snn.energy_pj > 0
+
+
+def test_diagnose_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    scope = run("docs/diagnose.md", {"__name__": "diagnose"})
+    assert len(scope["diagnosis"].sites) == 2
+    assert capsys.readouterr().out.count(".input_site") == 2
+    assert scope["diagnosis"].codings[-1].num_settled == 8
 
 
 def test_pages_of_data_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

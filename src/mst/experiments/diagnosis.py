@@ -179,7 +179,9 @@ def _try_codings(
     output = diagnoser.run(images, 0, diagnoser.sites)
     trials = []
     for coding in options.codings:
-        how: dict[str, Any] = {"burst": options.burst} if CODINGS[coding].has_schedule else {}
+        how: dict[str, Any] = (
+            {"burst": options.burst, "schedule": options.schedule} if CODINGS[coding].has_schedule else {}
+        )
         try:
             snn = convert(diagnoser.model, coding, images[:1], **how)
         except ConversionError as error:

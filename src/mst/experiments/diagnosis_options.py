@@ -7,7 +7,7 @@ from typing import Literal
 
 from mst.errors import InputError
 
-from .options import CheckpointOptions, CodingName, check_counts, check_steps
+from .options import CheckpointOptions, CodingName, ScheduleName, check_counts, check_steps
 
 ReferenceName = Literal["auto", "unclipped", "clipped"]
 
@@ -51,6 +51,9 @@ class DiagnosisOptions:
 
     codings: tuple[CodingName, ...] = ("rate", "lossless")
     """Codings to simulate for the number of time steps."""
+
+    schedule: ScheduleName | None = None
+    """Lossless: firing schedule, as for `mst simulate`."""
 
     burst: int = 4
     """Lossless: maximum spikes per neuron per step."""

@@ -95,7 +95,14 @@ class QCFS(Site):
         Raises:
             InputError: the site has a mask and the run was begun without the model it belongs to.
         """
-        y = qcfs(x, self.threshold, self.num_levels, self.min_level, self.max_powers)
+        return self.masked(self.quantised(x))
+
+    def quantised(self, x: Tensor) -> Tensor:
+        """Output before masking."""
+        return qcfs(x, self.threshold, self.num_levels, self.min_level, self.max_powers)
+
+    def masked(self, y: Tensor) -> Tensor:
+        """Part of y, [B, ...], that the mask keeps, if there is a mask."""
         if self.mask is None:
             return y
         run = current_run()

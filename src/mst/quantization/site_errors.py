@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from mst.data import ImageData
 from mst.models import copy_network, rows_of, spec_of
-from mst.neurons import ALL_SITES, MIN_THRESHOLD, QCFS, begin_run, current_run, find_sites, running, select_sites
-from mst.neurons.functional import drop_spikes, qcfs, to_levels
+from mst.neurons import ALL_SITES, MIN_THRESHOLD, QCFS, begin_run, find_sites, running, select_sites
+from mst.neurons.functional import to_levels
 from mst.progress import Stage
 
 from .calibration import set_thresholds
@@ -132,14 +132,8 @@ def quantising(
         unclipped = inputs[0] if site.is_operand else inputs[0].clamp(0.0, (caps or {}).get(name))
         full = unclipped if reference == "unclipped" else _within_levels(site, unclipped)
         if observe is not None:
-            quantised = output if site.mask is None else _quantised(site, inputs[0])
-            observe(name, Outputs(unclipped, full, quantised))
-        if name in sites:
-            return output
-        run = current_run()
-        if site.mask is None or run is None:
-            return full
-        return drop_spikes(full, run.keep_mask(full, site.mask, run.name_of(site), run.step, site.layout))
+            observe(name, Outputs(unclipped, full, site.quantised(inputs[0])))
+        return output if name in sites else site.masked(full)
 
     with ExitStack() as hooks:
         for name, site in find_sites(model).items():
@@ -150,10 +144,6 @@ def quantising(
 def _within_levels(site: QCFS, x: Tensor) -> Tensor:
     highest = site.threshold.clamp_min(MIN_THRESHOLD)
     return torch.minimum(torch.maximum(x, highest * (site.min_level / site.num_levels)), highest)
-
-
-def _quantised(site: QCFS, x: Tensor) -> Tensor:
-    return qcfs(x, site.threshold, site.num_levels, site.min_level)
 
 
 @dataclass
@@ -190,7 +180,9 @@ class _Sums:
         self.below, self.above = self.below + int(is_below.sum()), self.above + int(is_above.sum())
         is_lost = (quantised == 0) & (full != 0)
         self.lost, self.not_zero = self.lost + int(is_lost.sum()), self.not_zero + int((full != 0).sum())
-        levels = to_levels(unclipped, self.site.threshold, self.site.num_levels, self.site.min_level)
+        levels = to_levels(
+            unclipped, self.site.threshold, self.site.num_levels, self.site.min_level, self.site.max_powers
+        )
         number = self.site.num_levels - self.site.min_level + 1
         counts = torch.bincount(levels.flatten().long() - self.site.min_level, minlength=number).cpu()
         self.counts = counts if not len(self.counts) else self.counts + counts
