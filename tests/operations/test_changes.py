@@ -235,6 +235,17 @@ def test_the_largest_of_a_window_may_change_by_less_than_a_spike_and_still_costs
     assert counted(result)["2"] == ([12, 9, 0, 3, 0, 0], [0] * 6)
 
 
+def test_behind_a_max_pool_a_free_change_costs_the_powers_that_it_takes() -> None:
+    """One value stands at 1 quantum, and a spike of 8 takes the other past it: the largest grows by 7 = 8 - 1."""
+    model = nn.Sequential(QCFS(16, 16.0), nn.MaxPool2d((1, 2)), nn.Conv2d(1, 3, 1)).eval()
+    slices = torch.tensor([[2.0, 0.0], [0.0, 16.0]]).view(1, 2, 1, 1, 2)
+    schedule = FiringSchedule(is_free=True)
+    snn = mst.convert(model, "lossless", slices[:, 0], schedule=schedule)
+    result = mst.simulate(snn, slices, 4, in_slices=True)
+    assert result.sent_per_step.tolist() == [1, 0, 1, 0]
+    assert counted(result)["2"] == ([3, 0, 6, 0], [0] * 4)
+
+
 def test_attention_in_one_function_is_carried_but_not_priced() -> None:
     class Fused(nn.Module):
         def __init__(self) -> None:

@@ -35,7 +35,8 @@ class ChangeCounter(OperationCounter):
         "Each operation works on what has changed in its input since the step before; what has not changed costs "
         "nothing.",
         "A spike, of either sign, costs one AC per output that it reaches; of a burst each spike does. A weighted "
-        "spike is a spike: its weight is known from the step (a power of two, a shift of what is accumulated).",
+        "spike is a spike: its weight is known from the step, or sent with it under the free schedule (a power of two, a "
+        "shift of what is accumulated).",
         "A masked (dropped) spike reaches nothing.",
         "Any other change (of the image, of a softmax, of the output of a linear map without a site) is an analog "
         "value and costs one MAC per output that it reaches.",
@@ -45,9 +46,9 @@ class ChangeCounter(OperationCounter):
         "BatchNorm that does not follow a linear map costs one AC per spike that arrives, or 1 MAC per changed element "
         "if its input is analog.",
         "Behind an average pool every spike is counted, also those of opposite signs in one window.",
-        "Behind a max-pool a change of the largest value stands for as many spikes as its size; bursts of several "
-        "sites, or of thresholds by channel, that meet there are paid as analog values, and behind a further average "
-        "pool spikes of opposite signs cancel.",
+        "Behind a max-pool a change of the largest value stands for as many spikes as its size takes; bursts and free "
+        "spikes of several sites, or of thresholds by channel, that meet there are paid as analog values, and behind a "
+        "further average pool spikes of opposite signs cancel.",
         *COMMON_ASSUMPTIONS,
     )
     counts_changes = True
@@ -89,7 +90,7 @@ class ChangeCounter(OperationCounter):
         is_free = any(neuron.schedule.is_free for neuron in signed)
         if is_free and op.pooled > 1:
             return None
-        may_be_several = any(neuron.schedule.burst > 1 for neuron in signed) or (is_free and len(signed) == 1)
+        may_be_several = is_free or any(neuron.schedule.burst > 1 for neuron in signed)
         if op.pooled == 1 and not may_be_several:  # each change is one spike
             return torch.ne(now_TB, before_TB, out=torch.empty_like(now_TB))
         (neuron, *others), threshold = signed, signed[0].threshold
