@@ -35,8 +35,8 @@ class ChangeCounter(OperationCounter):
         "Each operation works on what has changed in its input since the step before; what has not changed costs "
         "nothing.",
         "A spike, of either sign, costs one AC per output that it reaches; of a burst each spike does. A weighted "
-        "spike is a spike: its weight is known from the step, or sent with it under the free schedule (a power of two, a "
-        "shift of what is accumulated).",
+        "spike is a spike: its weight is known from the step, or sent with it under the free schedule (a power of two: "
+        "a shift of what is accumulated).",
         "A masked (dropped) spike reaches nothing.",
         "Any other change (of the image, of a softmax, of the output of a linear map without a site) is an analog "
         "value and costs one MAC per output that it reaches.",
