@@ -57,6 +57,17 @@ def test_float_training_is_the_start_and_the_teacher_of_a_quantised_one(
         assert torch.equal(tensor, teacher.state_dict()[name])
 
 
+def test_float_network_is_quantised_to_the_levels_asked_for_and_can_be_built_again(
+    in_float: mst.TrainingRun, tmp_path: Path
+) -> None:
+    network = mst.load_checkpoint(in_float.result.last_checkpoint)
+    images = torch.randn(16, 1, 8, 8)
+    quantized = mst.quantize(network, 63, images, placement="products").eval()
+    assert {site.num_levels - site.min_level for site in find_sites(quantized).values()} == {63}
+    mst.save_checkpoint(quantized, tmp_path / "quantised.safetensors")
+    assert torch.equal(mst.load_checkpoint(tmp_path / "quantised.safetensors")(images), quantized(images))
+
+
 def test_teacher_is_built_from_weights_without_a_description(in_float: mst.TrainingRun, tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     torch.save(load_file(in_float.result.last_checkpoint), path)

@@ -178,6 +178,22 @@ def test_levels_by_channel_follow_each_channel() -> None:
     assert shapes == {"input_site": (8,), "query": (1,), "key": (1,), "value": (4,), "weights": (1,)}
 
 
+def test_levels_of_many_channels_are_fitted_to_hundreds_of_values_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.cat([torch.rand(64, 512), 100 * torch.rand(512, 512)])
+    quanta = torch.divide(*fit_levels(values, 15)[:2])
+    assert float(quanta.min()) > 1
+    seen: list[tuple[int, ...]] = []
+
+    def fit(x: Tensor, *options: Any) -> tuple[Tensor, int, int]:
+        seen.append(tuple(x.shape))
+        return fit_levels(x, *options)
+
+    monkeypatch.setattr("mst.quantization.calibration.fit_levels", fit)
+    wide = nn.Sequential(nn.Linear(4, 1024), nn.GELU(), nn.Linear(1024, 2)).eval()
+    mst.quantize(wide, 15, torch.randn(600, 4), placement="products", per_channel=True)
+    assert seen == [(512, 1024)]
+
+
 def test_channels_of_their_own_scale_cost_accumulations_not_multiplications() -> None:
     model, x = Transformer(depth=1).double().eval(), images(2)
     quantized = mst.quantize(model, LEVELS, x, placement="products", per_channel=True)

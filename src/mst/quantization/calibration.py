@@ -79,7 +79,7 @@ def fit_levels(x: Tensor, num_levels: int, max_powers: int | None = None) -> tup
         Every channel has the same n.
     """
     rows = x.detach().reshape(len(x), -1)
-    values = rows[: max(1, OPERAND_SAMPLE // rows.shape[1])].double().cpu()
+    values = rows[: max(OPERAND_ROWS, OPERAND_SAMPLE // rows.shape[1])].double().cpu()
     low, high = values.amin(dim=0).clamp_max(0.0), values.amax(dim=0).clamp_min(0.0)
     best: tuple[float, Tensor, int] | None = None
     for lowest in _lowest_levels(values, low, high, num_levels):
@@ -115,6 +115,9 @@ def _lowest_levels(values: Tensor, low: Tensor, high: Tensor, num_levels: int) -
 OPERAND_SAMPLE = 2**16
 """Values of an operand at which its levels are fitted."""
 
+OPERAND_ROWS = 512
+"""Values of each of its channels, at least: the scale of a channel needs them however many channels there are."""
+
 
 def _draw(rows: Tensor, num_channels: int) -> Tensor:
     """At most SAMPLE values in whole rows, at random: a fixed stride would take the same channels of each token."""
@@ -128,8 +131,8 @@ def _draw(rows: Tensor, num_channels: int) -> Tensor:
 class _Sample:
     """Inputs of one site: the largest values, and a uniform random sample."""
 
-    def __init__(self, per_channel: bool, seed: int) -> None:
-        self.per_channel = per_channel
+    def __init__(self, per_channel: bool, seed: int, least_rows: int = 1) -> None:
+        self.per_channel, self.least_rows = per_channel, least_rows
         self.generator = torch.Generator().manual_seed(seed)
         self.largest: Tensor | None = None
         self.shape: tuple[int, ...] = (1,)
@@ -147,7 +150,7 @@ class _Sample:
         largest = rows.abs().amax(dim=0)
         self.largest = largest if self.largest is None else torch.maximum(self.largest, largest)
         # Every row draws a lot, and the lowest lots stay: a uniform sample however the images are batched.
-        wanted = max(1, SAMPLE // rows.shape[1])
+        wanted = max(self.least_rows, SAMPLE // rows.shape[1])
         lots = torch.rand(len(rows), generator=self.generator).to(rows.device)
         if len(self.rows):
             rows, lots = torch.cat([self.rows, rows]), torch.cat([self.lots, lots])
@@ -217,7 +220,11 @@ def set_thresholds(
             remedy="leave it out: their levels are fitted by least squares",
         )
     samples = {
-        name: _Sample(per_channel and not (site.is_operand and site.scale_axis is None), seed)
+        name: _Sample(
+            per_channel and not (site.is_operand and site.scale_axis is None),
+            seed,
+            OPERAND_ROWS if site.is_operand else 1,
+        )
         for seed, (name, site) in enumerate(sites.items())
     }
     last_map: nn.Module | None = None

@@ -28,7 +28,7 @@ from mst.numbers import whole_number
 from .calibration import DEFAULT_PERCENTILE, ThresholdFrom, acting_as_relu, in_evaluation, set_thresholds
 from .placement import place_at_products
 from .replacement import Replacement, replace_activations
-from .spec import MaxPool, Placement, Quantization
+from .spec import MaxPool, Placement, Quantization, quantization_of
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,8 @@ def quantize(
         max_pool: "keep" or "average".
         also: further module classes to replace, for example nn.GELU; the network then has to be trained.
         example: images [B, ...] to watch and check the network on where there is no calibration; no threshold changes.
-        architecture: how to build the network again, for checkpoints; `mst.create_model` fills it in.
+        architecture: how to build the network again, for checkpoints; `mst.create_model` fills it in, and a network
+            with placement "none" brings it along.
 
     Returns:
         The copy, which carries its `Quantization` as `network_spec`.
@@ -137,6 +138,10 @@ def quantize(
             quantized, caps = _with_operand_sites(model, num_levels, classes, images, image_site)
         else:
             quantized, caps = _with_sites(model, num_levels, classes, images)
+        noted = quantization_of(quantized)
+        if noted is not None:  # of a network without sites, trained in floating point; its levels are not these
+            architecture = architecture or noted.architecture
+            del quantized.network_spec
         if images is not None:
             check_same(model, quantized, images, caps, classes)
             check_reached(quantized, images)
