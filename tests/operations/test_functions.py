@@ -33,8 +33,8 @@ def counted(result: SimulationResult) -> dict[str, FunctionCount]:
     return {count.function.key[1]: count for count in result.functions}
 
 
-def simulated(model: nn.Module, x: Tensor, **options: Any) -> SimulationResult:
-    snn = mst.convert(model.eval(), "lossless", x[:1], schedule=FiringSchedule(1))
+def simulated(model: nn.Module, x: Tensor, stagger: float = 0.0, **options: Any) -> SimulationResult:
+    snn = mst.convert(model.eval(), "lossless", x[:1], schedule=FiringSchedule(1, stagger=stagger))
     return mst.simulate(snn, x, 8, **options)
 
 
@@ -61,7 +61,11 @@ def functions_of(a: Tensor) -> list[tuple[str, str, tuple[Tensor, ...], Tensor]]
     ]
 
 
-@pytest.mark.parametrize("options", [{}, {"steps_per_chunk": 3}, {"input_steps": 3}, {"drop_settled": True}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"steps_per_chunk": 3}, {"input_steps": 3}, {"drop_settled": True}, {"stagger": 2, "steps_per_chunk": 3}],
+    ids=str,
+)
 def test_functions_are_counted_where_their_input_has_changed(options: dict[str, Any]) -> None:
     """A gate of squeeze and excitation, a division by a sum, a softmax and a norm, replayed with plain tensors."""
     torch.manual_seed(0)
@@ -73,6 +77,9 @@ def test_functions_are_counted_where_their_input_has_changed(options: dict[str, 
         shown = x * min(1.0, (t + 1) / options.get("input_steps", 1))
         target = torch.clamp(torch.floor(shown * 4 + 0.5), 0, 4)
         level = level + (target - level).sign()
+        if t < options.get("stagger", 0):  # the last site may not fire yet, so that nothing is computed for it
+            assert all(int(count.elements_per_step[t]) == 0 for count in got.values())  # type: ignore[index]
+            continue
         now = functions_of(level / 4)
         for (name, scope, inputs, output), (_, _, earlier, _) in zip(now, before, strict=True):
             changes = [(one - other).abs() > 1e-12 for one, other in zip(inputs, earlier, strict=True)]
@@ -199,8 +206,9 @@ def test_functions_of_constants_and_of_what_is_not_used_are_not_counted() -> Non
     assert [count.function.name for count in result.functions] == ["(the network itself) (tanh) (3)"]
 
 
-def test_functions_that_are_modules_with_a_row_take_their_counts_from_it() -> None:
-    """A softmax that is a module costs nothing more to observe, and counts as the same softmax that is a function."""
+@pytest.mark.parametrize("stagger", [0.0, 3.0])
+def test_functions_that_are_modules_with_a_row_count_as_other_functions(stagger: float) -> None:
+    """A softmax that is a module counts as the same softmax that is a function, whether its reader waits or not."""
 
     class Both(nn.Module):
         def __init__(self) -> None:
@@ -212,12 +220,31 @@ def test_functions_that_are_modules_with_a_row_take_their_counts_from_it() -> No
             y: Tensor = self.last(self.softmax(a) + F.softmax(a, 1))
             return y.flatten(1)
 
-    result = simulated(Both(), torch.rand(3, 2, 3), steps_per_chunk=2)
+    result = simulated(Both(), torch.rand(3, 2, 3), stagger, steps_per_chunk=2)
     module, function = result.functions
+    assert int(function.shared_per_step[: int(stagger)].sum()) == 0  # type: ignore[index]
     assert (module.function.operation, function.function.operation) == ("softmax", "")
     assert int(module.shared_per_step.sum()) > 0  # type: ignore[union-attr]
     assert torch.equal(module.shared_per_step, function.shared_per_step)  # type: ignore[arg-type]
     assert torch.equal(module.elements_per_step, function.elements_per_step)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reader", ["map", "output"])
+def test_functions_do_not_wait_for_a_site_behind_a_map_or_at_the_output(reader: str) -> None:
+    """A map that has no site in front of it works on every change."""
+
+    class Unplaced(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.map, self.last = QCFS(4, 1.0), nn.Linear(3, 3), QCFS(4, 1.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            gate = torch.tanh(self.first(x))
+            y: Tensor = self.last(self.map(gate)) if reader == "map" else self.last(x) + gate
+            return y
+
+    (count,) = simulated(Unplaced(), torch.rand(3, 3) + 0.5, 4.0).functions
+    assert int(count.elements_per_step[0]) == 9  # type: ignore[index]
 
 
 def test_functions_inside_a_norm_for_maps_are_rows_of_channels() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -55,6 +55,9 @@ class FunctionCall:
     output: Tensor = field(repr=False)
     """First tensor of the result."""
 
+    readers: frozenset[str] = frozenset()
+    """Sites that read its result, through other functions perhaps; "" for a map, a product or the output."""
+
 
 class FunctionCalls:
     """Collects the calls of one pass.
@@ -67,6 +70,7 @@ class FunctionCalls:
         self._places = places
         self._reached: Counter[tuple[str, str]] = Counter()
         self._calls: dict[int, FunctionCall] = {}
+        self._readers: dict[int, set[str]] = {}
 
     def reach(self, path: str, name: str) -> int:
         """The number of the call of the function `name` that the module at `path` is making."""
@@ -81,6 +85,16 @@ class FunctionCalls:
         self._calls[number] = call
         return replace(flow, passed=flow.passed | {number})
 
+    def read(self, site: str, flows: Iterable[Flow]) -> None:
+        """Note that a site, or "" for anything else that spends operations at once, reads values of these flows."""
+        for flow in flows:
+            for number in flow.passed & self._calls.keys():
+                self._readers.setdefault(number, set()).add(site)
+
     def used(self) -> list[FunctionCall]:
         """The calls whose results have reached a neuron or the output."""
-        return [call for number, call in self._calls.items() if self._places[number].is_used]
+        return [
+            replace(call, readers=frozenset(self._readers.get(number, ())))
+            for number, call in self._calls.items()
+            if self._places[number].is_used
+        ]

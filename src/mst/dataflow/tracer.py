@@ -126,6 +126,7 @@ class _Tracer(TorchFunctionMode):
         for number in flow.last:
             self._places[number].is_output = True
         self._places.use(flow.passed)
+        self._functions.read("", [flow])
 
     def _note_norms(self) -> None:
         """BatchNorms that alone read a linear map."""
@@ -160,6 +161,8 @@ class _Tracer(TorchFunctionMode):
             if isinstance(module, OPAQUE):
                 self._read(inputs)
                 self._inside_opaque += 1
+                reader = module.site if isinstance(module, SpikingNeuron) else ""
+                self._functions.read(reader, [self._flows[id(x)] for x in inputs if id(x) in self._flows])
             if isinstance(module, self._watched):
                 for tensor in inputs[:1]:
                     self._doubts.watch(path, "its input", id(tensor) in self._flows)
@@ -234,6 +237,8 @@ class _Tracer(TorchFunctionMode):
         if not outputs or not (flows or draws):
             return result
         self._read(inputs)
+        if name in tables.LINEAR_MAPS:
+            self._functions.read("", flows)
         flow = self._through(func, flows, args, kwargs, outputs[0]) if flows else Flow()
         if draws:
             flow = self._add(remedies.chance(name, self._here[0]), flow or Flow())

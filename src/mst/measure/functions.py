@@ -16,7 +16,8 @@ FUNCTION_ASSUMPTIONS = (
     "(sums, means, products with constants) is not counted, nor what only selects (where, masks, max-pools).",
     "Under rate coding every function is computed at every step. Under lossless coding it is computed again only for "
     "the elements whose input has changed; where a row shares a statistic (softmax, norms), for the rows in which "
-    "anything has; a divisor that has changed costs one reciprocal, however many elements it divides.",
+    "anything has; a divisor that has changed costs one reciprocal, however many elements it divides. It is not "
+    "computed before a site that reads it may fire.",
 )
 """Assumptions behind the rows of functions."""
 

@@ -128,6 +128,43 @@ class CallObserver(TorchFunctionMode):
         return self._known[func]
 
 
+@contextmanager
+def showing_module_inputs(
+    network: nn.Module, functions: tuple[Function, ...], run: RunState, observe: Observe
+) -> Iterator[None]:
+    """Show the inputs of functions that are modules with a row among the operations, which need no function mode.
+
+    Args:
+        network, run, observe: see `CallObserver`.
+        functions: those to show.
+    """
+    wanted = {(function.key[0], function.key[2]): function for function in functions}
+    calls: Counter[str] = Counter()
+    in_step: list[int] = []
+
+    def hook_of(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+            if current_run() is not run or kwargs is None:
+                return
+            if in_step != [run.step]:  # another pass through the network begins
+                in_step[:] = [run.step]
+                calls.clear()
+            calls[path] += 1
+            if (path, calls[path]) in wanted:
+                with unobserved():
+                    observe(wanted[path, calls[path]], list(tensors_in((*args, *kwargs.values()))))
+
+        return hook
+
+    paths = {path for path, _ in wanted}
+    handles = [network.get_submodule(p).register_forward_pre_hook(hook_of(p), with_kwargs=True) for p in paths]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def with_batch_axes(
     functions: tuple[Function, ...], network: nn.Module, image: Tensor
 ) -> tuple[tuple[Function, ...], tuple[str, ...]]:

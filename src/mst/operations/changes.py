@@ -131,10 +131,10 @@ class ChangeCounter(OperationCounter):
         return per_step(changed_TB) * BATCH_NORM_MACS_PER_ELEMENT
 
 
-def steps_of(run: RunState, name: str, slot: str, x: Tensor) -> tuple[Tensor, Tensor] | None:
-    """x [T*B*k, ...] step by step, [T, B*k, ...], and likewise what was there one step before; None at rest, which has
-    nothing before it."""
-    now_TB = x.reshape(run.steps_in_chunk, -1, *x.shape[1:])
+def steps_of(run: RunState, name: str, slot: str, x: Tensor, skipped: int = 0) -> tuple[Tensor, Tensor] | None:
+    """x [T*B*k, ...] step by step without the `skipped` first ones, [T, B*k, ...], and likewise what was there one step
+    before, or when it was read last; None at rest, which has nothing before it."""
+    now_TB = x.reshape(run.steps_in_chunk, -1, *x.shape[1:])[skipped:]
     before = run.state.get((name, slot))
     run.state[name, slot] = now_TB[-1].clone()  # a network may later work in place on what it has read
     if run.step < 0 or before is None:

@@ -1,17 +1,21 @@
-"""Counts of functions while a simulation runs: the elements and rows of which an input has changed."""
+"""Counts of functions while a simulation runs: the elements and rows of which an input has changed.
+
+A function waits for its readers: where a firing schedule lets the sites that read it start later, it is not computed
+before, and then once for all that has changed until then.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from mst.neurons import RunState
+from mst.neurons import RunState, SignedIFNeuron, SpikingNeuron
 
-from .call_observer import CallObserver
+from .call_observer import CallObserver, showing_module_inputs
 from .changes import differ, steps_of
 from .counter import per_step
 from .functions import Function, FunctionCount, Operand
@@ -33,7 +37,10 @@ class FunctionCounter:
     ) -> None:
         self._network, self._functions, self._num_steps = network, functions, num_steps
         self._counts_changes = counts_changes
+        neurons = {m.site: m for m in network.modules() if isinstance(m, SpikingNeuron)}
+        self._first_step = {each.name: _first_step(each, neurons) for each in functions if counts_changes}
         self._observed = tuple(each for each in functions if counts_changes and not each.operation)
+        self._waiting = tuple(each for each in functions if each.operation and self._first_step.get(each.name))
         self._totals: dict[str, tuple[Tensor, Tensor]] = {}
         self._missed: dict[str, None] = {}
 
@@ -45,20 +52,23 @@ class FunctionCounter:
     @contextmanager
     def counting(self, run: RunState) -> Iterator[None]:
         """Count while `run` is the current run."""
-        if not self._observed:
-            yield
-            return
 
         def observe(function: Function, tensors: list[Tensor]) -> None:
             if not _fits(function, tensors, run):
                 self._missed[function.name] = None
                 return
-            counted = _changed(function, tensors, run)
-            if counted is not None:
-                self._add(function.name, counted, run)
+            first = max(self._first_step[function.name], run.step) if run.step >= 0 else run.step
+            if first < run.step + run.steps_in_chunk:
+                counted = _changed(function, tensors, run, first - run.step)
+                if counted is not None:
+                    self._add(function.name, counted, first)
 
         observer = CallObserver(self._network, self._observed, run, observe)
-        with observer.watching():
+        with ExitStack() as observing:
+            if self._waiting:
+                observing.enter_context(showing_module_inputs(self._network, self._waiting, run, observe))
+            if self._observed:
+                observing.enter_context(observer.watching())
             yield
         self._missed.update(dict.fromkeys(sorted(observer.missed)))
 
@@ -74,7 +84,7 @@ class FunctionCounter:
         found = []
         for function in self._functions:
             elements, shared = self._totals.get(function.name, (none, none))
-            if function.operation:
+            if function.operation and function not in self._waiting:
                 macs = macs_per_step[function.operation]
                 assert macs is not None
                 elements = macs // _MACS_PER_ELEMENT[function.key[1]]
@@ -82,15 +92,24 @@ class FunctionCounter:
             found.append(FunctionCount(function, elements.cpu(), shared.cpu()))
         return tuple(found)
 
-    def _add(self, name: str, spent: tuple[Tensor, Tensor], run: RunState) -> None:
+    def _add(self, name: str, spent: tuple[Tensor, Tensor], first: int) -> None:
         if name not in self._totals:
             zero = torch.zeros(self._num_steps, dtype=torch.int64, device=spent[0].device)
             self._totals[name] = zero, zero.clone()
         for total, each in zip(self._totals[name], spent, strict=True):
-            total[run.step : run.step + run.steps_in_chunk] += each
+            total[first : first + len(each)] += each
 
 
 _MACS_PER_ELEMENT = {"softmax": SOFTMAX_MACS_PER_ELEMENT, "layer_norm": LAYER_NORM_MACS_PER_ELEMENT}
+
+
+def _first_step(function: Function, neurons: Mapping[str, SpikingNeuron]) -> int:
+    """First step at which the function has to be computed: no site that reads it may fire before."""
+    if not function.readers or "" in function.readers:
+        return 0
+    readers = [neurons[site] for site in function.readers]
+    starts = [each.schedule.start(each.depth) if isinstance(each, SignedIFNeuron) else 0 for each in readers]
+    return min(starts)
 
 
 def _fits(function: Function, tensors: list[Tensor], run: RunState) -> bool:
@@ -103,10 +122,10 @@ def _fits(function: Function, tensors: list[Tensor], run: RunState) -> bool:
     return True
 
 
-def _changed(function: Function, tensors: list[Tensor], run: RunState) -> tuple[Tensor, Tensor] | None:
-    """int64 [T], int64 [T]: elements, and rows or divisors, that have to be computed again in each step; None at rest,
-    which has nothing before it."""
-    changes = [_changes_of(each, tensors[each.index], function, run) for each in function.operands]
+def _changed(function: Function, tensors: list[Tensor], run: RunState, waits: int) -> tuple[Tensor, Tensor] | None:
+    """int64 [T], int64 [T]: elements, and rows or divisors, that have to be computed again in each of the steps of the
+    chunk but the first `waits`; None at rest, which has nothing before it."""
+    changes = [_changes_of(each, tensors[each.index], function, run, waits) for each in function.operands]
     masks = [mask for mask in changes if mask is not None]
     if len(masks) < len(changes):
         return None
@@ -128,10 +147,10 @@ def _changed(function: Function, tensors: list[Tensor], run: RunState) -> tuple[
     return number, torch.zeros_like(number)
 
 
-def _changes_of(operand: Operand, x: Tensor, function: Function, run: RunState) -> Tensor | None:
-    """[T, B*k, ...] of 1 where a tensor has changed, else 0; None at rest."""
+def _changes_of(operand: Operand, x: Tensor, function: Function, run: RunState, waits: int) -> Tensor | None:
+    """[T, B*k, ...] of 1 where a tensor has changed since it was read last, else 0; None at rest."""
     x = x if x.is_floating_point() else x.to(torch.float32)
-    steps_TB = steps_of(run, function.name, f"operand {operand.index}", x.movedim(operand.batch_axis, 0))
+    steps_TB = steps_of(run, function.name, f"operand {operand.index}", x.movedim(operand.batch_axis, 0), waits)
     return None if steps_TB is None else differ(*steps_TB)
 
 

@@ -57,6 +57,9 @@ class Function:
     operands: tuple[Operand, ...]
     """What it depends on."""
 
+    readers: frozenset[str] = frozenset()
+    """Sites that read its result; "" for a map, a product or the output."""
+
     calls: int = 0
     """Calls of this function by this module in one pass, where they are observed."""
 
@@ -135,7 +138,7 @@ def _describe(call: FunctionCall, rule: Rule, where: str) -> Function:
     indices = [0] if rule.scope == "rows" else [i for i, depends in enumerate(call.depends) if depends]
     operands = tuple(Operand(i, tuple(call.inputs[i].shape)) for i in indices)
     name = where if call.number == 1 else f"{where} ({call.number})"
-    return Function(name, (call.path, call.name, call.number), rule, elements, shared, operands)
+    return Function(name, (call.path, call.name, call.number), rule, elements, shared, operands, call.readers)
 
 
 def _reads_the_same(call: FunctionCall, module_call: Call) -> bool:
