@@ -26,7 +26,8 @@ class Heads(nn.Module):
     Args:
         make_site: returns a new QCFS.
         depends: for queries, keys and values, False where they are a constant.
-        own: likewise, False where they are the same tensor as one before, whose site then serves both.
+        own: likewise, False where they are to have no site: the image itself, or the same tensor as one before, whose
+            site then serves both.
     """
 
     def __init__(

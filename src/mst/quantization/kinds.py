@@ -145,6 +145,7 @@ def module_for(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], ro
         return partial(ConvolutionProduct, has_site=has_site[0], is_transposed=is_transposed, options=options)
     if kind == "heads":
         query, key, value = operands
-        own = (True, key is not query, value is not query and value is not key)
-        return partial(Heads, depends=has_site, own=own)
+        is_first = (True, key is not query, value is not query and value is not key)
+        own = tuple(each and first for each, first in zip(has_site, is_first, strict=True))
+        return partial(Heads, depends=tuple(role != CONSTANT for role in roles), own=own)
     return partial(_SIMPLE[kind], depends=has_site)  # type: ignore[call-arg]
