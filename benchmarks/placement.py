@@ -205,7 +205,7 @@ def build(name: str, size: int, options: dict[str, Any]) -> tuple[nn.Module, Ten
         for parameter in model.parameters():
             if parameter.dim() == 1:
                 parameter.add_(0.05 * torch.randn_like(parameter))
-            elif not parameter.any():  # heads of some networks start at 0, and would hide everything before them
+            elif float(parameter.std()) < 0.01:  # heads of some networks start near 0, and would hide all before them
                 parameter.normal_(std=0.05)
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):

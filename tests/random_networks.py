@@ -121,6 +121,47 @@ class Pooled(nn.Module):
         return self.pool(self.act(self.map(x)))
 
 
+class Mixing(nn.Module):
+    """Places that attend to each other, by one layer called twice, written with torch.einsum and functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.kernel = nn.Linear(CHANNELS, 3 * CHANNELS), nn.Parameter(torch.randn(CHANNELS, 2, 3, 3) / 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(2):
+            query, key, value = self.qkv(x.flatten(2).mT).chunk(3, dim=-1)
+            shares = torch.einsum("bqc,bkc->bqk", query, key).softmax(dim=-1)
+            x = x + torch.einsum("bqk,bkc->bcq", shares, value).view_as(x)
+        return F.gelu(F.conv2d(x, self.kernel, None, padding=1, groups=2))
+
+
+class Gated(nn.Module):
+    """Norms, a gate, and fused attention with fewer heads of keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.query, self.keys = (
+            nn.GroupNorm(2, CHANNELS),
+            nn.Linear(CHANNELS, CHANNELS),
+            nn.Linear(CHANNELS, 4),
+        )
+        self.gate = nn.Conv2d(CHANNELS, CHANNELS, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x).flatten(2).mT
+        query, (key, value) = (
+            self.query(y).unflatten(-1, (2, 2)).transpose(1, 2),
+            self.keys(y)[:, None].chunk(2, dim=-1),
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value, enable_gqa=True)
+        mixed = mixed.transpose(1, 2).flatten(2).mT.unflatten(-1, x.shape[2:])
+        return x + mixed * torch.sigmoid(self.gate(x))
+
+
+PRODUCT_BLOCKS: dict[str, Callable[[], nn.Module]] = {"mixing": Mixing, "gated": Gated}
+"""Blocks for sites at products alone."""
+
 BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "functional": Functional,
     "residual": Residual,
@@ -141,7 +182,7 @@ class Network(nn.Module):
     def __init__(self, blocks: list[str], head: str) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(2, CHANNELS, 3, padding=1), norm(), nn.ReLU())
-        self.blocks = nn.ModuleList(BLOCKS[name]() for name in blocks)
+        self.blocks = nn.ModuleList((BLOCKS | PRODUCT_BLOCKS)[name]() for name in blocks)
         self.mean = nn.AdaptiveAvgPool2d(1) if head == "mean" else nn.Flatten()
         with torch.no_grad():
             features = self.features(torch.zeros(1, 2, SIZE, SIZE)).numel()
@@ -158,9 +199,10 @@ class Network(nn.Module):
 
 
 @st.composite
-def networks(draw: st.DrawFn) -> tuple[Network, Tensor]:
+def networks(draw: st.DrawFn, products: bool = False) -> tuple[Network, Tensor]:
     """A network in evaluation mode and images for it, in float64."""
-    blocks = draw(st.lists(st.sampled_from(sorted(BLOCKS)), max_size=4))
+    names = sorted(BLOCKS) + sorted(PRODUCT_BLOCKS) * (3 if products else 0)
+    blocks = draw(st.lists(st.sampled_from(names), max_size=4))
     head = draw(st.sampled_from(["flat", "mean"]))
     torch.manual_seed(draw(st.integers(0, 2**16)))
     model = Network(blocks, head).double().eval()

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import mst
@@ -44,6 +45,35 @@ def test_random_network_is_the_same_before_and_after(case: tuple[Network, Tensor
     assert result.num_settled == len(x)
     torch.testing.assert_close(result.logits, expected, rtol=1e-9, atol=1e-9)
     assert set(result.sites) == set(find_sites(quantized))
+
+
+@settings(tried, max_examples=max(2, EXAMPLES // 6))
+@given(networks(products=True), st.booleans(), st.booleans())
+def test_random_network_with_sites_at_products_is_the_same(
+    case: tuple[Network, Tensor], image_site: bool, per_channel: bool
+) -> None:
+    model, x = case
+    quantized = mst.quantize(
+        model, LEVELS, x, placement="products", image_site=image_site, per_channel=per_channel
+    ).eval()
+    with torch.no_grad():
+        with acting_as_relu(quantized, {}):
+            torch.testing.assert_close(quantized(x), model(x), rtol=1e-9, atol=1e-9)
+        expected = quantized(x)
+    snn = mst.convert(quantized, "lossless", burst=LEVELS, schedule="plain")
+    assert snn.longest_settling is not None
+    result = mst.simulate(snn, x, snn.longest_settling)
+    assert result.num_settled == len(x)
+    torch.testing.assert_close(result.logits, expected, rtol=1e-9, atol=1e-9)
+    reads_image = {"stem.0"} if not image_site else set()
+    kinds = ("linear", "convolution", "product")
+    analog = {
+        each.operation.name
+        for each in result.operations
+        if each.operation.kind in kinds and int(each.macs_per_step.sum())  # type: ignore[union-attr]
+    }
+    assert analog <= reads_image
+    assert result.uncounted == ()
 
 
 @tried

@@ -83,6 +83,18 @@ def test_module_called_several_times_has_neurons_for_each_call(quantized: nn.Mod
     assert torch.equal(loaded.double()(x), expected)
 
 
+def test_calls_are_told_apart_where_another_object_stands_for_the_module() -> None:
+    model = mst.quantize(Deep().double().eval(), 15, images(), placement="products").eval()
+    expected = model(images())
+    stand_in = nn.Module.__new__(Layer)  # as torch.export does
+    stand_in.__class__ = type(model.layer)
+    stand_in.__dict__ = model.layer.__dict__
+    first = model.layer
+    model.register_forward_pre_hook(lambda *_: model._modules.update(layer=first))
+    model.layer.register_forward_hook(lambda *_: model._modules.update(layer=stand_in))
+    assert torch.equal(model(images()), expected)
+
+
 def test_call_that_quantize_did_not_see_is_refused(quantized: nn.Module) -> None:
     deeper = copy.deepcopy(quantized)
     deeper.depth = 3

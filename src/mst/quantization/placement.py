@@ -138,7 +138,7 @@ def _number_calls(model: nn.Module, found: Survey) -> None:
     for path in (*found.maps, *found.calls):
         within = found.within.get(path)
         if within is not None:
-            number_calls(model.get_submodule(path), model.get_submodule(within), within)
+            number_calls(model, path, within)
 
 
 def _free_name(owner: nn.Module, wanted: str, add: nn.Module) -> str:

@@ -14,11 +14,12 @@ from torch import nn
 
 from mst.errors import InputError
 
-_NUMBERED_IN = "_numbered_in"
-"""Attribute of a module that is called several times: mark of the module in whose forward its calls are numbered."""
+_NUMBERED = "_numbered"
+"""Attribute of a module that is called several times: path of the module in whose forward its calls are numbered, and
+its own. A tracer of torch may stand another object in the module's place, but with the attributes of the module."""
 
-_MARK = "_numbers_calls"
-"""Attribute of that module: its mark, which is its path."""
+_NUMBERS = "_numbers"
+"""Attribute of the module in whose forward calls are numbered: its path."""
 
 Calls = Counter[Any]
 """Number of calls so far."""
@@ -26,25 +27,26 @@ Calls = Counter[Any]
 
 class _Running(threading.local):
     def __init__(self) -> None:
-        self.forwards: list[tuple[str, dict[nn.Module, Calls]]] = []
+        self.forwards: list[tuple[str, dict[str, Calls]]] = []
 
 
 _RUNNING = _Running()
 
 
-def number_calls(module: nn.Module, within: nn.Module, path: str) -> None:
-    """From now on, number the calls of `module`, or those that its forward makes, in each forward of `within`.
+def number_calls(network: nn.Module, path: str, within: str) -> None:
+    """From now on, number the calls of a module, or those that its forward makes, in each forward of another.
 
     Args:
-        module: a module that is called several times.
-        within: the module whose one forward makes all these calls.
-        path: of `within` in the network.
+        network: holds both.
+        path: of a module that is called several times.
+        within: path of the module whose one forward makes all these calls.
     """
-    module.__dict__[_NUMBERED_IN] = path
-    if _MARK not in within.__dict__:
-        within.__dict__[_MARK] = path
-        within.register_forward_pre_hook(_begin)
-        within.register_forward_hook(_end, always_call=True)
+    network.get_submodule(path).__dict__[_NUMBERED] = (within, path)
+    outer = network.get_submodule(within)
+    if _NUMBERS not in outer.__dict__:
+        outer.__dict__[_NUMBERS] = within
+        outer.register_forward_pre_hook(_begin)
+        outer.register_forward_hook(_end, always_call=True)
 
 
 def calls_of(module: nn.Module) -> Calls:
@@ -53,23 +55,24 @@ def calls_of(module: nn.Module) -> Calls:
     Raises:
         InputError: the module is called outside the forward that numbers its calls.
     """
-    path = module.__dict__.get(_NUMBERED_IN)
-    if path is None:
+    if _NUMBERED not in module.__dict__:
         return Counter()
-    for mark, records in reversed(_RUNNING.forwards):
-        if mark == path:
-            return records.setdefault(module, Counter())
+    within, path = module.__dict__[_NUMBERED]
+    for outer, records in reversed(_RUNNING.forwards):
+        if outer == within:
+            return records.setdefault(path, Counter())
     raise InputError(
-        f"a {type(module).__name__} with sites of its own for each call is called outside the forward of "
-        f"{path or 'the network'}, which numbers its calls",
+        f"a module with sites of its own for each call is called outside the forward of {within or 'the network'}, "
+        "which numbers its calls",
+        where=path,
         remedy="call the network itself; do not run parts of it alone, nor again in torch.utils.checkpoint",
     )
 
 
 def _begin(module: nn.Module, *_: Any) -> None:
-    _RUNNING.forwards.append((module.__dict__[_MARK], {}))
+    _RUNNING.forwards.append((module.__dict__[_NUMBERS], {}))
 
 
 def _end(module: nn.Module, *_: Any) -> None:
-    if _RUNNING.forwards and _RUNNING.forwards[-1][0] == module.__dict__[_MARK]:  # else another hook failed before
+    if _RUNNING.forwards and _RUNNING.forwards[-1][0] == module.__dict__[_NUMBERS]:  # else another hook failed before
         _RUNNING.forwards.pop()
