@@ -124,10 +124,10 @@ def test_simulate_counts_transposed_convolutions(coding: str, size: int | None) 
 
 
 class PaddedInside(nn.Conv2d):
-    """A subclass that pads by itself."""
+    """A subclass that pads by itself, with other places."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(nn.functional.pad(x, (1, 1, 1, 1)))
+        return super().forward(nn.functional.pad(x, (1, 1, 1, 1), "circular"))
 
 
 def test_simulate_bills_a_convolution_of_unknown_reach_as_dense() -> None:
