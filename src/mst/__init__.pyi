@@ -127,6 +127,7 @@ from mst.neurons import (
     TokenMask,
     limit_powers,
     mask_spikes,
+    set_levels,
 )
 from mst.operations import (
     Operation,
@@ -139,6 +140,7 @@ from mst.progress import (
 from mst.quantization import (
     Quantization,
     calibrate,
+    correct_biases,
     create_model,
     quantize,
     set_thresholds,
@@ -273,6 +275,7 @@ __all__ = [
     "check_dataset",
     "choose_threads",
     "convert",
+    "correct_biases",
     "create_model",
     "diagnose",
     "download_dataset",
@@ -307,6 +310,7 @@ __all__ = [
     "run_sweep",
     "run_training",
     "save_checkpoint",
+    "set_levels",
     "set_thresholds",
     "simulate",
     "spec_of",

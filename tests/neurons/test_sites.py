@@ -128,3 +128,32 @@ def test_selection_by_glob_finds_sites_within_wrappers() -> None:
     mst.mask_spikes(plain, 0.5, "layers.1.*.fc1_if")
     mst.mask_spikes(wrapped, 0.5, "layers.1.*.fc1_if")
     assert ratios(wrapped) == {f"module.{name}": ratio for name, ratio in ratios(plain).items()}
+
+
+@pytest.mark.parametrize(("levels", "lowest", "highest"), [(31, -10, 21), (7, -2, 5), (1, 0, 1)])
+def test_set_levels_keeps_the_range_of_a_site(levels: int, lowest: int, highest: int) -> None:
+    site = QCFS(10, torch.tensor([1.0, 3.0]), min_level=-5)
+    mst.set_levels(nn.Sequential(site), levels)
+    assert (site.min_level, site.num_levels) == (lowest, highest)
+    quantum = site.threshold.detach() / site.num_levels
+    torch.testing.assert_close(quantum * levels, torch.tensor([1.5, 4.5]))
+
+
+def test_set_levels_changes_the_sites_selected_and_a_checkpoint_stores_them(tmp_path: Path) -> None:
+    sizes = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 1), "num_classes": 3}
+    model = mst.create_model("mst_nano_patch2_window2_8", **sizes)
+    mst.set_levels(model, {"attention": 31, "query": 7})
+    levels = {site.role: site.num_levels for site in find_sites(model).values()}
+    assert (levels["query"], levels["key"], levels["mlp"]) == (7, 31, 16)
+    assert {site.threshold.item() for site in find_sites(model).values()} == {2.0}
+    mst.save_checkpoint(model, tmp_path / "x.safetensors")
+    again = find_sites(mst.load_checkpoint(tmp_path / "x.safetensors"))
+    assert {site.role: site.num_levels for site in again.values()} == levels
+
+
+def test_set_levels_that_fail_change_nothing() -> None:
+    model = nn.Sequential(QCFS(4), QCFS(4))
+    for levels, message in (({"all": 8, "1": 0}, "must be at least 1"), ({"0": 8, "2": 8}, "no site matches '2'")):
+        with pytest.raises(InputError, match=message):
+            mst.set_levels(model, levels)
+    assert [site.num_levels for site in find_sites(model).values()] == [4, 4]

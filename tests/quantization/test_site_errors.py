@@ -95,18 +95,6 @@ def test_sites_that_take_no_part_have_no_errors() -> None:
     assert set(errors(model, X)) == {"first", "second"}
 
 
-@pytest.mark.parametrize(("levels", "lowest", "highest"), [(31, -10, 21), (7, -2, 5), (1, 0, 1)])
-def test_with_levels_keeps_the_range_of_a_site(levels: int, lowest: int, highest: int) -> None:
-    site = QCFS(10, torch.tensor([1.0, 3.0]), min_level=-5)
-    model = nn.Sequential(site, nn.Linear(2, 2))
-    (changed,) = find_sites(with_levels(model, levels, None)).values()
-    assert (changed.min_level, changed.num_levels) == (lowest, highest)
-    quantum = changed.threshold.detach() / changed.num_levels
-    if lowest:
-        torch.testing.assert_close(quantum * levels, site.threshold.detach() * 1.5)
-    assert (site.min_level, site.num_levels) == (-5, 10)
-
-
 def test_with_levels_adds_a_bit_to_each_site() -> None:
     model = nn.Sequential(QCFS(16, 1.5), QCFS(8, 2.0))
     first, second = find_sites(with_levels(model, None, None, add_bit=True)).values()

@@ -73,14 +73,16 @@ def save_checkpoint(model: nn.Module, path: str | Path, info: CheckpointInfo | N
         raise InputError(f"a checkpoint is a .safetensors file, got {path.name!r}")
     model = unwrapped(model)
     sites = find_sites(model)
-    has_operands = any(site.is_operand for site in sites.values())
+    spec = spec_of(model)
+    usual = (0, None if spec is None else spec.num_levels)
+    has_levels = any(site.is_operand or (site.min_level, site.num_levels) != usual for site in sites.values())
     levels = {"levels": {name: [site.min_level, site.num_levels] for name, site in sites.items()}}
     limits = {name: site.max_powers for name, site in sites.items()}
     header = {
-        "format_version": 4 if any(limits.values()) else 3 if has_operands else 2,
+        "format_version": 4 if any(limits.values()) else 3 if has_levels else 2,
         **describe_model(model),
         "masks": {name: site.mask and site.mask.to_dict() for name, site in sites.items()},
-        **(levels if has_operands else {}),
+        **(levels if has_levels else {}),
         **({"max_powers": limits} if any(limits.values()) else {}),
         **asdict(info or CheckpointInfo()),
     }

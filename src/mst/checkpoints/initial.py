@@ -93,13 +93,14 @@ def _load_same(model: nn.Module, source: str) -> InitialWeights:
     head_kept = copy_weights(
         ours, state, what=type(model).__name__, may_lack=() if has_thresholds else thresholds, head=head
     )
-    if has_thresholds and any(site.is_operand for site in find_sites(model).values()):
-        levels = stored_levels(Path(source))
-        if levels is None:
+    levels = stored_levels(Path(source)) if has_thresholds else None
+    if has_thresholds:
+        if levels is None and any(site.is_operand for site in find_sites(model).values()):
             raise InputError(
                 "it holds thresholds, but not the levels that they belong to",
                 where=source,
                 remedy="save the network with mst.save_checkpoint",
             )
-        set_levels(find_sites(model), without_wrappers(levels, find_sites(model), source))
+        if levels is not None:
+            set_levels(find_sites(model), without_wrappers(levels, find_sites(model), source))
     return InitialWeights("quantised" if has_thresholds else "plain", head_kept)

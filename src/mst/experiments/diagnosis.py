@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from mst.models import NetworkInput, ann_of, check_answers
 from mst.neurons import find_sites
 from mst.progress import ProgressCallback, Stage
 from mst.quantization import in_evaluation
-from mst.quantization.site_errors import Diagnoser, OutputError, Reference, SiteErrors, with_levels
+from mst.quantization.site_errors import Diagnoser, OutputError, SiteErrors, beside_reference, with_levels
 from mst.simulation import SimulationResult, simulate
 from mst.threads import intra_op_threads
 
@@ -29,9 +29,6 @@ from .options import CodingName
 
 ADVISED = 5
 """Sites that are looked at more closely: those with the largest effects on the output."""
-
-NEARER = 4.0
-"""Factor by which the clipped reference has to be nearer to the network than the unclipped one to be chosen."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +107,7 @@ def _on_images(
     ]  # fmt: skip
     if not reading:
         raise InputError("there are no images to diagnose with")
-    found: list[tuple[Diagnoser, OutputError]] = []
-    for reference in get_args(Reference) if options.reference == "auto" else (options.reference,):
-        diagnoser = Diagnoser(model, reference, options.seed)
-        for images, labels in reading:
-            with intake.shown(images):
-                diagnoser.add(images, labels)
-        found.append((diagnoser, diagnoser.output_error(diagnoser.sites)))
-    chosen = found[-1] if found[0][1].error > NEARER * found[-1][1].error else found[0]
+    chosen = beside_reference(model, reading, options.reference, options.seed)
     check_answers(torch.cat([batch.output for batch in chosen[0].batches]))
     return chosen
 

@@ -44,7 +44,7 @@ from .schedule import (
     named_schedule,
 )
 from .signed_integrate_and_fire import SignedIFNeuron
-from .sites import ALL_SITES, SITE_GROUPS, find_sites, limit_powers, mask_spikes, select_sites
+from .sites import ALL_SITES, SITE_GROUPS, find_sites, limit_powers, mask_spikes, select_sites, set_levels
 from .spiking import SpikingNeuron
 
 __all__ = [
@@ -100,6 +100,7 @@ __all__ = [
     "qcfs",
     "running",
     "select_sites",
+    "set_levels",
     "signed_if_step",
     "sum_dtype",
 ]

@@ -123,6 +123,39 @@ def limit_powers(model: Model, max_powers: int | None, sites: str | Iterable[str
     return model
 
 
+def set_levels(model: Model, num_levels: int | Mapping[str, int]) -> Model:
+    """Other levels at all sites or at some, for example more behind a softmax: {"weights": 63}.
+
+    A site keeps its range and divides it otherwise: of L levels above the lowest, the share of those below 0 stays, as
+    far as whole numbers allow. `mst.set_thresholds` then fits thresholds to the new levels. A checkpoint stores the
+    levels of every site.
+
+    Args:
+        model: an ANN with QCFS sites; changed in place.
+        num_levels: L, levels above the lowest: for all sites, or a number for each selection (see `select_sites`),
+            where a later entry overrules an earlier one.
+
+    Returns:
+        The same model.
+
+    Raises:
+        InputError: a number below 1, or a selection that matches no site. Then nothing has been changed.
+    """
+    wanted = num_levels if isinstance(num_levels, Mapping) else {ALL_SITES: num_levels}
+    levels: dict[QCFS, int] = {}
+    for entry, number in wanted.items():
+        levels |= dict.fromkeys(select_sites(model, entry).values(), whole_number("num_levels", number, 1))
+    for site, number in levels.items():
+        before = site.num_levels - site.min_level
+        lowest = -min(number - 1, round(-site.min_level * number / before))
+        highest = number + lowest
+        if lowest or site.min_level:  # otherwise the threshold is the whole range
+            span = site.threshold.detach() * (before / site.num_levels)
+            site.threshold = nn.Parameter(span * (highest / number))
+        site.num_levels, site.min_level = highest, lowest
+    return model
+
+
 def _matches(name: str, site: QCFS, pattern: str) -> bool:
     if pattern == ALL_SITES:
         return True

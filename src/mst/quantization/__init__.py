@@ -2,6 +2,7 @@
 
 from mst.models import image_shape_of, num_classes_of
 
+from .biases import correct_biases
 from .calibration import ThresholdFrom, calibrate, fit_threshold, in_evaluation, set_thresholds
 from .named import check_same_as_plain, create_model
 from .quantizer import check_same, quantize, shape_thresholds
@@ -15,6 +16,7 @@ __all__ = [
     "calibrate",
     "check_same",
     "check_same_as_plain",
+    "correct_biases",
     "create_model",
     "fit_threshold",
     "image_shape_of",

@@ -25,6 +25,7 @@ from mst.neurons import QCFS, find_sites
 from mst.neurons.site import noting_sites
 from mst.numbers import whole_number
 
+from .biases import correct_biases
 from .calibration import DEFAULT_PERCENTILE, ThresholdFrom, acting_as_relu, in_evaluation, set_thresholds
 from .placement import place_at_products
 from .replacement import Replacement, replace_activations
@@ -46,6 +47,7 @@ def quantize(
     threshold_from: ThresholdFrom = "least_squares",
     percentile: float = DEFAULT_PERCENTILE,
     per_channel: bool = False,
+    bias_correction: bool = False,
     max_pool: MaxPool = "keep",
     also: Iterable[type[nn.Module]] = (),
     example: ImageData | None = None,
@@ -90,6 +92,8 @@ def quantize(
             ones does not exceed.
         percentile: in (0, 100].
         per_channel: a threshold for each channel rather than one for the site.
+        bias_correction: take the shift that quantisation makes in the mean of each channel out of the biases, see
+            `correct_biases`; for a trained network that is not trained again.
         max_pool: "keep" or "average".
         also: further module classes to replace, for example nn.GELU; the network then has to be trained.
         example: images [B, ...] to watch and check the network on where there is no calibration; no threshold changes.
@@ -102,10 +106,10 @@ def quantize(
     Raises:
         InputError: no activation to replace (with the reason why a forward could not be followed); num_levels below 1;
             an unknown choice, or one that has no effect; no calibration images, or images that the network does not
-            take; per_channel without calibration; NaN or infinity in weights or images; a network that would compute
-            something else (see `check_same`) or that reaches other sites in another mode (see `check_reached`); a
-            product at which no site can be placed (a recurrent layer in one function, weights computed from the image,
-            a function in a graph of torch.fx).
+            take; per_channel or bias_correction without calibration, or no bias to correct; NaN or infinity in weights
+            or images; a network that would compute something else (see `check_same`) or that reaches other sites in
+            another mode (see `check_reached`); a product at which no site can be placed (a recurrent layer in one
+            function, weights computed from the image, a function in a graph of torch.fx).
 
     Source: Masked Spiking Transformer (ICCV 2023) for QCFS; `fit_threshold` for the least squares.
     """
@@ -117,6 +121,8 @@ def quantize(
         raise InputError(f"image_site has no effect with placement={placement!r}", remedy="give placement='products'")
     if per_channel and calibration is None:
         raise InputError("per_channel thresholds are set from images", remedy="give calibration")
+    if bias_correction and calibration is None:
+        raise InputError("bias_correction takes the shifts from images", remedy="give calibration")
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError("a scripted network's code cannot be changed", remedy="quantise it first, then script it")
     has_images = calibration is not None or example is not None
@@ -128,6 +134,7 @@ def quantize(
             "also": classes,
             "max_pool": max_pool != "keep",
             "per_channel": per_channel,
+            "bias_correction": bias_correction,
         }
         return _without_sites(model, num_levels, [name for name, value in given.items() if value], architecture)
     batches = list(image_batches(calibration)) if calibration is not None else []
@@ -167,6 +174,8 @@ def quantize(
         architecture=architecture,
         class_name=type(model).__name__,
     )
+    if bias_correction:
+        correct_biases(quantized, batches)
     return quantized
 
 

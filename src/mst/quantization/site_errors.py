@@ -5,18 +5,19 @@ Letters: B images of a batch, K classes.
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from mst.data import ImageData
-from mst.models import copy_network, rows_of, spec_of
-from mst.neurons import ALL_SITES, MIN_THRESHOLD, QCFS, begin_run, find_sites, running, select_sites
+from mst.models import NetworkInput, copy_network, rows_of, spec_of
+from mst.neurons import ALL_SITES, MIN_THRESHOLD, QCFS, begin_run, find_sites, running, select_sites, set_levels
 from mst.neurons.functional import to_levels
 from mst.progress import Stage
 
@@ -25,6 +26,10 @@ from .calibration import set_thresholds
 Reference = Literal["unclipped", "clipped"]
 """A site without quantisation. unclipped: the ReLU (ReLU6, ...) that it replaced, or the identity at the operand of a
 product. clipped: no rounding, but limited to the range of its levels."""
+
+
+NEARER = 4.0
+"""See `beside_reference`."""
 
 
 @dataclass(frozen=True)
@@ -305,6 +310,31 @@ class Diagnoser:
         return tuple(each.errors(name, norm) for name, each in sums.items())
 
 
+def beside_reference(
+    model: nn.Module,
+    batches: Sequence[tuple[Tensor, Tensor | None]],
+    reference: Reference | Literal["auto"] = "auto",
+    seed: int = 0,
+) -> tuple[Diagnoser, OutputError]:
+    """A network with its reference on images, and the error of its output.
+
+    Args:
+        model: an ANN with QCFS sites, in evaluation mode.
+        batches: pairs (images [B, ...] as the network takes them, labels [B] or None).
+        reference: see `Reference`. "auto" takes the clipped one if the network is nearer to it by a factor of `NEARER`:
+            then training has fitted the weights to what the sites clip.
+        seed: of the spike masks.
+    """
+    found: list[tuple[Diagnoser, OutputError]] = []
+    for each in get_args(Reference) if reference == "auto" else (reference,):
+        diagnoser = Diagnoser(model, each, seed)
+        for images, labels in batches:
+            with NetworkInput(model, has_warned=True).shown(images):
+                diagnoser.add(images, labels)
+        found.append((diagnoser, diagnoser.output_error(diagnoser.sites)))
+    return found[-1] if found[0][1].error > NEARER * found[-1][1].error else found[0]
+
+
 def compare(outputs: Sequence[Tensor], batches: Sequence[Batch]) -> OutputError:
     """Outputs of a network, one [B, ...] for each batch, beside those of the reference."""
     ours, theirs = torch.cat(list(outputs)), torch.cat([batch.output for batch in batches])
@@ -339,15 +369,9 @@ def with_levels(
         per_channel: a threshold for each channel, see `mst.quantize`; with calibration.
     """
     copy = copy_network(model)
-    for site in find_sites(copy).values():
-        before = site.num_levels - site.min_level
-        levels = before if num_levels is None else num_levels
-        levels = 2 * levels + 1 if add_bit else levels
-        lowest = -min(levels - 1, round(-site.min_level * levels / before))
-        span = site.threshold.detach() * (before / site.num_levels)
-        site.num_levels, site.min_level = levels + lowest, lowest
-        if lowest:  # otherwise the threshold is the whole range
-            site.threshold = nn.Parameter(span * (site.num_levels / levels))
+    levels = {glob.escape(name): site.num_levels - site.min_level for name, site in find_sites(copy).items()}
+    levels = levels if num_levels is None else dict.fromkeys(levels, num_levels)
+    set_levels(copy, {name: 2 * number + 1 if add_bit else number for name, number in levels.items()})
     if calibration is not None:
         set_thresholds(copy, calibration, per_channel=per_channel)
     return copy
