@@ -5,8 +5,8 @@ python benchmarks/post_training.py FOLDER [--data-path DIR] [--networks vit conv
 
 Trains the networks as benchmarks/stock_transformers.py does unless FOLDER has them. Prints for each number of bits,
 with one threshold for each site and with one for each channel: the error of the logits against the float network, the
-share of its predictions that stay, and the accuracy. The last two ways are not in the library: thresholds that are fitted to what reaches a site behind quantised sites, and thresholds for which the output of
-the next linear map, not its input, has the least error.
+share of its predictions that stay, and the accuracy. The last two ways are not in the library: thresholds fitted to
+what reaches a site behind quantised sites, and thresholds for the least error of the output of the next linear map.
 """
 
 from __future__ import annotations
@@ -62,9 +62,8 @@ def behind_quantised_sites(model: nn.Module, images: Tensor) -> None:
 
 def for_the_next_map(model: nn.Module, images: Tensor) -> None:
     """Thresholds scaled to the least error of the output of the linear map behind a site, in place of its input."""
-    weights = {
-        id(m.input_site): m.weight for m in model.modules() if isinstance(m, nn.Linear) and hasattr(m, "input_site")
-    }
+    maps = [module for module in model.modules() if isinstance(module, nn.Linear) and hasattr(module, "input_site")]
+    weights = {id(module.input_site): module.weight for module in maps}
 
     def fit(site: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(site, QCFS)
