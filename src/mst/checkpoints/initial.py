@@ -93,14 +93,13 @@ def _load_same(model: nn.Module, source: str) -> InitialWeights:
     head_kept = copy_weights(
         ours, state, what=type(model).__name__, may_lack=() if has_thresholds else thresholds, head=head
     )
-    levels = stored_levels(Path(source)) if has_thresholds else None
-    if has_thresholds:
-        if levels is None and any(site.is_operand for site in find_sites(model).values()):
+    if has_thresholds and any(site.is_operand for site in find_sites(model).values()):
+        levels = stored_levels(Path(source))
+        if levels is None:
             raise InputError(
                 "it holds thresholds, but not the levels that they belong to",
                 where=source,
                 remedy="save the network with mst.save_checkpoint",
             )
-        if levels is not None:
-            set_levels(find_sites(model), without_wrappers(levels, find_sites(model), source))
+        set_levels(find_sites(model), without_wrappers(levels, find_sites(model), source))
     return InitialWeights("quantised" if has_thresholds else "plain", head_kept)
