@@ -207,6 +207,7 @@ def test_levels_of_few_powers_settle_at_the_ann_with_so_many_spikes(schedule: Sc
         assert result.num_settled == 8
         assert (result.logits - network(x)).abs().max().item() < 1e-12
         assert (result.logits - model(x)).abs().max().item() > 1e-3
+        assert mst.convert(network, "lossless", x).schedule == named_schedule("free", 23)
         if schedule == "free":  # and the first site, whose input never changes, needs no other spikes
             assert result.sites["2.input_site"].sent_per_step.sum() <= limit * 8 * 20
     with pytest.raises(mst.ConversionError, match="at most 2 powers of two, at which no mean of rate coding ends"):

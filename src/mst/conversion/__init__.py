@@ -3,7 +3,7 @@
 from mst.dataflow import ConversionError, Obstacle
 
 from .codings import CODINGS, LOSSLESS, RATE, Coding, NeuronFactory, coding_of, register_coding
-from .conversion import convert
+from .conversion import convert, default_schedule
 from .independence import refuse_dependent_answers
 from .spiking_network import SiteConversion, SpikingNetwork
 
@@ -19,6 +19,7 @@ __all__ = [
     "SpikingNetwork",
     "coding_of",
     "convert",
+    "default_schedule",
     "refuse_dependent_answers",
     "register_coding",
 ]

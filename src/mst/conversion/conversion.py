@@ -66,9 +66,10 @@ def convert(
         coding: "rate", "lossless", or another registered coding (see `mst.register_coding`).
         example: images [B, ...], of which the first is used; any form of `mst.data.ImageData` will do.
         burst: maximum spikes per neuron per step, for codings with a schedule. Larger bursts settle in fewer steps.
-        schedule: for codings with a schedule: "weighted" (the default, of the fewest spikes), or with spikes of one
-            quantum "staggered" or "plain" (see `mst.neurons.named_schedule`), or a custom `FiringSchedule`, which has
-            its own burst.
+        schedule: for codings with a schedule: "weighted" (the default, of the fewest spikes that carry a sign alone),
+            "free" (the default with sites at products; spikes carry an exponent too), or with spikes of one quantum
+            "staggered" or "plain" (see `mst.neurons.named_schedule`), or a custom `FiringSchedule`, which has its own
+            burst.
         initial_images: for lossless coding: images, in any form of `mst.data.ImageData`, that are not reported on. Each
             neuron then starts from its median level over these, as a constant of the network, and its spikes carry what
             differs. None: from 0.
@@ -135,7 +136,17 @@ def _schedule_of(
             )
         return schedule
     levels = [max(site.num_levels, -site.min_level) for site in model.modules() if isinstance(site, QCFS)]
-    return named_schedule(schedule or DEFAULT_SCHEDULE, max(levels, default=1), burst)
+    return named_schedule(schedule or default_schedule(model), max(levels, default=1), burst)
+
+
+def default_schedule(model: nn.Module) -> ScheduleName:
+    """The schedule of a coding that has one, where none is asked for.
+
+    Returns:
+        "free" for a network with sites at products, whose many levels would take a clock many steps; "weighted" for
+        others.
+    """
+    return "free" if any(site.is_operand for site in find_sites(model).values()) else DEFAULT_SCHEDULE
 
 
 def _refuse_levels(model: nn.Module, coding: Coding) -> None:

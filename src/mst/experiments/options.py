@@ -115,9 +115,9 @@ class CodingOptions:
     """Lossless: maximum spikes per neuron per step; larger bursts settle in fewer steps."""
 
     schedule: ScheduleName | None = None
-    """Lossless: weighted (the default), where a spike is worth 8, 4, 2, 1, 1 quanta in turn (for L = 16); free, where a
-    spike carries its own power of two, with fewer steps and spikes; with spikes of one quantum: staggered, deeper sites
-    start later; plain, all start at once."""
+    """Lossless: weighted (the default), where a spike is worth 8, 4, 2, 1, 1 quanta in turn (for L = 16); free (the
+    default with sites at products), where a spike carries its own power of two, with fewer steps and spikes; with
+    spikes of one quantum: staggered, deeper sites start later; plain, all start at once."""
 
     resting_images: int = 0
     """Lossless: neurons start from their median level over this many training images; 0: they start from 0."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from mst.conversion import CODINGS, Coding, SpikingNetwork, coding_of, convert
+from mst.conversion import CODINGS, Coding, SpikingNetwork, coding_of, convert, default_schedule
 from mst.conversion.codings import no_effect
 from mst.data import first_readable
 from mst.distributed import share_of
@@ -178,6 +178,7 @@ def run_simulation(
     check_steps(steps.time_steps, steps.slices, coding.input_steps)
     rule = _fixed_rule(steps)
     opened = open_run(checkpoint)
+    coding = _with_schedule(opened, coding)
     chooses_rule = steps.early_exit is not None and rule is None
     if chooses_rule:
         _check_enough_images(opened, steps.exit)
@@ -262,6 +263,14 @@ def converted(opened: OpenedRun, options: CodingOptions) -> SpikingNetwork:
     for text in snn.notes:
         note(text)
     return snn
+
+
+def _with_schedule(opened: OpenedRun, options: CodingOptions) -> CodingOptions:
+    """The options with the schedule by name where it is not the usual one, so that labels and records say it."""
+    usual = default_schedule(opened.model)
+    if options.schedule is None and usual != DEFAULT_SCHEDULE and CODINGS[options.coding].has_schedule:
+        return replace(options, schedule=usual)
+    return options
 
 
 def simulate_images(

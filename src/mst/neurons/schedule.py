@@ -17,7 +17,8 @@ SCHEDULES: tuple[ScheduleName, ...] = ("plain", "staggered", "weighted", "free")
 """All names of schedules."""
 
 DEFAULT_SCHEDULE: ScheduleName = "weighted"
-"""Of the schedules whose spikes carry a sign and nothing else, the one with the fewest spikes."""
+"""Of the schedules whose spikes carry a sign and nothing else, the one with the fewest spikes. See
+`mst.conversion.default_schedule`."""
 
 
 @dataclass(frozen=True)
