@@ -125,7 +125,7 @@ def refuse_nan(run: RunState, images: Tensor | None = None) -> None:
     """
     for (site, _), state in run.state.items():
         has_rows = state.dim() > 0 and len(state) % run.batch_size == 0  # `keep_images` refuses others
-        tensor = state if images is None or not has_rows else state.unflatten(0, (run.batch_size, -1))[images]
+        tensor = state if images is None or not has_rows else torch.unflatten(state, 0, (run.batch_size, -1))[images]
         if not is_finite(tensor) and bool(tensor.isnan().any()):
             raise InputError(
                 "its neurons have received NaN, although images and weights are finite",
