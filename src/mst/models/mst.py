@@ -197,7 +197,7 @@ class MSTBlock(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """2x2 tokens -> one token of twice the channels: BatchNorm, linear map on analog input, neuron."""
+    """2x2 tokens -> one token of twice the channels: BatchNorm, linear map on the residual stream, neuron."""
 
     def __init__(self, config: MSTConfig, dim: int, resolution: tuple[int, int]) -> None:
         super().__init__()
