@@ -65,7 +65,10 @@ FAMILIES: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
     "EVA": {"eva02_tiny_patch14_224": (56, {"img_size": 56, "depth": 2})},
     "BEiT": {"beit_base_patch16_224": (32, {"img_size": 32, "depth": 1, "embed_dim": 48, "num_heads": 3})},
     "CoaT": {"coat_lite_tiny": (64, SMALL)},
-    "MaxViT": {"maxvit_rmlp_pico_rw_256": (64, {**SMALL, "depths": ONE_EACH}), "coatnet_pico_rw_224": (64, {**SMALL, "depths": ONE_EACH})},
+    "MaxViT": {
+        "maxvit_rmlp_pico_rw_256": (64, {**SMALL, "depths": ONE_EACH}),
+        "coatnet_pico_rw_224": (64, {**SMALL, "depths": ONE_EACH}),
+    },
     "Hiera": {"hiera_tiny_224": (224, {"stages": ONE_EACH})},
     "MViT": {"mvitv2_tiny": (64, SMALL)},
     "CrossViT": {"crossvit_tiny_240": (240, {"depth": ((1, 1, 0), (1, 1, 0), (1, 1, 0))})},
@@ -205,7 +208,7 @@ def build(name: str, size: int, options: dict[str, Any]) -> tuple[nn.Module, Ten
         for parameter in model.parameters():
             if parameter.dim() == 1:
                 parameter.add_(0.05 * torch.randn_like(parameter))
-            elif float(parameter.std()) < 0.01:  # heads of some networks start near 0, and would hide all before them
+            elif parameter.numel() > 1 and float(parameter.std()) < 0.01:  # a head near 0 hides everything before it
                 parameter.normal_(std=0.05)
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -17,7 +17,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def test_custom_network_of_the_documentation_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, stock = re.findall(r"```python\n(.*?)```", (DOCS / "networks.md").read_text(encoding="utf-8"), re.DOTALL)
+    code, *others = re.findall(r"```python\n(.*?)```", (DOCS / "networks.md").read_text(encoding="utf-8"), re.DOTALL)
     own = code[code.index("class Softly") : code.index("torch.manual_seed")]
     assert len([line for line in own.splitlines() if line.strip()]) <= 30
     monkeypatch.chdir(tmp_path)
@@ -30,10 +30,19 @@ def test_custom_network_of_the_documentation_works(
     assert set(simulated.sites) == {"relu", "softly", "relu_2"}  # type: ignore[attr-defined]
     assert {line.site: line.masking_ratio for line in scope["snn"].sites}["relu"] == 0.25  # type: ignore[attr-defined]
     assert scope["again"].relu.masking_ratio == 0.25  # type: ignore[attr-defined]
-    exec(compile(stock, "networks.md", "exec"), {"__name__": "example"})
-    settled, _, difference = capsys.readouterr().out.partition(" ")
-    assert settled == "4"
-    assert float(re.findall(r"\d[\d.e-]*", difference)[0]) < 1e-5
+    scope = {"__name__": "example"}
+    for other in others:
+        exec(compile(other, "networks.md", "exec"), scope)
+    said = capsys.readouterr().out
+    energies = dict(re.findall(r"(activations|products): ([\d.]+) of the ANN's energy", said))
+    assert float(energies["products"]) < 0.5 * float(energies["activations"])
+    settled = re.search(r"^(\d+) tensor\(([\d.e-]+)", said, re.MULTILINE)
+    assert settled is not None
+    assert settled[1] == "4"
+    assert float(settled[2]) < 1e-5
+    assert "site='map.input_site_3'" in said
+    assert "site='einsum_6.right'" in said
+    assert "blocks.1.mlp.act (gelu)" in said
 
 
 def test_codings_of_the_documentation_work(capsys: pytest.CaptureFixture[str]) -> None:
