@@ -97,6 +97,7 @@ from mst.measure import (
     Cost,
     CostModel,
     EnergyEstimate,
+    FunctionCost,
     OperationCost,
     Operations,
     SiteCost,
@@ -130,6 +131,8 @@ from mst.neurons import (
     set_levels,
 )
 from mst.operations import (
+    Function,
+    FunctionCount,
     Operation,
     OperationCount,
 )
@@ -218,6 +221,9 @@ __all__ = [
     "ExplainedError",
     "FileConflictError",
     "FiringSchedule",
+    "Function",
+    "FunctionCost",
+    "FunctionCount",
     "IFNeuron",
     "ImportOptions",
     "ImportRun",

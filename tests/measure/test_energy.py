@@ -13,7 +13,7 @@ from torch import nn
 import mst
 from conftest import randomise, tiny_config
 from mst.errors import InputError
-from mst.measure import AC, MAC, CostModel
+from mst.measure import AC, MAC, CostModel, check_can_be_priced
 from mst.models import MaskedSpikingTransformer
 from mst.neurons import QCFS
 from mst.simulation import SimulationResult
@@ -188,3 +188,12 @@ def test_energy_of_functions_by_a_model_without_constants_is_refused_but_for_wha
         mst.estimate_energy(gated("lossless"), chip)
     priced = dataclasses.replace(chip, constants={MAC: 2.0, AC: 1.0, "erf": 5.0, "multiplication": 1.0, "addition": 1})
     assert mst.estimate_energy(gated("lossless"), priced).functions[1].ann.energy_pj == 3 * (5 + 3 + 1)
+
+
+def test_energy_can_be_checked_before_a_simulation_with_the_model_that_will_price_it() -> None:
+    model = nn.Sequential(QCFS(4, 1.0), nn.GELU(), nn.Linear(3, 2)).eval()
+    image = torch.rand(1, 3)
+    snn = mst.convert(model, "lossless", image)
+    check_can_be_priced(snn, image)
+    with pytest.raises(InputError, match="chip has no energy for operations of the kind 'erf'"):
+        check_can_be_priced(snn, image, CostModel("chip", {MAC: 2.0, AC: 1.0}, "data sheet", "measured"))

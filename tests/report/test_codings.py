@@ -60,6 +60,8 @@ def test_rows_hold_what_was_measured(runs: list[CodingRun]) -> None:
         assert row["spikes"] == pytest.approx(run.result.spikes_per_image)
         assert row["spikes_per_quantum"] == pytest.approx(run.result.spikes_per_image / 100)
         assert row["energy_ratio"] == run.energy.ratio
+        assert row["maps_and_products_ratio"] == run.energy.maps_and_products.ratio
+        assert row["whole_ratio"] == run.energy.whole.ratio
         assert row["time_ratio"] == pytest.approx(20)
         assert row["mean_steps"] == run.result.mean_steps
         assert len(row["accuracy_at_step"]) == len(row["spikes_at_step"]) == 30
@@ -77,6 +79,9 @@ def test_markdown_has_three_tables_with_a_row_for_each_run(runs: list[CodingRun]
     assert "ANN: 50.00 % of 4 test images; 100 quanta per image." in text
     for run in runs:
         assert text.count(f"| {run.label} |") == 4  # two rules of early exit
+        assert f"{run.label} {run.energy.maps_and_products.ratio:.2f}x ({run.energy.whole.ratio:.2f}x)" in text
+    without = [replace(run, energy=replace(run.energy, functions=())) for run in runs]
+    assert "functions" not in codings_markdown(ANN, coding_rows(ANN, without), "Title")
     assert "| 7.25 | " in text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert len(tables) == 3

@@ -9,7 +9,7 @@ from mst.options import flatten
 
 from .display import console, print_files, print_line, progress_bar
 
-SUMMARY = ("energy_pj", "num_macs", "num_acs", "energy_ratio", "firing_rate")
+SUMMARY = ("energy_pj", "num_macs", "num_acs", "energy_ratio", "parts", "firing_rate")
 """Figures of measurement.json that the run record repeats."""
 
 

@@ -93,6 +93,8 @@ def coding_rows(ann: AnnRun, runs: Sequence[CodingRun]) -> list[dict[str, Any]]:
             "num_acs": run.energy.snn.num_acs,
             "energy_pj": run.energy.snn.energy_pj,
             "energy_ratio": run.energy.ratio,
+            "maps_and_products_ratio": run.energy.maps_and_products.ratio if run.energy.functions else None,
+            "whole_ratio": run.energy.whole.ratio if run.energy.functions else None,
             "seconds_per_image": run.seconds_per_image,
             "time_ratio": run.seconds_per_image / ann.seconds_per_image,
             "within": {},

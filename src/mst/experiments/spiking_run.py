@@ -17,7 +17,16 @@ from mst.conversion.codings import no_effect
 from mst.data import first_readable
 from mst.distributed import share_of
 from mst.errors import InputError
-from mst.measure import AC, MAC, CostModel, EnergyEstimate, check_can_be_priced, cost_model_named, estimate_energy
+from mst.measure import (
+    AC,
+    HOROWITZ_45NM_FP32,
+    MAC,
+    CostModel,
+    EnergyEstimate,
+    check_can_be_priced,
+    cost_model_named,
+    estimate_energy,
+)
 from mst.neurons import DEFAULT_SCHEDULE
 from mst.progress import ProgressCallback, Stage
 from mst.simulation import (
@@ -157,7 +166,7 @@ def run_simulation(
     coding: CodingOptions = CodingOptions(),  # noqa: B008  frozen
     *,
     progress: ProgressCallback | None = None,
-    must_be_priced: bool = False,
+    must_be_priced: bool | CostModel = False,
 ) -> SimulationRun:
     """Evaluate an ANN, convert it, and simulate the SNN on the same images, or on slices of the same recordings.
 
@@ -168,7 +177,7 @@ def run_simulation(
         steps: how long to simulate, early exit, masks' seed.
         coding: how spikes carry activations.
         progress: called with the image-steps done.
-        must_be_priced: refuse at once a network with operations whose cost is unknown.
+        must_be_priced: refuse at once a network with operations whose cost is unknown, at all or to this model.
 
     Raises:
         MissingFileError, InputError: as `open_checkpoint`; options that do not go together.
@@ -184,7 +193,8 @@ def run_simulation(
         _check_enough_images(opened, steps.exit)
     snn = converted(opened, coding)
     if must_be_priced:
-        check_can_be_priced(snn, first_readable(opened.images)[0][None])
+        model = must_be_priced if isinstance(must_be_priced, CostModel) else HOROWITZ_45NM_FP32
+        check_can_be_priced(snn, first_readable(opened.images)[0][None], model)
     calibration = None
     if chooses_rule:
         opened, calibration = _choose_rule(opened, snn, steps, coding, progress)
@@ -224,7 +234,7 @@ def run_measurement(
         MissingFileError, InputError, ConversionError: as `run_simulation`; an unknown cost model.
     """
     model = cost_model_of(energy)
-    simulation = run_simulation(checkpoint, steps, coding, progress=progress, must_be_priced=True)
+    simulation = run_simulation(checkpoint, steps, coding, progress=progress, must_be_priced=model)
     return MeasurementRun(simulation, estimate_energy(simulation.result, model))
 
 

@@ -14,7 +14,7 @@ from mst.operations import OperationCount
 from mst.simulation import SimulationResult, trace_for
 
 from .cost_models import AC, HOROWITZ_45NM_FP32, MAC, Cost, CostModel, Operations, cost_model_named, readable_energy
-from .functions import FUNCTION_ASSUMPTIONS, FunctionCost, function_rows
+from .functions import FUNCTION_ASSUMPTIONS, FunctionCost, check_functions, function_rows
 
 MAP_KINDS = ("linear", "convolution", "product", "batch_norm")
 """Kinds of operations that are maps and products; a BatchNorm in evaluation is a linear map of each channel."""
@@ -200,19 +200,22 @@ def estimate_energy(result: SimulationResult, cost_model: CostModel | str = HORO
     )
 
 
-def check_can_be_priced(snn: SpikingNetwork, image: Tensor) -> None:
-    """Check before a long simulation that `estimate_energy` will know the cost of every operation.
+def check_can_be_priced(snn: SpikingNetwork, image: Tensor, cost_model: CostModel = HOROWITZ_45NM_FP32) -> None:
+    """Check before a long simulation that `estimate_energy` will know the cost of every operation and function.
 
     Args:
         snn: the converted network.
         image: [1, ...].
+        cost_model: the model that will price them.
 
     Raises:
         InputError: it will not.
         ConversionError: the network cannot carry the image.
     """
     like = next((t for t in [*snn.parameters(), *snn.buffers()] if t.is_floating_point()), image)
-    _refuse_uncounted(trace_for(snn, image.to(like.device, like.dtype)).uncounted)
+    trace = trace_for(snn, image.to(like.device, like.dtype))
+    _refuse_uncounted(trace.uncounted)
+    check_functions(trace.functions, cost_model)
 
 
 def _refuse_uncounted(uncounted: tuple[str, ...]) -> None:

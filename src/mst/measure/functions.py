@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mst.operations import FunctionCount
+from mst.operations import Function, FunctionCount
 from mst.simulation import SimulationResult
 
 from .cost_models import Cost, CostModel, Operations
@@ -66,6 +66,23 @@ def function_rows(
     return tuple(_row(count, result, cost_model, operations) for count in result.functions)
 
 
+def has_only_the_price_of_its_operation(function: Function, cost_model: CostModel) -> bool:
+    """True if the model lacks an elementary operation of a softmax or LayerNorm that has a row among the operations."""
+    kinds = function.elementary(function.elements, function.shared)
+    return bool(function.operation) and not all(map(cost_model.knows, kinds))
+
+
+def check_functions(functions: Sequence[Function], cost_model: CostModel) -> None:
+    """Check that a cost model can price these functions.
+
+    Raises:
+        InputError: it has no energy for an elementary operation of one.
+    """
+    for function in functions:
+        if not has_only_the_price_of_its_operation(function, cost_model):
+            cost_model.price(Operations(function.elementary(function.elements, function.shared)))
+
+
 def _row(
     count: FunctionCount, result: SimulationResult, cost_model: CostModel, operations: Mapping[str, tuple[Cost, Cost]]
 ) -> FunctionCost:
@@ -74,7 +91,7 @@ def _row(
     if count.elements_per_step is not None and count.shared_per_step is not None:
         elements, shared = int(count.elements_per_step.sum()) / images, int(count.shared_per_step.sum()) / images
     once = function.elementary(function.elements, function.shared)
-    if function.operation and not all(map(cost_model.knows, once)):
+    if has_only_the_price_of_its_operation(function, cost_model):
         snn, ann = operations[function.operation]
     else:
         snn = cost_model.price(Operations(function.elementary(elements, shared)))

@@ -59,6 +59,19 @@ def _to_the_end(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             f"| {r['time_ratio']:.0f}x |"
             for r in rows
         ),
+        *_with_functions(rows),
+    ]
+
+
+def _with_functions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line on energies with all functions; nothing where there are none."""
+    if any(row["whole_ratio"] is None for row in rows):
+        return []
+    each = [f"{r['coding']} {r['maps_and_products_ratio']:.2f}x ({r['whole_ratio']:.2f}x)" for r in rows]
+    return [
+        "",
+        "The energy above holds softmax and LayerNorm that are modules at 3 MACs per element, and no other function. "
+        f"Maps and products (with all functions), times the ANN's: {'; '.join(each)}.",
     ]
 
 
