@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from mst.conversion import ConversionError, Obstacle, SpikingNetwork, refuse_dependent_answers
