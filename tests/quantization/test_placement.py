@@ -353,6 +353,10 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
         lambda net, x: torch.mm(net.first(x), net.matrix, out=torch.empty(len(x), 6, dtype=x.dtype)),
         r"mm\): mm writes into a given tensor \(out=\); let it return a new one",
     ),
+    "complex": (
+        lambda net, x: (net.first(x).to(torch.complex64) @ net.matrix.to(torch.complex64)).real,
+        r"\(matmul\): it multiplies values of torch.complex64; write it with real numbers",
+    ),
     "kron": (lambda net, x: torch.kron(net.first(x), net.vector[:1]), r"kron\): kron is a product that gets no sites"),
 }
 

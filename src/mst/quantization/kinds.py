@@ -128,6 +128,9 @@ def module_for(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], ro
     """
     kind, has_site = KINDS[function], tuple(role == ACTIVATION for role in roles)
     operands = operands_of(function, args, kwargs)
+    for operand, role in zip(operands, roles, strict=True):
+        if role == ACTIVATION and not operand.is_floating_point():
+            raise InputError(f"it multiplies values of {operand.dtype}", remedy="write it with real numbers")
     if kind in ("linear", "convolution") and roles[1] != CONSTANT:
         raise InputError(
             "its weights are computed from the image",
