@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -307,6 +308,8 @@ def test_function_counts_of_two_shares_add_up() -> None:
     x = torch.rand(4, 2, 3)
     model = Between(torch.tanh)
     whole, one, other = (simulated(model, part) for part in (x, x[:2], x[2:]))
+    other = dataclasses.replace(other, uncounted=("a call of fewer images",))
     merged = mst.simulation.merge_results([one, other])
+    assert merged.uncounted == ("a call of fewer images",)
     assert torch.equal(merged.functions[0].elements_per_step, whole.functions[0].elements_per_step)  # type: ignore[arg-type]
     assert repr(whole.functions[0]).startswith("FunctionCount((the network itself) (tanh), ")

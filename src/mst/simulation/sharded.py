@@ -40,6 +40,7 @@ def merge_results(parts: list[SimulationResult]) -> SimulationResult:
         functions=tuple(
             functools.reduce(operator.add, same) for same in zip(*(p.functions for p in parts), strict=True)
         ),
+        uncounted=tuple(dict.fromkeys(name for part in parts for name in part.uncounted)),
         seconds=max(part.seconds for part in parts),
         steps_taken=torch.cat([part.steps_taken for part in parts]),
         settled_at=_joined([part.settled_at for part in parts]),
