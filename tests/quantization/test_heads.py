@@ -66,6 +66,7 @@ def test_attention_of_torch_taken_apart_is_the_same_and_settles(case: str) -> No
     result = mst.simulate(snn, X, snn.longest_settling)
     assert result.num_settled == len(X)
     torch.testing.assert_close(result.logits, quantized(X).detach(), rtol=1e-9, atol=1e-9)
+    assert result.uncounted == ()
     sites = set(find_sites(quantized))
     assert ("attend.heads.query_input" in sites) == CASES[case][0]  # learned queries are a constant
     assert "attend.heads.attention.weights" in sites
@@ -98,6 +99,20 @@ def test_encoder_of_torch_settles_with_spikes_at_every_product(norm_first: bool)
         if each.operation.kind in kinds and bool(each.macs_per_step.sum())
     ]  # type: ignore[union-attr]
     assert analog == ["patch"]
+
+
+def test_attention_that_reads_the_image_itself_has_sites_behind_its_projections() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attend, self.head = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.attend(x, x, x)[0].mean(1))
+
+    quantized = mst.quantize(Net().eval(), 15, torch.randn(2, 4, 8), placement="products")
+    attention = {f"attend.heads.attention.{role}" for role in ("query", "key", "value", "weights")}
+    assert set(find_sites(quantized)) == {*attention, "attend.heads.out.input_site", "head.input_site"}
 
 
 def test_attention_that_cannot_be_taken_apart_is_refused() -> None:

@@ -74,16 +74,13 @@ class Heads(nn.Module):
         mask = _mask(given, len(heads[0]), heads[0].dtype)
         is_causal = bool(given["is_causal"]) and given["attn_mask"] is None
         dropout = given["dropout_p"] if given["training"] else 0.0
-        mixed = self.attention(*heads, mask, dropout, is_causal)  # [N, H, L, K]
+        mixed, shares = self.attention.attend(*heads, mask, dropout, is_causal)  # [N, H, L, K], [N, H, L, M]
         mixed = mixed.transpose(1, 2).flatten(2)
         y = self.out(mixed, given["out_proj_weight"], given["out_proj_bias"]).transpose(0, 1)
-        shares = None
-        if given["need_weights"]:
-            shares = _shares(heads, mask, is_causal)
-            shares = shares.mean(dim=1) if given["average_attn_weights"] else shares
+        shares = shares.mean(dim=1) if given["average_attn_weights"] else shares
         if is_single:
-            y, shares = y.squeeze(1), None if shares is None else shares.squeeze(0)
-        return y, shares
+            y, shares = y.squeeze(1), shares.squeeze(0)
+        return y, shares if given["need_weights"] else None
 
     @staticmethod
     def _by_head(x: Tensor, num_heads: int) -> Tensor:
@@ -121,13 +118,3 @@ def _mask(given: Mapping[str, Any], batch: int, dtype: torch.dtype) -> Tensor | 
             mask = mask.view(batch, -1, *mask.shape[1:])
         masks.append(mask.to(dtype))
     return None if not masks else masks[0] if len(masks) == 1 else masks[0] + masks[1]
-
-
-def _shares(heads: list[Tensor], mask: Tensor | None, is_causal: bool) -> Tensor:
-    """The softmax for those who look at it, [N, H, L, M], without sites."""
-    query, key, _ = heads
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    if is_causal:
-        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril().logical_not()
-        scores = scores.masked_fill(hidden, -math.inf)
-    return (scores if mask is None else scores + mask).softmax(-1)

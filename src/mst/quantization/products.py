@@ -106,6 +106,22 @@ class Attention(nn.Module):
     ) -> Tensor:
         """query [..., N, K], key [..., M, K], value [..., M, V] -> [..., N, V]; the options are those of
         `torch.nn.functional.scaled_dot_product_attention`."""
+        mixed, _ = self.attend(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+        return mixed
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        *,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """As `forward`, with the softmax as it reaches its site, [..., N, M]."""
         scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
         heads = query.shape[-3] if enable_gqa else 0  # several heads of queries read the same keys and values
         scores = self.scores(self.query(query), _for_heads(self.key(key), heads)) * scale
@@ -123,7 +139,7 @@ class Attention(nn.Module):
             shares = shares.masked_fill(hidden.all(-1, keepdim=True), 0.0)
         weights = self.weights(shares)
         y: Tensor = self.mix(F.dropout(weights, dropout_p, dropout_p > 0), _for_heads(self.value(value), heads))
-        return y
+        return y, shares
 
     def answer(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """The result of the call that this module stands for."""
