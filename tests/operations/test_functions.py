@@ -142,6 +142,10 @@ def test_functions_are_counted_where_their_input_has_changed(options: dict[str, 
             {"multiplication": 12, "addition": 6, "comparison": 2, "reciprocal_root": 2},
         ),
         (lambda x: x.amax((1, 2), keepdim=True), {"comparison": 6}),
+        (
+            lambda x: torch.linalg.norm(x, dim=2, keepdim=True) + x.norm(2, -1, True),
+            {"multiplication": 2 * (6 + 2), "addition": 12, "reciprocal_root": 4},
+        ),
         (lambda x: F.glu(x.repeat(1, 2, 1), 1), {"exp": 6, "addition": 6, "reciprocal": 6, "multiplication": 6}),
     ],
 )
@@ -268,10 +272,18 @@ def test_functions_inside_a_norm_for_maps_are_rows_of_channels() -> None:
     assert torch.equal(norm.macs_per_step, function.shared_per_step * 2 * 3)
 
 
-def test_functions_without_a_price_are_refused_by_name() -> None:
-    result = simulated(Between(lambda a: torch.sort(a, -1)[0]), torch.rand(2, 2, 3))
-    assert result.uncounted == ("(the network itself) (sort)",)
-    with pytest.raises(InputError, match=r"the cost of these is not known: \(the network itself\) \(sort\)"):
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("sort", lambda a: torch.sort(a, -1)[0]),
+        ("linalg_norm", lambda a: a + torch.linalg.norm(a, 1, dim=-1, keepdim=True)),
+        ("local_response_norm", lambda a: F.local_response_norm(a, 2)),
+    ],
+)
+def test_functions_without_a_price_are_refused_by_name(name: str, function: Callable[[Tensor], Tensor]) -> None:
+    result = simulated(Between(function), torch.rand(2, 2, 3))
+    assert result.uncounted == (f"(the network itself) ({name})",)
+    with pytest.raises(InputError, match=rf"the cost of these is not known: \(the network itself\) \({name}\)"):
         mst.estimate_energy(result)
 
 

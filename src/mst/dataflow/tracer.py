@@ -22,6 +22,7 @@ from mst.models import ActivationProduct, TokenBatchNorm, draws_random_numbers, 
 from mst.neurons import SpikingMaxPool, SpikingNeuron, begin_run, current_run, running
 
 from . import remedies, tables
+from .calls import by_batch_statistics, writes
 from .doubts import Doubts
 from .functions import FunctionCall, FunctionCalls
 from .obstacles import THE_NETWORK, Obstacle
@@ -253,7 +254,7 @@ class _Tracer(TorchFunctionMode):
             flow = replace(flow, spikes_of=frozenset(), pooled=1) if joins else flow
             for out in outputs:
                 self._mark(out, flow)
-            if _writes(func, name, kwargs):
+            if writes(func, name, kwargs):
                 self._mark_sharing(outputs[0], flow)
         return result
 
@@ -309,7 +310,7 @@ class _Tracer(TorchFunctionMode):
         where, module = self._here
         flow = computed(flows)
         changing = [each for each in flows if not each.is_static]  # a factor that is the same at every step is a weight
-        if name == "batch_norm" and _by_batch_statistics(func, args, kwargs):
+        if name == "batch_norm" and by_batch_statistics(func, args, kwargs):
             flow = self._add(remedies.batch_statistics(where), flow)
         if len(changing) > 1 and name not in tables.SUMS:
             for number in frozenset().union(*(each.last for each in changing)):
@@ -390,21 +391,3 @@ def _from_opaque(module: nn.Module, flows: list[Flow]) -> Flow:
 def _address(tensor: Tensor) -> int:
     """Address of its memory; its own id if it is not in one piece."""
     return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else id(tensor)
-
-
-def _writes(func: Callable[..., Any], name: str, kwargs: dict[str, Any]) -> bool:
-    """True if this call writes into a tensor that exists already."""
-    if "out" in kwargs or kwargs.get("inplace"):
-        return True
-    full = getattr(func, "__name__", "")
-    is_in_place = full in tables.IN_PLACE_OPERATORS or (full.endswith("_") and not full.endswith("__"))
-    return is_in_place and (name not in tables.LAYOUT or name in ("setitem", "copy"))
-
-
-def _by_batch_statistics(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """True if this BatchNorm normalises by the images that it is given."""
-    names = ["input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"]
-    if func is torch.batch_norm:
-        names = ["input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps"]
-    given = dict(zip(names, args, strict=False)) | kwargs
-    return bool(given.get("training")) or given.get("running_mean") is None

@@ -292,7 +292,7 @@ def _normalize(call: FunctionCall) -> Rule | None:
 def _length(call: FunctionCall) -> Rule | None:
     """‖x‖ along axes."""
     axes = _from_zero(argument(call, 2, "dim"), call.inputs[0].dim())
-    if argument(call, 1, "ord" if "vector" in call.name else "p", 2) not in (2, "fro", None) or axes is None:
+    if argument(call, 1, "p" if call.name == "norm" else "ord", 2) not in (2, "fro", None) or axes is None:
         return None
     return Rule(numbers("multiplication + addition"), numbers("multiplication + reciprocal_root"), "rows", axes)
 
