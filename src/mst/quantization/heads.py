@@ -74,7 +74,8 @@ class Heads(nn.Module):
         mask = _mask(given, len(heads[0]), heads[0].dtype)
         is_causal = bool(given["is_causal"]) and given["attn_mask"] is None
         dropout = given["dropout_p"] if given["training"] else 0.0
-        mixed, shares = self.attention.attend(*heads, mask, dropout, is_causal)  # [N, H, L, K], [N, H, L, M]
+        query, key, value = heads
+        mixed, shares = self.attention.attend(query, key, value, mask, dropout, is_causal)  # [N, H, L, K], [N, H, L, M]
         mixed = mixed.transpose(1, 2).flatten(2)
         y = self.out(mixed, given["out_proj_weight"], given["out_proj_bias"]).transpose(0, 1)
         shares = shares.mean(dim=1) if given["average_attn_weights"] else shares
