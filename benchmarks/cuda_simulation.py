@@ -27,6 +27,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 import mst
 from mst.models import set_submodule
 from mst.neurons import IFNeuron, RunState, full_precision, integrate_and_fire, signed_integrate_and_fire
+from mst.operations import OperationCounter
 from mst.operations.changes import ChangeCounter
 from mst.operations.spikes import SpikeCounter
 from mst.quantization import calibrate, calibration
@@ -52,6 +53,7 @@ PARTS: tuple[tuple[Any, str], ...] = (
     (RunState, "note_unsettled"),
     (SpikeCounter, "_observe"),
     (ChangeCounter, "_observe"),
+    (OperationCounter, "_observe_spikes"),
 )
 """Functions that a profile tells apart from the module that calls them."""
 

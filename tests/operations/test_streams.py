@@ -180,6 +180,7 @@ def test_patch_merging_is_driven_by_the_spikes_of_the_residual_stream() -> None:
     assert set(merging.operation.sources) == sites
     assert int(merging.acs_per_step.sum()) == sum(result.spike_counts[site] for site in sites) * 16
     estimate = mst.estimate_energy(result)
+    assert next(row.driven_by for row in estimate.operations if row.name == merging.operation.name) == "5 sites"
     assert sum(site.snn.energy_pj for site in estimate.sites.values()) == pytest.approx(estimate.snn.energy_pj)
 
 

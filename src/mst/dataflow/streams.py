@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from mst.models import TokenBatchNorm
 from mst.neurons import SpikingNeuron
@@ -34,13 +35,25 @@ class Stream:
 
     ways: Tensor
     """Floating point, in the shape of the value, with the graph that leads back to the neurons. Its values mean
-    nothing."""
+    nothing and take no memory."""
 
     sites: frozenset[str]
     """Sites whose spikes may arrive."""
 
     is_scaled: bool = False
     """True if a constant that differs from place to place (BatchNorm, a scale by channel) is on the way."""
+
+
+class _WithoutMemory(torch.autograd.Function):
+    """The identity of which only the gradient matters."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+        return x.new_zeros(()).expand(x.shape)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+        return grad
 
 
 class Streams:
@@ -64,7 +77,7 @@ class Streams:
         stream = None
         if isinstance(module, SpikingNeuron):
             dtype = torch.float32 if output.device.type == "mps" else torch.float64  # whole numbers, exact up to 2^53
-            neurons = torch.ones(output.shape, dtype=dtype, device=output.device, requires_grad=True)
+            neurons = torch.zeros((), dtype=dtype, device=output.device).expand(output.shape).requires_grad_()
             self._neurons[module.site], stream = neurons, Stream(neurons, frozenset({module.site}))
         elif isinstance(module, TokenBatchNorm) and (source := self.of(inputs[0])) is not None:
             stream = Stream(source.ways, source.sites, is_scaled=True)
@@ -92,6 +105,7 @@ class Streams:
             called = Called(func, name, args, kwargs, outputs[0], {id(x): self._streams[id(x)].ways for x in inputs})
             with torch.enable_grad():
                 ways, scales = ways_through(called)
+                ways = [_WithoutMemory.apply(each) for each in ways]
             sites = frozenset().union(*(stream.sites for stream in known))
             is_scaled = scales or any(stream.is_scaled for stream in known)
             results = [Stream(each, sites, is_scaled) for each in ways]

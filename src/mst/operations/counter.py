@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -82,18 +83,25 @@ class OperationCounter(ABC):
     def set_fan_outs(self, fan_outs: FanOuts) -> None:
         """From now on the images have the size for which these fan-outs hold."""
         self._fan_outs = fan_outs
-        self._readers: dict[str, list[tuple[str, Tensor | int]]] = {}
+        readers: dict[str, list[tuple[str, Tensor | int]]] = {}
         for op in self._operations:
             for operand in range(len(op.operands)):
                 if self._drives(op, operand):
                     for site, fan_out in self._fan_out(op, operand).items():
-                        self._readers.setdefault(site, []).append((op.name, fan_out))
+                        readers.setdefault(site, []).append((op.name, fan_out))
+        self._even: dict[str, list[tuple[str, int]]] = {}
+        self._uneven: dict[str, tuple[list[str], Tensor]] = {}
+        for site, of_site in readers.items():
+            self._even[site] = [(name, fan_out) for name, fan_out in of_site if isinstance(fan_out, int)]
+            uneven = [(name, fan_out) for name, fan_out in of_site if isinstance(fan_out, Tensor)]
+            matrix = torch.stack([fan_out.flatten() for _, fan_out in uneven], dim=1) if uneven else torch.empty(0)
+            self._uneven[site] = [name for name, _ in uneven], matrix
 
     @contextmanager
     def counting(self, run: RunState) -> Iterator[None]:
         """Count while `run` is the current run; other runs of the same network are not counted here."""
         self._run, self._pass = run, None
-        run.spike_observers = {site: self._observer(site, run) for site in self._readers}
+        run.spike_observers = {site: partial(self._observe_spikes, site) for site in self._even}
         handles = [m.register_forward_pre_hook(self._hook(path), with_kwargs=True) for path, m in self._modules.items()]
         try:
             yield
@@ -111,29 +119,24 @@ class OperationCounter(ABC):
         of_operands = self._fan_outs.get(op.name, ())
         return of_operands[operand] if operand < len(of_operands) else {}
 
-    def _observer(self, site: str, run: RunState) -> Callable[[Tensor, Tensor | None], None]:
-        """Counts what the spikes of a site drive."""
-        readers = self._readers[site]
-        uneven = [(name, fan_out) for name, fan_out in readers if isinstance(fan_out, Tensor)]
-
-        def observe(sent: Tensor, spikes_TB: Tensor | None) -> None:
-            for name, fan_out in readers:
-                if isinstance(fan_out, int):
-                    self._add_spikes(name, site, sent * fan_out, run)
-            if uneven:
-                if spikes_TB is None:
-                    raise InputError(
-                        "its neurons do not record which of them has sent how many spikes",
-                        where=f"site {site!r}",
-                        remedy="give the spikes of the chunk to SpikingNeuron._record, or set record_operations=False",
-                    )
-                ways = torch.stack([fan_out.flatten() for _, fan_out in uneven], dim=1)
-                number_TB = self._number(spikes_TB).reshape(len(sent), run.batch_size, -1)
-                spent = number_TB.sum(dim=1, dtype=ways.dtype) @ ways
-                for (name, _), each in zip(uneven, spent.round().to(torch.int64).unbind(1), strict=True):
-                    self._add_spikes(name, site, each, run)
-
-        return observe
+    def _observe_spikes(self, site: str, sent: Tensor, spikes_TB: Tensor | None) -> None:
+        """Count what the spikes of a site drive in one chunk, see `RunState.spike_observers`."""
+        run, (names, fan_outs) = self._run, self._uneven[site]
+        assert run is not None
+        for name, outputs in self._even[site]:
+            self._add_spikes(name, site, sent * outputs, run)
+        if not names:
+            return
+        if spikes_TB is None:
+            raise InputError(
+                "its neurons do not record which of them has sent how many spikes",
+                where=f"site {site!r}",
+                remedy="give the spikes of the chunk to SpikingNeuron._record, or set record_operations=False",
+            )
+        number_TB = self._number(spikes_TB).reshape(len(sent), run.batch_size, -1)
+        spent = (number_TB.sum(dim=1, dtype=fan_outs.dtype) @ fan_outs).round().to(torch.int64)
+        for name, each in zip(names, spent.unbind(1), strict=True):
+            self._add_spikes(name, site, each, run)
 
     def _add_spikes(self, name: str, site: str, spent: Tensor, run: RunState) -> None:
         self._add(self._acs, name, spent, run)
