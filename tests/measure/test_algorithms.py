@@ -78,3 +78,7 @@ def test_algorithms_price_every_elementary_operation() -> None:
     text = COST_MODELS["45nm-fp32"].of_function_in_words("exp")
     assert text.startswith("exp 42.3 pJ (derived: 9 multiplications and 10 additions: x = n·ln 2 + r")
     assert COST_MODELS["45nm-fp32"].of_function_in_words("multiplication") == "multiplication 3.7 pJ"
+    read = COST_MODELS["45nm-fp32-tables"].of_function_in_words("comparison"), FP32.algorithms()["comparison"]
+    assert (
+        read[0] == f"comparison 0.9 pJ (derived: {read[1]})" == "comparison 0.9 pJ (derived: 1 addition: a subtraction)"
+    )

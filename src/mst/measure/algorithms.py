@@ -22,7 +22,9 @@ class Algorithm:
     """The algorithm in words."""
 
     def __str__(self) -> str:
-        return f"{self.multiplications} multiplications and {self.additions} additions: {self.text}"
+        numbers = {"multiplication": self.multiplications, "addition": self.additions}
+        parts = [f"{number} {kind}{'s' if number > 1 else ''}" for kind, number in numbers.items() if number]
+        return f"{' and '.join(parts)}: {self.text}"
 
 
 @dataclass(frozen=True)

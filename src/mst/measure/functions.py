@@ -13,7 +13,7 @@ from .cost_models import Cost, CostModel, Operations
 FUNCTION_ASSUMPTIONS = (
     "A function (GELU, softmax, LayerNorm, a gate, a product of two activations element by element) is its elementary "
     "operations: exp, reciprocals, roots, multiplications, additions, comparisons. What is linear in the activations "
-    "(sums, means, products with constants) is not counted, nor what only selects (where, masks, max-pools).",
+    "(sums, means, products with constants) is not counted, nor what only selects (where, masks).",
     "Under rate coding every function is computed at every step. Under lossless coding it is computed again only for "
     "the elements whose input has changed; where a row shares a statistic (softmax, norms), for the rows in which "
     "anything has; a divisor that has changed costs one reciprocal, however many elements it divides. It is not "
