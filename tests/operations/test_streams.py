@@ -15,6 +15,7 @@ from conftest import randomise, tiny_config
 from mst.models import ActivationProduct, LinearFunction, MaskedSpikingTransformer, TokenBatchNorm
 from mst.neurons import QCFS, FiringSchedule, RandomMask
 from mst.simulation import SimulationResult
+from mst.simulation.sharded import merge_results
 
 CHANNELS, SIZE = 2, 4
 SHAPE = (1, CHANNELS, SIZE, SIZE)
@@ -179,6 +180,9 @@ def test_patch_merging_is_driven_by_the_spikes_of_the_residual_stream() -> None:
     }
     assert set(merging.operation.sources) == sites
     assert int(merging.acs_per_step.sum()) == sum(result.spike_counts[site] for site in sites) * 16
+    twice = next(each for each in merge_results([result, result]).operations if each.operation == merging.operation)
+    assert merging.acs_by_source is not None
+    assert twice.acs_by_source == tuple(2 * acs for acs in merging.acs_by_source)
     estimate = mst.estimate_energy(result)
     assert next(row.driven_by for row in estimate.operations if row.name == merging.operation.name) == "5 sites"
     assert sum(site.snn.energy_pj for site in estimate.sites.values()) == pytest.approx(estimate.snn.energy_pj)
