@@ -24,7 +24,7 @@ from torch.utils.data import Subset
 import mst
 from mst.experiments.opening import training_images
 from mst.neurons import QCFS, find_sites, qcfs
-from mst.quantization.calibration import fit_levels
+from mst.quantization.fitting import fit_levels
 from mst.quantization.site_errors import quantising
 from product_rows import num_levels
 from stock_transformers import NETWORKS, options_of, test_images, trained

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 import mst
 from mst.errors import InputError
 from mst.neurons import QCFS, find_sites, qcfs
-from mst.quantization.calibration import acting_as_relu, fit_levels
+from mst.quantization.calibration import acting_as_relu
+from mst.quantization.fitting import fit_levels
 from mst.quantization.products import Attention
 
 LEVELS = 31

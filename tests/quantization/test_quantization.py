@@ -189,6 +189,11 @@ def test_quantize_replaces_max_pools_where_asked() -> None:
             "percentile 90.0 has no effect with threshold_from='least_squares'; give threshold_from='percentile' too",
         ),
         (nn.Sequential(QCFS()), {}, "has QCFS sites already"),
+        (
+            nn.Sequential(nn.Linear(1, 1)),
+            {"placement": "none", "calibration": torch.ones(3, 1)},
+            "calibration would have no effect with placement='none'",
+        ),
     ],
 )
 def test_quantize_bad_input_is_refused(model: nn.Module, options: dict[str, object], message: str) -> None:

@@ -3,9 +3,11 @@
 from mst.models import image_shape_of, num_classes_of
 
 from .biases import correct_biases
-from .calibration import ThresholdFrom, calibrate, fit_threshold, in_evaluation, set_thresholds
+from .calibration import calibrate, in_evaluation, set_thresholds
+from .checks import check_same
+from .fitting import ThresholdFrom, fit_threshold
 from .named import check_same_as_plain, create_model
-from .quantizer import check_same, quantize, shape_thresholds
+from .quantizer import quantize, shape_thresholds
 from .spec import OWN, MaxPool, Quantization, note_quantization, quantization_of
 
 __all__ = [

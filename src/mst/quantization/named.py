@@ -15,7 +15,8 @@ from mst.models.foreign import architecture
 from mst.neurons import ALL_SITES, mask_spikes
 from mst.text import nearest_name
 
-from .quantizer import check_same, quantize
+from .checks import check_same
+from .quantizer import quantize
 from .spec import MaxPool, Placement, quantization_of
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar, get_args
+from contextlib import nullcontext
+from typing import TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,12 @@ from mst.models import (
     set_submodule,
 )
 from mst.neurons import QCFS, find_sites
-from mst.neurons.site import noting_sites
 from mst.numbers import whole_number
 
 from .biases import correct_biases
-from .calibration import DEFAULT_PERCENTILE, ThresholdFrom, acting_as_relu, in_evaluation, set_thresholds
+from .calibration import in_evaluation, set_thresholds
+from .checks import as_taken, check_reached, check_same
+from .fitting import DEFAULT_PERCENTILE, ThresholdFrom
 from .placement import place_at_products
 from .replacement import Replacement, replace_activations
 from .spec import MaxPool, Placement, Quantization, quantization_of
@@ -113,16 +114,8 @@ def quantize(
 
     Source: Masked Spiking Transformer (ICCV 2023) for QCFS; `fit_threshold` for the least squares.
     """
-    if placement not in get_args(Placement):
-        raise InputError(f"placement must be one of {', '.join(get_args(Placement))}, got {placement!r}")
-    if max_pool not in get_args(MaxPool):
-        raise InputError(f"max_pool must be one of {', '.join(get_args(MaxPool))}, got {max_pool!r}")
-    if image_site and placement != "products":
-        raise InputError(f"image_site has no effect with placement={placement!r}", remedy="give placement='products'")
-    if per_channel and calibration is None:
-        raise InputError("per_channel thresholds are set from images", remedy="give calibration")
-    if bias_correction and calibration is None:
-        raise InputError("bias_correction takes the shifts from images", remedy="give calibration")
+    needs_images = {"per_channel": per_channel, "bias_correction": bias_correction}
+    _check_choices(placement, max_pool, image_site, needs_images, has_calibration=calibration is not None)
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError("a scripted network's code cannot be changed", remedy="quantise it first, then script it")
     has_images = calibration is not None or example is not None
@@ -130,7 +123,7 @@ def quantize(
     num_levels, classes = whole_number("num_levels", num_levels, 1), tuple(also)
     if placement == "none":
         given = {
-            "calibration": calibration,
+            "calibration": calibration is not None,
             "also": classes,
             "max_pool": max_pool != "keep",
             "per_channel": per_channel,
@@ -179,6 +172,21 @@ def quantize(
     return quantized
 
 
+def _check_choices(
+    placement: str, max_pool: str, image_site: bool, needs_images: Mapping[str, bool], *, has_calibration: bool
+) -> None:
+    """Check the options of `quantize` that do not depend on the network."""
+    if placement not in get_args(Placement):
+        raise InputError(f"placement must be one of {', '.join(get_args(Placement))}, got {placement!r}")
+    if max_pool not in get_args(MaxPool):
+        raise InputError(f"max_pool must be one of {', '.join(get_args(MaxPool))}, got {max_pool!r}")
+    if image_site and placement != "products":
+        raise InputError(f"image_site has no effect with placement={placement!r}", remedy="give placement='products'")
+    for option, is_given in needs_images.items():
+        if is_given and not has_calibration:
+            raise InputError(f"what {option} changes is set from images", remedy="give calibration")
+
+
 def _without_sites(model: Model, num_levels: int, given: list[str], architecture: Architecture | None) -> Model:
     """A copy with the description that a checkpoint needs, and nothing else."""
     if given:
@@ -205,7 +213,7 @@ def _with_operand_sites(
     quantized = copy_network(model)
     if find_sites(quantized):
         raise InputError(f"{type(model).__name__} has QCFS sites already; there is nothing to quantise")
-    shown = _as_taken(images[:2], model)
+    shown = as_taken(images[:2], model)
     refuse_chance(copy_network(model).eval(), shown)
     lowest = -(num_levels // 2)
     place_at_products(quantized, lambda: QCFS(num_levels + lowest, min_level=lowest), shown, image_site=image_site)
@@ -226,12 +234,12 @@ def _with_sites(
     check_one_tensor_in(model)
     quantized = copy_network(model)
     if images is not None:
-        refuse_chance(copy_network(model).eval(), _as_taken(images[:2], model))
+        refuse_chance(copy_network(model).eval(), as_taken(images[:2], model))
     if find_sites(quantized):
         raise InputError(f"{name} has QCFS sites already; there is nothing to quantise")
     root_is_activation = not list(quantized.children()) and isinstance(quantized, nn.ReLU)
     found = replace_activations(
-        quantized, lambda: QCFS(num_levels), also, None if images is None else _as_taken(images[:2], model)
+        quantized, lambda: QCFS(num_levels), also, None if images is None else as_taken(images[:2], model)
     )
     if root_is_activation or not found.caps:
         raise _nothing_found(model, found)
@@ -265,96 +273,11 @@ def _nothing_found(model: nn.Module, found: Replacement) -> InputError:
     )
 
 
-def _as_taken(images: Tensor, model: nn.Module) -> Tensor:
-    """The images on the device and in the floating-point type of the network."""
-    return NetworkInput(model, has_warned=True).take(images)
-
-
 def _shapes(quantized: nn.Module, example: Tensor) -> tuple[tuple[int, ...], int | None]:
     """The shape of one image, and the length of the output."""
     with torch.no_grad(), in_evaluation(quantized):
-        output = quantized(_as_taken(example[:1], quantized))
+        output = quantized(as_taken(example[:1], quantized))
     return tuple(example.shape[1:]), output.shape[1] if isinstance(output, Tensor) and output.dim() == 2 else None
-
-
-def check_same(
-    plain: nn.Module,
-    quantized: nn.Module,
-    images: Tensor,
-    caps: Mapping[str, float],
-    also: tuple[type[nn.Module], ...] = (),
-) -> None:
-    """Check that the quantised network, its sites acting as ReLU, computes what the plain one does.
-
-    Args:
-        plain: the network before quantisation.
-        quantized: the network after it.
-        images: [B, ...].
-        caps: site -> largest output of the activation that it replaced, for those that saturate.
-        also: module classes that were replaced although they are not ReLU-like; both sides use ReLU for them.
-
-    Raises:
-        InputError: the outputs differ.
-    """
-    if also:
-        plain = copy_network(plain)
-        for name, module in list(plain.named_modules(remove_duplicate=False)):
-            if name and isinstance(module, also):
-                set_submodule(plain, name, nn.ReLU())
-    batch = _as_taken(images[:2], plain)
-    with torch.no_grad(), in_evaluation(plain), in_evaluation(quantized), acting_as_relu(quantized, caps):
-        before, after = plain(batch.clone()), quantized(batch.clone())
-    is_float = isinstance(before, Tensor) and before.is_floating_point()
-    tolerance = max(1e-3, 8 * torch.finfo(before.dtype).eps) if is_float else 1e-3  # attention taken apart rounds more
-    if isinstance(before, Tensor) and not torch.allclose(
-        before, after, rtol=tolerance, atol=tolerance * float(before.abs().max())
-    ):
-        raise InputError(
-            f"{type(plain).__name__} with sites in place of its activations computes something else",
-            remedy="if an activation overwrites what another module reads later, make it inplace=False; if the network "
-            "draws random numbers or keeps values from call to call, turn that off in evaluation",
-        )
-
-
-def check_reached(quantized: nn.Module, images: Tensor) -> None:
-    """Check that the quantised network reaches the same sites in evaluation whatever torch's mode.
-
-    Torch computes some layers in one fused function where no gradient is asked for, which passes over their sites.
-
-    Args:
-        quantized: a network with sites.
-        images: [B, ...].
-
-    Raises:
-        InputError: a site is reached with gradients, and not without, in inference mode or under autocast.
-    """
-    batch = _as_taken(images[:2], quantized)
-    names = {site: name for name, site in find_sites(quantized).items()}
-    modes: dict[str, AbstractContextManager[Any]] = {
-        "with gradients": torch.enable_grad(),
-        "without gradients": torch.no_grad(),
-        "in inference mode": torch.inference_mode(),
-        "under autocast": torch.autocast(batch.device.type, torch.bfloat16),
-    }
-    reached: dict[str, set[str]] = {}
-    for mode, entered in modes.items():
-        with in_evaluation(quantized), noting_sites() as sites, entered:
-            try:
-                quantized(batch.clone())
-            except Exception:  # a mode that the network does not take is not one that it will be run in
-                if mode == "with gradients":
-                    raise
-                continue
-        reached[mode] = {names[site] for site in sites if site in names}
-    for mode, sites_reached in reached.items():
-        missed = sorted(set().union(*reached.values()) - sites_reached)
-        if missed:
-            raise InputError(
-                f"{mode} its forward passes over {', '.join(missed)}",
-                where=type(quantized).__name__,
-                remedy="write the layer of these activations in modules that torch does not fuse, and without branches "
-                "on the mode",
-            )
 
 
 def _replace_max_pools(model: nn.Module) -> list[str]:
