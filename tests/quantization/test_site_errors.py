@@ -47,6 +47,10 @@ def test_errors_of_a_site_are_those_computed_by_hand() -> None:
     assert (first.threshold, first.num_thresholds) == ((1.0, 1.0, 1.0), 1)
 
 
+def test_values_within_half_a_quantum_of_the_highest_level_are_not_clipped() -> None:
+    assert errors(TwoSites(), torch.tensor([[1.2, 1.3]]))["first"].clipped_above == 0.5  # 2.4 and 2.6 quanta of 2
+
+
 def test_errors_that_arrive_are_told_from_those_that_a_site_adds() -> None:
     """The second site, in steps of 0.4, gets 0.4 1.2 2.8 0, or 0 1 2 0 where the first quantises."""
     second = errors(TwoSites(), X)["second"]
