@@ -31,7 +31,7 @@ def images(count: int = 40) -> Tensor:
 def diagnosed() -> tuple[nn.Module, mst.Diagnosis, list[Progress]]:
     model, seen = mst.quantize(plain(), 7, images(), placement="products").train(), []
     labels = torch.arange(20) % 3
-    options = mst.DiagnosisOptions(bits=(2, 8), time_steps=64, simulated_images=5)
+    options = mst.DiagnosisOptions(bits=(2, 8), time_steps=64, simulated_images=5, schedule="plain", burst=1)
     diagnosis = mst.diagnose(model, (images(20), labels), options, calibration=images(), progress=seen.append)
     return model, diagnosis, seen
 

@@ -43,7 +43,7 @@ def test_summary_says_what_to_change_and_what_is_enough(diagnosis: mst.Diagnosis
     assert "with a threshold for each channel" in said
     assert "4 bits (L = 15) are enough for 70 % of the reference's predictions on these 30 images" in said
     assert "Rate coding cannot carry this network: 2.input_site: levels down to" in said
-    assert "Lossless coding: 3 of 3 images settle, in" in said
+    assert "Lossless coding (free, burst 4): 3 of 3 images settle, in" in said
     assert "(3 images; 100.0 % at the end)" in said
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import Subset
 
-from mst.conversion import CODINGS, ConversionError, convert
+from mst.conversion import CODINGS, ConversionError, convert, default_schedule
 from mst.data import ImageData, batches_of
 from mst.errors import InputError
 from mst.models import NetworkInput, ann_of, check_answers
@@ -25,7 +24,8 @@ from mst.threads import intra_op_threads
 from .diagnosis_options import DiagnosedCheckpoint, DiagnosisOptions
 from .diagnosis_results import Change, CodingTrial, Diagnosis, LevelTrial, SiteRemedy
 from .opening import OpenedRun, open_checkpoint, training_images
-from .options import CodingName
+from .options import CodingOptions
+from .spiking_run import coding_label
 
 ADVISED = 5
 """Sites that are looked at more closely: those with the largest effects on the output."""
@@ -169,13 +169,15 @@ def _try_codings(
     output = diagnoser.run(images, 0, diagnoser.sites)
     trials = []
     for coding in options.codings:
-        how: dict[str, Any] = (
-            {"burst": options.burst, "schedule": options.schedule} if CODINGS[coding].has_schedule else {}
-        )
+        chosen = CodingOptions(coding)
+        if CODINGS[coding].has_schedule:
+            schedule = options.schedule or default_schedule(diagnoser.model)
+            chosen = CodingOptions(coding, options.burst, schedule)
+        label = coding_label(chosen)
         try:
-            snn = convert(diagnoser.model, coding, images[:1], **how)
+            snn = convert(diagnoser.model, coding, images[:1], burst=chosen.burst, schedule=chosen.schedule)
         except ConversionError as error:
-            trials.append(CodingTrial(coding, tuple(str(obstacle) for obstacle in error.obstacles)))
+            trials.append(CodingTrial(label, tuple(str(obstacle) for obstacle in error.obstacles)))
             continue
         labels = output.argmax(dim=1).cpu() if output.dim() == 2 else None
         stage = Stage(progress, f"simulating {coding} coding", len(images) * options.time_steps, "image-steps")
@@ -183,13 +185,13 @@ def _try_codings(
             snn, (images, labels), options.time_steps, seed=options.seed, record_operations=False,
             progress=stage.advance,
         )  # fmt: skip
-        trials.append(_coding_trial(coding, result))
+        trials.append(_coding_trial(label, result))
     return tuple(trials)
 
 
-def _coding_trial(coding: CodingName, result: SimulationResult) -> CodingTrial:
+def _coding_trial(label: str, result: SimulationResult) -> CodingTrial:
     trial = CodingTrial(
-        coding,
+        label,
         num_images=result.num_images,
         agreement=() if result.accuracy is None else tuple(result.accuracy.tolist()),
     )

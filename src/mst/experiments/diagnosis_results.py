@@ -7,8 +7,6 @@ from typing import Literal
 
 from mst.quantization.site_errors import OutputError, Reference, SiteErrors
 
-from .options import CodingName
-
 Change = Literal["levels", "one more bit", "per channel"]
 """See `LevelTrial`."""
 
@@ -52,8 +50,8 @@ class SiteRemedy:
 class CodingTrial:
     """The spiking network on a few images, its answers beside the quantised network's."""
 
-    coding: CodingName
-    """Coding."""
+    coding: str
+    """The coding, with its schedule and burst: "rate", "lossless, free, burst 4"."""
 
     refused: tuple[str, ...] = ()
     """Reasons why this coding cannot carry the network; all else is empty then."""

@@ -122,7 +122,8 @@ def _change(trial: LevelTrial) -> str:
 
 
 def _about_coding(trial: CodingTrial, agreement: float) -> str:
-    name = f"{trial.coding.capitalize()} coding"
+    coding, _, how = trial.coding.partition(", ")
+    name = f"{coding.capitalize()} coding" + (f" ({how})" if how else "")
     if trial.refused:
         others = f", and {len(trial.refused) - 1} more places" if len(trial.refused) > 1 else ""
         return f"{name} cannot carry this network: {trial.refused[0]}{others}"
