@@ -40,6 +40,9 @@ def test_summary_says_what_to_change_and_what_is_enough(diagnosis: mst.Diagnosis
     assert "Not in the forward pass: 0.spare" in said
     assert "these 2 of 2 make 100 % of the error of the output" in said
     assert "with one more bit" in said
+    assert "mst.set_levels(model, {SITE: LEVELS}), then mst.set_thresholds(model, images))" in said
+    trained = "\n".join(diagnosis_summary(replace(diagnosis, reference="clipped"), 0.7))
+    assert "set_thresholds" not in trained  # which would undo what training has chosen
     assert "with a threshold for each channel" in said
     assert "4 bits (L = 15) are enough for 70 % of the reference's predictions on these 30 images" in said
     assert "Rate coding cannot carry this network: 2.input_site: levels down to" in said

@@ -73,7 +73,8 @@ def diagnosis_summary(diagnosis: Diagnosis, agreement: float) -> list[str]:
             f"{100 * share:.0f} % of the error of the output (sum of the squared effects of single sites)"
         )
         lines += [f"  - {_remedy(remedy, diagnosis.sites)}" for remedy in diagnosis.remedies]
-        lines.append("  (in Python: mst.set_levels(model, {SITE: LEVELS}), then mst.set_thresholds or training)")
+        then = ", then mst.set_thresholds(model, images)" if diagnosis.reference == "unclipped" else ""
+        lines.append(f"  (more levels for a site: mst.set_levels(model, {{SITE: LEVELS}}){then})")
     return lines + _about_levels(diagnosis, agreement) + [_about_coding(each, agreement) for each in diagnosis.codings]
 
 
