@@ -60,7 +60,7 @@ def test_coding_from_outside_converts_simulates_counts_and_is_priced(
     driven = [count for count in result.operations if count.operation.is_spike_driven]
     assert sum(int(count.acs_per_step.sum()) for count in driven) > 1000
     energy = mst.estimate_energy(result)
-    assert energy.assumptions == SpikeCounter.assumptions
+    assert energy.assumptions[: len(SpikeCounter.assumptions)] == SpikeCounter.assumptions
     assert sum(row.snn.energy_pj for row in energy.operations) == pytest.approx(energy.snn.energy_pj)
     assert energy.snn.num_acs == pytest.approx(sum(int(count.acs_per_step.sum()) for count in driven) / 4)
 
@@ -101,7 +101,8 @@ def test_coding_with_signed_neurons_takes_what_lossless_coding_takes(tiny_model:
         assert runs["copy"].spike_counts == runs["lossless"].spike_counts
         energies = [mst.estimate_energy(run) for run in runs.values()]
         assert energies[0].snn == energies[1].snn
-        assert energies[0].assumptions == energies[1].assumptions == ChangeCounter.assumptions
+        assert energies[0].assumptions == energies[1].assumptions
+        assert energies[0].assumptions[: len(ChangeCounter.assumptions)] == ChangeCounter.assumptions
     finally:
         del CODINGS["copy"]
 
