@@ -28,7 +28,7 @@ PHOTOGRAPHS = (
 )  # fmt: skip
 """Of scikit-image; those that end in .jpg of scikit-learn."""
 
-ROWS = ("weighted", "free, 0.25 steps per site", "free, 0.5 steps per site", "free, burst 8, site after site")
+SCHEDULES = ("weighted", "free, 0.25 steps per site", "free, 0.5 steps per site", "free, burst 8, site after site")
 
 
 def lite0() -> nn.Module:
@@ -96,18 +96,16 @@ def answers(network: nn.Module, images: Tensor) -> Tensor:
     return torch.cat([network(part) for part in images.split(16)])
 
 
-def agreement(network: nn.Module, parts: tuple[Tensor, Tensor], expected: list[Tensor], bits: int, wise: bool) -> str:
+def agreement(network: nn.Module, parts: tuple[Tensor, Tensor], expected: list[Tensor], bits: int, **how: bool) -> str:
     """A row: the share of images whose most likely class is that of the float network, and the error of the logits."""
     equal, error = 0, 0.0
     for judged in (0, 1):
-        quantized = mst.quantize(
-            network, num_levels(bits), parts[1 - judged], placement="products", per_channel=wise
-        ).eval()
+        quantized = mst.quantize(network, num_levels(bits), parts[1 - judged], placement="products", **how).eval()
         found = answers(quantized, parts[judged])
         equal += int((found.argmax(1) == expected[judged].argmax(1)).sum())
         error += float(((found - expected[judged]).norm(dim=1) / expected[judged].norm(dim=1)).sum())
     count = len(expected[0]) + len(expected[1])
-    scales = "per channel" if wise else "per tensor"
+    scales = "per channel" if how["per_channel"] else "per tensor"
     return f"| {bits} | {scales} | {100 * equal / count:.1f} % | {error / count:.3f} |"
 
 
@@ -119,6 +117,8 @@ def main() -> None:
     parser.add_argument("--bits", type=int, nargs="*", default=BITS, help="bits of the quantised networks")
     parser.add_argument("--snn-bits", type=int, nargs="*", default=[6], help="bits of the networks run as SNNs")
     parser.add_argument("--snn-images", type=int, default=8, help="images shown to the SNNs")
+    parser.add_argument("--schedules", nargs="+", default=SCHEDULES, help="rows of the SNN's table by their labels")
+    parser.add_argument("--correct-biases", action="store_true", help="correct the biases after setting the levels")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     network = lite0()
@@ -129,13 +129,14 @@ def main() -> None:
     print("| bits | scales | same answer as in float | relative error of the logits |\n|---|---|---|---|", flush=True)
     for bits in options.bits:
         for wise in (False, True):
-            print(agreement(network, parts, expected, bits, wise), flush=True)
+            how = {"per_channel": wise, "bias_correction": options.correct_biases}
+            print(agreement(network, parts, expected, bits, **how), flush=True)
     for bits in options.snn_bits:
-        quantized = mst.quantize(network, num_levels(bits), parts[0], placement="products", per_channel=True).eval()
-        print(f"\n{bits} bits, per channel, as an SNN\n\n{HEADER}", flush=True)
+        quantized = mst.quantize(network, num_levels(bits), parts[0], placement="products").eval()
+        print(f"\n{bits} bits, per tensor, as an SNN\n\n{HEADER}", flush=True)
         images = parts[1][:: len(parts[1]) // options.snn_images][: options.snn_images]
         for label, schedule in schedules(bits):
-            if label in ROWS:
+            if label in options.schedules:
                 print(snn_row(label, quantized, images, schedule, batch_size=4), flush=True)
 
 

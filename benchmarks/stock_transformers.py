@@ -93,8 +93,9 @@ def examine(name: str, network: nn.Module, splits: DataSplits, wanted: argparse.
     for bits in wanted.bits:
         for per_channel in (False, True):
             quantized = mst.quantize(
-                network, num_levels(bits), calibration, placement="products", per_channel=per_channel
-            )
+                network, num_levels(bits), calibration, placement="products", per_channel=per_channel,
+                bias_correction=wanted.correct_biases,
+            )  # fmt: skip
             reached = mst.evaluate(quantized, test).accuracy
             scales = "per channel" if per_channel else "per tensor"
             print(
@@ -119,6 +120,7 @@ def main() -> None:
     parser.add_argument("--calibration-images", type=int, default=256, help="training images that set the levels")
     parser.add_argument("--bits", type=int, nargs="*", default=BITS, help="bits of the quantised ANNs")
     parser.add_argument("--test-images", type=int, default=10_000, help="first test images that give the accuracy")
+    parser.add_argument("--correct-biases", action="store_true", help="correct the biases after setting the levels")
     parser.add_argument("--snn-bits", type=int, nargs="*", default=[6], help="bits of the networks run as SNNs")
     parser.add_argument("--snn-images", type=int, default=500, help="first test images shown to the SNNs")
     parser.add_argument("--schedules", nargs="+", help="rows of the SNN's table by their labels; all by default")
