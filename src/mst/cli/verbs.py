@@ -31,6 +31,7 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "train": Verb("train", "train", "train an ANN with quantised activations and, if asked, random spike masking"),
+    "quantize": Verb("quantize", "quantize", "give a network trained in float its sites, without training"),
     "evaluate": Verb("evaluate", "evaluate", "measure the accuracy of a checkpoint as an ANN"),
     "simulate": Verb("simulate", "simulate", "convert a checkpoint to a spiking network and run it on test images"),
     "measure": Verb("measure", "measure", "count the operations of a spiking network and price them"),

@@ -22,6 +22,8 @@ from .options import (
     SweepOptions,
     TrainingOptions,
 )
+from .quantizing import QUANTIZED_CHECKPOINT, QuantizingRun, run_quantizing
+from .quantizing_options import QuantizingOptions
 from .recipes import load_recipe, parse_options
 from .recordings import MadeRecordings, OpenedRecording, first_recording, make_recordings, open_recording
 from .records import measurement_record, run_record, simulation_record, write_run_record
@@ -35,6 +37,7 @@ __all__ = [
     "EXIT_LOSSES",
     "LOSSES",
     "OPTIONS_FILE",
+    "QUANTIZED_CHECKPOINT",
     "AnnRun",
     "CheckpointOptions",
     "CodingOptions",
@@ -65,6 +68,8 @@ __all__ = [
     "OpenedRecording",
     "OpenedRun",
     "QuantizeOptions",
+    "QuantizingOptions",
+    "QuantizingRun",
     "RecordingOptions",
     "RecordingsOptions",
     "SeedRun",
@@ -99,6 +104,7 @@ __all__ = [
     "run_evaluation",
     "run_import",
     "run_measurement",
+    "run_quantizing",
     "run_record",
     "run_simulation",
     "run_sweep",

@@ -6,7 +6,7 @@ from .biases import correct_biases
 from .calibration import calibrate, in_evaluation, set_thresholds
 from .checks import check_same
 from .fitting import ThresholdFrom, fit_threshold
-from .named import check_same_as_plain, create_model
+from .named import activation_classes, check_same_as_plain, create_model
 from .quantizer import quantize, shape_thresholds
 from .spec import OWN, MaxPool, Quantization, note_quantization, quantization_of
 
@@ -15,6 +15,7 @@ __all__ = [
     "MaxPool",
     "Quantization",
     "ThresholdFrom",
+    "activation_classes",
     "calibrate",
     "check_same",
     "check_same_as_plain",

@@ -119,8 +119,8 @@ def quantize_named(
     return quantize(
         build(of, pretrained),
         num_levels,
-        also=_activation_classes(also),
-        example=example if options.get("placement") == "products" else None,
+        also=activation_classes(also),
+        example=None if options.get("placement", "activations") == "activations" else example,
         architecture=of,
         **options,
     )
@@ -142,10 +142,10 @@ def check_same_as_plain(quantized: nn.Module, images: Tensor) -> None:
     plain = build(noted.architecture)
     weights = {name: tensor for name, tensor in quantized.state_dict().items() if not name.endswith(".threshold")}
     plain.load_state_dict(weights, strict=False)
-    check_same(plain, quantized, images, noted.caps, _activation_classes(noted.also))
+    check_same(plain, quantized, images, noted.caps, activation_classes(noted.also))
 
 
-def _activation_classes(names: tuple[str, ...]) -> tuple[type[nn.Module], ...]:
+def activation_classes(names: tuple[str, ...]) -> tuple[type[nn.Module], ...]:
     activations = {name: getattr(torch.nn.modules.activation, name, None) for name in names}
     for name, kind in activations.items():
         known = torch.nn.modules.activation.__all__

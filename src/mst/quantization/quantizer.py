@@ -30,7 +30,7 @@ from .checks import as_taken, check_reached, check_same
 from .fitting import DEFAULT_PERCENTILE, ThresholdFrom
 from .placement import place_at_products
 from .replacement import Replacement, replace_activations
-from .spec import MaxPool, Placement, Quantization, quantization_of
+from .spec import MaxPool, Placement, Quantization, note_quantization, quantization_of
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def quantize(
     products. Lossless coding carries such a network.
 
     With placement "none" nothing is replaced: the copy computes in floating point and can be trained, saved and loaded
-    like the others, to be quantised later.
+    like the others, to be quantised later. An example notes the shape of its images, which `mst.train` does too.
 
     Max-pools stay, and `mst.convert` makes them exact for spikes, at the cost of a counter for each of their inputs.
     "average" replaces them by average pools, which need no counters; the network then has to be trained with them. A
@@ -129,7 +129,12 @@ def quantize(
             "per_channel": per_channel,
             "bias_correction": bias_correction,
         }
-        return _without_sites(model, num_levels, [name for name, value in given.items() if value], architecture)
+        plain = _without_sites(model, num_levels, [name for name, value in given.items() if value], architecture)
+        image = next(image_batches(example), None) if example is not None else None
+        if image is not None:
+            shape, num_classes = _shapes(plain, image)
+            note_quantization(plain, image_shape=shape, num_classes=num_classes)
+        return plain
     batches = list(image_batches(calibration)) if calibration is not None else []
     example = next(image_batches(example), None) if example is not None else None
     images = batches[0] if batches else example
