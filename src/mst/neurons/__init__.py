@@ -4,17 +4,14 @@ from .activation import QCFS
 from .functional import (
     MIN_THRESHOLD,
     check_masking_ratio,
-    count_signed_spikes,
     count_spikes,
     drop_spikes,
-    free_quanta,
     if_run,
     if_run_,
     if_step,
     initial_membrane_potential,
     keep_mask,
     qcfs,
-    signed_if_step,
     sum_dtype,
 )
 from .integrate_and_fire import IFNeuron
@@ -43,6 +40,7 @@ from .schedule import (
     halving_weights,
     named_schedule,
 )
+from .signed import count_signed_spikes, free_quanta, signed_if_step
 from .signed_integrate_and_fire import SignedIFNeuron
 from .sites import ALL_SITES, SITE_GROUPS, find_sites, limit_powers, mask_spikes, select_sites, set_levels
 from .spiking import SpikingNeuron

@@ -10,20 +10,12 @@ from torch import Tensor
 from mst.errors import InputError
 
 from .activation import QCFS
-from .functional import (
-    count_signed_spikes,
-    drop_spikes,
-    free_quanta,
-    outermost_levels,
-    quantum,
-    spikes_of_weight,
-    sum_dtype,
-    to_levels,
-)
+from .functional import drop_spikes, quantum, sum_dtype, to_levels
 from .masks import Layout, SpikeMask
 from .powers import count_powers
 from .run_state import BEFORE_FIRST_STEP, RunState
 from .schedule import FiringSchedule
+from .signed import count_signed_spikes, free_quanta, outermost_levels, spikes_of_weight
 from .spiking import SpikingNeuron
 
 SENT_QUANTA = "sent_quanta"
