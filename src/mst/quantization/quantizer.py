@@ -122,19 +122,10 @@ def quantize(
     model = ann_of(model, "mst.quantize", "quantise the ANN, then convert it", has_weights=has_images)  # type: ignore[assignment]
     num_levels, classes = whole_number("num_levels", num_levels, 1), tuple(also)
     if placement == "none":
-        given = {
-            "calibration": calibration is not None,
-            "also": classes,
-            "max_pool": max_pool != "keep",
-            "per_channel": per_channel,
-            "bias_correction": bias_correction,
-        }
-        plain = _without_sites(model, num_levels, [name for name, value in given.items() if value], architecture)
-        image = next(image_batches(example), None) if example is not None else None
-        if image is not None:
-            shape, num_classes = _shapes(plain, image)
-            note_quantization(plain, image_shape=shape, num_classes=num_classes)
-        return plain
+        _refuse_without_sites(
+            calibration=calibration is not None, also=bool(classes), max_pool=max_pool != "keep", **needs_images
+        )
+        return _without_sites(model, num_levels, example, architecture)
     batches = list(image_batches(calibration)) if calibration is not None else []
     example = next(image_batches(example), None) if example is not None else None
     images = batches[0] if batches else example
@@ -192,14 +183,24 @@ def _check_choices(
             raise InputError(f"what {option} changes is set from images", remedy="give calibration")
 
 
-def _without_sites(model: Model, num_levels: int, given: list[str], architecture: Architecture | None) -> Model:
+def _refuse_without_sites(**given: bool) -> None:
+    names = [name for name, is_given in given.items() if is_given]
+    if names:
+        raise InputError(f"{', '.join(names)} would have no effect with placement='none', which sets no sites")
+
+
+def _without_sites(
+    model: Model, num_levels: int, example: ImageData | None, architecture: Architecture | None
+) -> Model:
     """A copy with the description that a checkpoint needs, and nothing else."""
-    if given:
-        raise InputError(f"{', '.join(given)} would have no effect with placement='none', which sets no sites")
     plain = copy_network(model)
     plain.network_spec = Quantization(  # type: ignore[assignment]
         num_levels=num_levels, placement="none", architecture=architecture, class_name=type(model).__name__
     )
+    image = next(image_batches(example), None) if example is not None else None
+    if image is not None:
+        shape, num_classes = _shapes(plain, image)
+        note_quantization(plain, image_shape=shape, num_classes=num_classes)
     return plain
 
 
