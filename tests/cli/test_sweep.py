@@ -314,3 +314,12 @@ def test_train_with_a_network_that_does_not_work_is_refused(
     given = TRAIN if "--model" not in arguments else TRAIN[4:]
     line = fails(["train", *given, *arguments, "--output", str(tmp_path / "out")], capfd)
     assert message in line
+
+
+def test_sweep_of_sites_at_products_is_refused_before_it_trains(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    vit = ["--model", "vit_tiny_patch16_224", "--model-kwargs.img_size", "8", "--model-kwargs.patch_size", "4"]
+    small = ["--model-kwargs.embed_dim", "12", "--model-kwargs.depth", "1", "--model-kwargs.num_heads", "2"]
+    command = ["sweep", *vit, *small, "--dataset", "digits", "--quantize.placement", "products"]
+    assert "does not carry the levels below 0" in fails([*command, "--output", str(tmp_path)], capfd)

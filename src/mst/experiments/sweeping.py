@@ -237,6 +237,11 @@ def _try_cell(cell: SweepCell, splits: DataSplits, options: SweepOptions) -> Non
         mask_spikes(network, cell.masking_ratio, _selections(cell) or ALL_SITES, options.mask_rule)
     else:
         network = build_network(_network_options(options, cell), splits, download=False)
+    if any(site.min_level < 0 for site in find_sites(network).values()):
+        raise InputError(
+            "a sweep simulates under rate coding, which does not carry the levels below 0 of sites at products",
+            remedy="sweep with --quantize.placement activations; or train each setting, and mst compare --rate false",
+        )
     convert(network, example=first_readable(splits.test)[0][None])
 
 
