@@ -99,7 +99,13 @@ def test_random_network_counts_what_its_spikes_reach(case: tuple[Network, Tensor
     mst.simulate(snn, x, 3, steps_per_chunk=1, record_operations=False)
     for handle in handles:
         handle.remove()
-    driven = [each for each in result.operations if each.operation.is_spike_driven and each.operation.pooled == 1]
+    # Behind an average pool a value stands for several spikes; tests/operations/test_streams.py counts those.
+    averages = any(isinstance(module, nn.AvgPool2d) for module in model.modules())
+    driven = [
+        each
+        for each in result.operations
+        if each.operation.pooled == 1 and 1 <= len(each.operation.sources) <= (1 if averages else 99)
+    ]
     assert driven or not model.blocks
     for each in driven:
         operation = each.operation
