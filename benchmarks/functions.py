@@ -1,4 +1,4 @@
-"""How often the functions between the sites are computed, schedule by schedule, and what that costs.
+"""Count how often the functions between the sites are computed, schedule by schedule, and price it.
 
 A ViT of timm (GELU, LayerNorm, softmax) is trained in float on the digits of scikit-learn, one or two minutes on one
 CPU core, unless FOLDER has it. Then sites stand at its products, and test images run until they have settled.

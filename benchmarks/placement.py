@@ -270,7 +270,7 @@ def in_words(row: dict[str, Any]) -> str:
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """How many of the networks settle, and of how many families."""
+    """Numbers of networks that settle, and of their families."""
     settled, refused = [row for row in rows if settles(row)], [row for row in rows if "refused" in row]
     families = {row["family"] for row in settled}
     largest = max((row["largest_difference"] for row in settled), default=0.0)

@@ -84,7 +84,7 @@ class Random(nn.Module):
         return x
 
     def read(self, name: str, stream: Tensor, b: Tensor) -> Tensor:
-        """What the map `name` makes of the sum and of the spikes of b."""
+        """Result of the map `name` for the sum and for the spikes of b."""
         if name in ("conv", "up"):
             y: Tensor = self.conv(stream) if name == "conv" else self.up(torch.cat([stream, b], 1))
             return y

@@ -101,7 +101,7 @@ def mask_spikes(
 
 
 def limit_powers(model: Model, max_powers: int | None, sites: str | Iterable[str] = ALL_SITES) -> Model:
-    """Levels with few powers of two: from now on, these sites round each level to a sum of so many, in training too.
+    """Round levels: from now on, these sites round each level to a sum of few signed powers of two, in training too.
 
     Under lossless coding with schedule "free" a neuron whose input has settled then sends at most `max_powers` spikes.
     Thresholds stay; `mst.set_thresholds` fits them anew. A checkpoint stores the limit of every site.

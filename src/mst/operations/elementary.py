@@ -33,7 +33,7 @@ Numbers = Mapping[str, float]
 """Kind of elementary operation -> how many."""
 
 Scope = Literal["elements", "halves", "quotient", "rows"]
-"""Which part of the result an input decides: the same element; with another in the other half of an axis; a divisor,
+"""Part of the result that an input decides: the same element; with another in the other half of an axis; a divisor,
 which may be shared by many elements; or its whole row."""
 
 
@@ -48,7 +48,7 @@ class Rule:
     """Of each row; for "quotient", of each divisor."""
 
     scope: Scope = "elements"
-    """Which elements have to be computed again where an input has changed."""
+    """Elements to be computed again where an input has changed."""
 
     axes: tuple[int, ...] = ()
     """For "rows", axes of the first tensor that lie within a row, from 0; for "halves", the axis that is split."""

@@ -55,7 +55,7 @@ class Function:
     """Rows, or divisors, per image; 0 if there are none."""
 
     operands: tuple[Operand, ...]
-    """What it depends on."""
+    """Inputs that it depends on."""
 
     readers: frozenset[str] = frozenset()
     """Sites that read its result; "" for a map, a product or the output."""

@@ -116,7 +116,7 @@ _SIMPLE: dict[str, Callable[[MakeSite, tuple[bool, ...]], nn.Module]] = {
 
 
 def module_for(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], roles: tuple[str, ...]) -> Make:
-    """How to make the module that takes the place of a call.
+    """Maker of the module that takes the place of a call.
 
     Args:
         function: one of `KINDS`.
