@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import mst
 from mst.checkpoints import CheckpointInfo
+from mst.data import AugmentConfig, BatchLoader
 from mst.neurons import find_sites
 from mst.progress import Progress
 from mst.training import (
@@ -26,7 +27,7 @@ from mst.training import (
     train,
 )
 from mst.training.loop import _Trainer
-from mst.training.order import EpochBatches, SeededImages, seed_step
+from mst.training.order import EpochBatches, SeededImages, first_words, seed_step
 from mst.training.state import load_training_state
 from training_runs import QUICK, after_step, data, fresh, losses, run
 
@@ -102,6 +103,27 @@ def test_images_and_steps_have_random_numbers_of_their_own() -> None:
         seed_step(*place)
         draws.add((torch.rand(()).item(), np.random.rand(), random.random()))  # noqa: NPY002
     assert len(draws) == 5
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1, 2**70 + 5])
+def test_first_words_are_those_of_numpy(seed: int) -> None:
+    places = [0, 1, 5, 60_000, 2**32 - 1]
+    expected = [np.random.SeedSequence([seed, 3, 1, place]).generate_state(1)[0] for place in places]
+    assert first_words(seed, 3, 1, places) == expected
+
+
+def test_augmentation_is_a_function_of_seed_epoch_and_image() -> None:
+    digits = mst.load_dataset("digits", augment=AugmentConfig(crop_padding=2), train_images=40).train
+    images = SeededImages(digits, seed=3)
+    epochs = []
+    for epoch in range(2):
+        images.epoch = epoch
+        one_by_one = torch.stack([images[index][0] for index in range(40)])
+        for batch_size, num_workers in ((40, 0), (7, 0), (16, 1)):
+            batches = BatchLoader(images, batch_size=batch_size, num_workers=num_workers)
+            assert torch.equal(torch.cat([seen for seen, _ in batches]), one_by_one)
+        epochs.append(one_by_one)
+    assert not torch.equal(*epochs)
 
 
 def test_batches_of_several_processes_are_those_of_one_with_larger_batches() -> None:

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from mst.errors import InputError
 from mst.text import note
 
 from .folders import some
-from .splits import RawSplit, Sample
+from .splits import RawSplit, Sample, rows_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class RelabelledSplit:
         """Sample and label of the network."""
         sample, label = self.whole.read(index)
         return sample, self.labels[label]
+
+    def read_rows(self, indices: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+        """See `rows_of`."""
+        rows = rows_of(self.whole, indices)
+        return None if rows is None else (rows[0], torch.as_tensor(self.labels)[rows[1]])
 
     def update_fingerprint(self, digest: hashlib._Hash) -> None:
         """Feed the split as it is stored into `digest`."""

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from mst.errors import InputError
 from mst.signals import SteadyLoader
 
+from .rows import read_batch
 from .samples import Batch, as_sample, check_finite, collate
 from .unreadable import UnreadableSample, UnreadableSampleError, none_readable
 
@@ -33,6 +34,14 @@ class _Batch(NamedTuple):
     labels: Tensor | None
     unreadable: tuple[UnreadableSample, ...]
     problem: InputError | None = None
+
+
+class _Rows(NamedTuple):
+    """Samples that were read at once."""
+
+    numbers: list[int]
+    images: Tensor
+    labels: Tensor
 
 
 class _Marking(Dataset[tuple[int, Any] | UnreadableSample]):
@@ -51,14 +60,24 @@ class _Marking(Dataset[tuple[int, Any] | UnreadableSample]):
         except UnreadableSampleError as error:
             return UnreadableSample(error, error.may_be_skipped)
 
+    def __getitems__(self, indices: list[int]) -> list[tuple[int, Any] | UnreadableSample] | _Rows:
+        """Used by PyTorch to read a batch."""
+        numbers = [self.indices[index] for index in indices]
+        rows = read_batch(self.dataset, numbers)
+        return [self[index] for index in indices] if rows is None else _Rows(numbers, *rows)
 
-def _collate(samples: list[tuple[int, Any] | UnreadableSample], needs_labels: bool) -> _Batch:
-    readable = [sample for sample in samples if not isinstance(sample, UnreadableSample)]
-    unreadable = tuple(sample for sample in samples if isinstance(sample, UnreadableSample))
+
+def _collate(samples: list[tuple[int, Any] | UnreadableSample] | _Rows, needs_labels: bool) -> _Batch:
     nothing = torch.empty(0)
-    if not readable:
-        return _Batch(nothing, None, unreadable)
+    unreadable: tuple[UnreadableSample, ...] = ()
     try:
+        if isinstance(samples, _Rows):
+            check_finite(samples.images, samples.numbers)
+            return _Batch(samples.images, samples.labels, ())
+        readable = [sample for sample in samples if not isinstance(sample, UnreadableSample)]
+        unreadable = tuple(sample for sample in samples if isinstance(sample, UnreadableSample))
+        if not readable:
+            return _Batch(nothing, None, unreadable)
         return _Batch(*collate(readable, needs_labels), unreadable)
     except InputError as error:
         return _Batch(nothing, None, unreadable, error)

@@ -79,6 +79,11 @@ class StoredImages:
         """Image and label."""
         return self.images[index], int(self.labels[index])
 
+    def read_rows(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Images [B, C, height, width] and labels [B]."""
+        rows = torch.as_tensor(indices)
+        return self.images[rows], self.labels[rows]
+
     def update_fingerprint(self, digest: hashlib._Hash) -> None:
         """Feed pixels and labels into `digest`."""
         digest.update(self.images.contiguous().numpy().tobytes())
@@ -102,10 +107,20 @@ class PartOfSplit:
         """Sample and label."""
         return self.whole.read(self.indices[index])
 
+    def read_rows(self, indices: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+        """See `rows_of`."""
+        return rows_of(self.whole, [self.indices[index] for index in indices])
+
     def update_fingerprint(self, digest: hashlib._Hash) -> None:
         """Feed the whole split and the choice of samples into `digest`."""
         self.whole.update_fingerprint(digest)
         digest.update(f"{list(self.indices)}".encode())
+
+
+def rows_of(raw: RawSplit, indices: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+    """Stored images [B, C, height, width] and their labels, int64 [B]; None if they are not in memory as one tensor."""
+    read_rows = getattr(raw, "read_rows", None)
+    return None if read_rows is None else read_rows(indices)
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):
@@ -150,6 +165,21 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
                 logger.warning("skipped: %s", error.problem)
                 first = first or error
         raise none_readable(len(self), first)
+
+    def read_batch(self, indices: Sequence[int], seeds: Sequence[int] | None = None) -> tuple[Tensor, Tensor] | None:
+        """Images float32 [B, C, height, width] and labels int64 [B], with the values of reading them one by one.
+
+        Args:
+            indices: B indices.
+            seeds: of each image's random changes; None draws them from the global generators, image after image.
+
+        Returns:
+            None if they must be read one by one: the samples are files, or are changed in ways that need it.
+        """
+        transform = getattr(self.transform, "batch", None)
+        if transform is None or (rows := rows_of(self.raw, indices)) is None:
+            return None
+        return transform(rows[0], seeds), rows[1]
 
 
 def _form(tensor: Tensor) -> str:

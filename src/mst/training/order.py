@@ -7,20 +7,71 @@ in the middle of an epoch, and neither worker processes nor an interruption chan
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from mst.data.rows import read_batch
+
 _ORDER, _IMAGE, _STEP = range(3)
 """Purposes of random numbers; each has a stream of its own."""
+
+_WORD = 0xFFFFFFFF
+"""Bits of a 32-bit word."""
+
+Words = np.ndarray[Any, np.dtype[np.uint32]]
 
 
 def _words(seed: int, epoch: int, *place: int) -> tuple[int, int, int]:
     first, second, third = np.random.SeedSequence([seed, epoch, *place]).generate_state(3)
     return int(first), int(second), int(third)
+
+
+def first_words(seed: int, epoch: int, purpose: int, places: Sequence[int]) -> list[int]:
+    """The first word of `numpy.random.SeedSequence([seed, epoch, purpose, place])` for many places at once.
+
+    Args:
+        seed, epoch, purpose: whole numbers from 0.
+        places: whole numbers from 0 to 2^32 - 1.
+
+    Source: numpy.random.SeedSequence, whose hash NumPy keeps as it is; after M. O'Neill, randutils (2015).
+    """
+    numbers = [word for value in (seed, epoch, purpose) for word in _words_of(value)]
+    words = [*(np.array([number], np.uint32) for number in numbers), np.asarray(places, np.uint32)]
+    factor = 0x43B0D7E5
+
+    def hashed(word: Words, multiplier: int = 0x931E8875) -> Words:
+        nonlocal factor
+        word = word ^ np.uint32(factor)
+        factor = factor * multiplier & _WORD
+        word *= np.uint32(factor)
+        return word ^ (word >> np.uint32(16))
+
+    def mixed(one: Words, other: Words) -> Words:
+        word = one * np.uint32(0xCA01F9DD) - other * np.uint32(0x4973F715)
+        return word ^ (word >> np.uint32(16))
+
+    pool = [hashed(word) for word in words[:4]]
+    for source in range(4):
+        for target in range(4):
+            if source != target:
+                pool[target] = mixed(pool[target], hashed(pool[source]))
+    for word in words[4:]:
+        pool = [mixed(each, hashed(word)) for each in pool]
+    factor = 0x8B51F9DD
+    return [int(word) for word in hashed(pool[0], 0x58F38DED)]
+
+
+def _words_of(number: int) -> list[int]:
+    """The 32-bit words of a whole number, the lowest first."""
+    words = [number & _WORD]
+    while number := number >> 32:
+        words.append(number & _WORD)
+    return words
 
 
 def seed_step(seed: int, epoch: int, step: int, process: int = 0) -> None:
@@ -48,6 +99,10 @@ class SeededImages(Dataset[tuple[Tensor, int]]):
         np.random.seed(for_numpy)  # noqa: NPY002 (augmentations of timm draw from it)
         random.seed(for_python)
         return self.dataset[index]
+
+    def read_batch(self, indices: Sequence[int], seeds: None = None) -> tuple[Tensor, Tensor] | None:
+        """See `mst.data.rows.read_batch`; the seeds are those of this epoch."""
+        return read_batch(self.dataset, indices, first_words(self.seed, self.epoch, _IMAGE, indices))
 
 
 class EpochBatches(Sampler[list[int]]):

@@ -33,6 +33,19 @@ def test_entry_is_made_once_and_comes_back_equal(tmp_path: Path) -> None:
     assert cache_size(tmp_path)[0] == 2
 
 
+def test_cache_keeps_in_memory_what_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mst.data.events.cache.MEMORY_BYTES", 1000)
+    calls: list[int] = []
+    cache = FrameCache(tmp_path)
+    for key in ("small", "large"):
+        cache.get((key,), counting(np.ones(100 if key == "small" else 120), calls))[0] = 7  # 800 and 960 bytes
+    for entry in tmp_path.glob("??/*.frames"):
+        entry.unlink()
+    assert cache.get(("small",), counting(np.zeros(100), calls)).sum() == 100
+    assert cache.get(("large",), counting(np.zeros(120), calls)).sum() == 0
+    assert len(calls) == 3
+
+
 @pytest.mark.parametrize("damage", [lambda c: c[:-1], lambda c: b"", lambda c: c[:30] + b"\0" + c[31:]])
 def test_damaged_entry_is_made_again(damage, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:  # type: ignore[no-untyped-def]
     calls: list[int] = []

@@ -1,4 +1,4 @@
-"""Cache of frames on disk.
+"""Cache of frames on disk, and of as many as fit in memory.
 
 An entry's name is a digest of the recording's content and of its representation, so entries never become out of date:
 another recording, or another representation, has another name. Entries appear whole or not at all, so any number of
@@ -30,6 +30,9 @@ VERSION = 2
 CACHE_VARIABLE = "MST_CACHE"
 """Environment variable: the cache's folder, or "off"."""
 
+MEMORY_BYTES = 256 * 2**20
+"""Bytes of arrays that a cache keeps in memory besides; those that come first stay, since an epoch reads each once."""
+
 _DIGEST_BYTES = 16
 
 
@@ -55,7 +58,7 @@ def cache_size(folder: Path) -> tuple[int, int]:
 
 
 class FrameCache:
-    """Arrays in the files of one folder.
+    """Arrays in the files of one folder, and in memory as long as they fit.
 
     Args:
         folder: the folder; None keeps nothing.
@@ -63,9 +66,11 @@ class FrameCache:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
+        self._in_memory: dict[tuple[Any, ...], NDArray[Any]] = {}
+        self._free_bytes = MEMORY_BYTES
 
     def get(self, key: tuple[Any, ...], make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """The array of `key`, from disk or from `make`.
+        """The array of `key`, from memory, from disk or from `make`.
 
         Args:
             key: values whose text identifies the array; must include a digest of the recording.
@@ -73,8 +78,17 @@ class FrameCache:
         """
         if self.folder is None:
             return make()
+        kept = self._in_memory.get(key)
+        if kept is None:
+            kept = self._from_disk(self.folder, key, make)
+            if kept.nbytes <= self._free_bytes:
+                self._in_memory[key] = kept
+                self._free_bytes -= kept.nbytes
+        return kept.copy()  # whoever changes it leaves the kept one alone
+
+    def _from_disk(self, folder: Path, key: tuple[Any, ...], make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         name = hashlib.blake2b(repr((VERSION, *key)).encode(), digest_size=20).hexdigest()
-        path = self.folder / name[:2] / f"{name[2:]}.frames"
+        path = folder / name[:2] / f"{name[2:]}.frames"
         kept = _read(path)
         if kept is not None:
             return kept
@@ -82,7 +96,7 @@ class FrameCache:
         try:
             _write(path, made)
         except OSError as error:
-            logger.warning("frames are not cached from here on: %s cannot be written (%s)", self.folder, error.strerror)
+            logger.warning("frames are not cached from here on: %s cannot be written (%s)", folder, error.strerror)
             self.folder = None
         return made
 

@@ -90,6 +90,7 @@ class SimulatedCamera:
 
     def __init__(self, config: CameraConfig, picture_size: tuple[int, int]) -> None:
         self.config = config
+        self._identity = astuple(config)
         self.picture_size = picture_size
         moments = np.linspace(0.0, 3.0, 3 * config.positions + 1)
         corners = np.array([[0.0, 0.0], [1.0, 0.5], [1.0, -0.5], [0.0, 0.0]]) * config.saccade  # rows, columns
@@ -110,7 +111,7 @@ class SimulatedCamera:
 
     def digest(self, picture: NDArray[np.uint8]) -> str:
         """Identifies the picture and the camera, from which the events follow."""
-        return content_digest(np.ascontiguousarray(picture).tobytes(), picture.shape, astuple(self.config))
+        return content_digest(np.ascontiguousarray(picture).tobytes(), picture.shape, self._identity)
 
     def record(self, picture: NDArray[np.uint8]) -> Events:
         """Events of one picture.

@@ -15,6 +15,7 @@ from torchvision.transforms import InterpolationMode, v2
 from mst.errors import InputError
 from mst.text import one_line
 
+from .batch import BatchTransform
 from .preprocessing import AugmentConfig, Preprocessing
 
 _PIL_INTERPOLATION = {
@@ -29,6 +30,9 @@ class ImageTransform:
         native_size: (height, width) in which the images are stored; None if they differ.
         preprocessing: what the network expects.
         augment: random changes; None for evaluation.
+
+    Attributes:
+        batch: the same for many images of the native size at once; None for changes that are made image by image.
 
     Raises:
         InputError: an augmentation that these images do not allow.
@@ -49,31 +53,43 @@ class ImageTransform:
                     "crop_padding needs images of one size; for images of many sizes use random_resized_crop"
                 )
             steps.append(v2.RandomCrop(native_size, padding=augment.crop_padding))
+        resize = [] if native_size == size else _resize(size, preprocessing.crop_ratio, mode)
         if augment.random_resized_crop:
             scale = (augment.random_resized_crop, 1.0)
             steps.append(v2.RandomResizedCrop(size, scale=scale, interpolation=mode, antialias=True))
-        elif native_size != size:
-            steps += _resize(size, preprocessing.crop_ratio, mode)
+        else:
+            steps += resize
         if augment.horizontal_flip:
             steps.append(v2.RandomHorizontalFlip())
         if augment.auto_augment:
             steps.append(_auto_augment(augment.auto_augment, preprocessing))
         if augment.color_jitter:
             steps.append(v2.ColorJitter(*[augment.color_jitter] * 3))
-        steps += [
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.ToPureTensor(),
-            v2.Normalize(preprocessing.mean, preprocessing.std),
-        ]
+        as_float, normalise = v2.ToDtype(torch.float32, scale=True), v2.Normalize(preprocessing.mean, preprocessing.std)
+        steps += [v2.ToImage(), as_float, v2.ToPureTensor(), normalise]
         if augment.erasing_probability:
             steps.append(RandomErasing(augment.erasing_probability, mode="pixel", device="cpu"))
         self.steps = v2.Compose(steps)
+        one_by_one = (
+            augment.random_resized_crop, augment.auto_augment, augment.color_jitter, augment.erasing_probability
+        )  # fmt: skip
+        self.batch: BatchTransform | None = None
+        if native_size is not None and not any(one_by_one):
+            self.batch = BatchTransform(augment, _in_turn(resize), _in_turn([as_float, normalise]))
 
     def __call__(self, image: Tensor | Image.Image) -> Tensor:
         """Transform one image, see the class."""
         y: Tensor = self.steps(image)
         return y
+
+
+def _in_turn(steps: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """The steps as one function."""
+    return v2.Compose(steps) if steps else _unchanged
+
+
+def _unchanged(images: Tensor) -> Tensor:
+    return images
 
 
 def _resize(size: tuple[int, int], crop_ratio: float, mode: InterpolationMode) -> list[Callable[[Any], Any]]:
