@@ -165,6 +165,30 @@ def test_energy_of_functions_stands_beside_maps_and_products() -> None:
     assert any("A function (GELU" in assumption for assumption in estimate.assumptions)
 
 
+@pytest.mark.parametrize("coding", ["rate", "lossless"])
+def test_energy_with_functions_after_each_step_ends_at_the_whole(coding: str, result: SimulationResult) -> None:
+    if coding == "lossless":
+        result = gated("lossless")
+    estimate = mst.estimate_energy(result)
+    steps = estimate.whole_energy_pj_per_step
+    assert len(steps) == result.num_steps
+    assert steps[-1] == pytest.approx(estimate.whole.snn.energy_pj, rel=1e-12)
+    if coding == "rate":  # every step costs its functions
+        gaps = [whole - own for whole, own in zip(steps, estimate.snn_energy_pj_per_step, strict=True)]
+        assert gaps[5] == pytest.approx(6 * gaps[0], rel=1e-9)
+        assert gaps[0] > 0
+    else:
+        assert steps[-1] == steps[-2]  # all has settled
+        assert steps[0] < steps[-1]
+
+
+def test_energy_with_functions_by_a_model_without_their_constants_is_that_of_the_operations(
+    result: SimulationResult,
+) -> None:
+    estimate = mst.estimate_energy(result, CostModel("chip", {MAC: 2.0, AC: 1.0}, "data sheet", "measured"))
+    assert estimate.whole_energy_pj_per_step == pytest.approx(estimate.snn_energy_pj_per_step, rel=1e-12)
+
+
 def test_energy_of_a_network_without_functions_has_no_such_rows() -> None:
     x = torch.rand(2, 3)
     model = nn.Sequential(QCFS(4, 1.0), nn.Linear(3, 2)).eval()

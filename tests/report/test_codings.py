@@ -69,6 +69,7 @@ def test_rows_hold_what_was_measured(runs: list[CodingRun]) -> None:
             if near is not None:
                 assert near["spikes"] == row["spikes_at_step"][near["steps"] - 1]
                 assert near["energy_ratio"] <= row["energy_ratio"] + 1e-9
+                assert near["whole_ratio"] <= row["whole_ratio"] + 1e-9
     assert rows[0]["steps"] == 30
     assert rows[1]["steps"] == int(runs[1].result.steps_taken.max()) < 30
 
@@ -80,6 +81,9 @@ def test_markdown_has_three_tables_with_a_row_for_each_run(runs: list[CodingRun]
     for run in runs:
         assert text.count(f"| {run.label} |") == 4  # two rules of early exit
         assert f"{run.label} {run.energy.maps_and_products.ratio:.2f}x ({run.energy.whole.ratio:.2f}x)" in text
+    assert "with the spikes per image and the energy up to that step (in brackets: of maps, products and all" in text
+    near = coding_rows(ANN, runs)[1]["within"]["1"]
+    assert f"| {near['spikes']:,.0f} | {near['energy_ratio']:.2f}x ({near['whole_ratio']:.2f}x) |" in text
     without = [replace(run, energy=replace(run.energy, functions=())) for run in runs]
     assert "functions" not in codings_markdown(ANN, coding_rows(ANN, without), "Title")
     assert "| 7.25 | " in text

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from mst.report import (
     site_table,
     steps_shown,
 )
+from mst.report.figures import energy_parts
 from mst.simulation import SimulationResult
 
 
@@ -125,6 +127,9 @@ def test_tables_show_the_figures_with_their_units(result: SimulationResult, esti
     energy = text(energy_table({"": estimate}))
     assert "µJ" in energy
     assert f"{estimate.ratio:.2f}x" in energy
+    assert "with func-" in energy
+    assert f"{estimate.whole.ratio:.2f}x" in energy
+    assert "with func-" not in text(energy_table({"": replace(estimate, functions=())}))
     operations = text(operation_table(estimate))
     assert all(row.name in operations for row in estimate.operations)
     assert "analog values" in operations
@@ -134,6 +139,26 @@ def test_tables_show_the_figures_with_their_units(result: SimulationResult, esti
         assert f"{part.ratio:.2f}x" in functions
     sites = text(site_table(result))
     assert all(name in sites for name in result.sites)
+
+
+def test_energy_bars_hold_what_the_totals_hold(estimate: EnergyEstimate) -> None:
+    bars = dict(energy_parts({"": estimate, "b": estimate}))  # the ANN stands once
+    assert list(bars) == [
+        "SNN",
+        "SNN,\nwith functions",
+        "ANN",
+        "ANN,\nwith functions",
+        "SNN, b",
+        "SNN, b,\nwith functions",
+    ]
+    whole = estimate.whole
+    for label, energy in (
+        ("SNN", estimate.snn.energy_pj), ("SNN,\nwith functions", whole.snn.energy_pj),
+        ("ANN", estimate.ann.energy_pj), ("ANN,\nwith functions", whole.ann.energy_pj),
+    ):  # fmt: skip
+        assert sum(bars[label].values()) == pytest.approx(energy)
+    assert bars["SNN,\nwith functions"]["functions"] == estimate.all_functions.snn.energy_pj > 0
+    assert list(dict(energy_parts({"": replace(estimate, functions=())}))) == ["SNN", "ANN"]
 
 
 def test_figures_are_pictures_that_show_something(

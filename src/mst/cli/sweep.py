@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mst.experiments.options import SweepOptions
+from mst.experiments.sweep_options import SweepOptions
 
 from .display import console, print_files, print_line, progress_bar
 from .train import EpochPrinter
@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 
 
 def sweep(options: SweepOptions, output: Path = Path("runs/sweep")) -> None:
-    """Train and simulate every combination of masking ratios, levels, mask sites and spike penalties.
+    """Train every combination of levels, masks, powers and spike penalties, and simulate it under every coding.
 
-    Writes a folder for each, sweep.csv and sweep.md with mean and standard deviation over mask seeds, and figures:
-    accuracy and spikes against the ratio, accuracy against T, accuracy against spikes. The same command again
-    continues where it was cut and keeps what is finished; ratios, levels, sites, seeds and time steps may be added
-    then.
+    Writes a folder for each network, sweep.csv and sweep.md with mean and standard deviation over mask seeds, and
+    figures: accuracy and spikes against the ratio, accuracy against T, against spikes and against energy. The same
+    command again continues where it was cut and keeps what is finished; entries of every axis (ratios, levels, sites,
+    penalties, powers, codings, schedules, bursts, seeds, time steps) may be added then.
 
     Example: mst sweep --config sweep-digits-mst --output runs/sweep
-    Example: mst sweep --method evaluate --checkpoint runs/mst/last.safetensors --masking-ratios 0 0.25 0.5
+    Example: mst sweep --method evaluate --checkpoint runs/mst/last.safetensors --masking-ratios 0,0.25,0.5
+    Example: mst sweep --method evaluate --checkpoint runs/mst/last.safetensors --codings lossless --bursts 1,2,4
 
     Args:
         options: the combinations.
@@ -42,7 +43,14 @@ def sweep(options: SweepOptions, output: Path = Path("runs/sweep")) -> None:
 
 def _report(run: SweepRun, output: Path) -> None:
     from mst.files import write_text
-    from mst.report import sweep_against_ratio, sweep_against_time, sweep_markdown, sweep_pareto, write_sweep_csv
+    from mst.report import (
+        sweep_against_energy,
+        sweep_against_ratio,
+        sweep_against_time,
+        sweep_markdown,
+        sweep_pareto,
+        write_sweep_csv,
+    )
 
     assert run.record is not None
     markdown = sweep_markdown(run.rows, run.title)
@@ -52,6 +60,7 @@ def _report(run: SweepRun, output: Path) -> None:
         write_text(output / "sweep.md", markdown),
         sweep_against_time(run.results, output / "accuracy_vs_time.png", run.title),
         sweep_pareto(run.results, output / "accuracy_vs_spikes.png", run.title),
+        sweep_against_energy(run.results, output / "accuracy_vs_energy.png", run.title),
     ]
     if len({result.cell.masking_ratio for result in run.results}) > 1:
         written.append(sweep_against_ratio(run.results, output / "accuracy_and_spikes_vs_ratio.png", run.title))

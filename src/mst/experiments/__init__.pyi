@@ -19,7 +19,6 @@ from .options import (
     NetworkOptions,
     QuantizeOptions,
     StepOptions,
-    SweepOptions,
     TrainingOptions,
 )
 from .quantizing import QUANTIZED_CHECKPOINT, QuantizingRun, run_quantizing
@@ -28,6 +27,7 @@ from .recipes import load_recipe, parse_options
 from .recordings import MadeRecordings, OpenedRecording, first_recording, make_recordings, open_recording
 from .records import measurement_record, run_record, simulation_record, write_run_record
 from .spiking_run import MeasurementRun, SimulationRun, coding_label, run_measurement, run_simulation
+from .sweep_options import SweepOptions
 from .sweep_results import COLUMNS, SeedRun, SweepCell, SweepResult, sweep_rows
 from .sweeping import SweepObserver, SweepRun, run_sweep
 from .training_run import OPTIONS_FILE, TrainingRun, run_training

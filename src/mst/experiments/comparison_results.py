@@ -108,6 +108,9 @@ def coding_rows(ann: AnnRun, runs: Sequence[CodingRun]) -> list[dict[str, Any]]:
                 "steps": at,
                 "spikes": spikes[at - 1],
                 "energy_ratio": run.energy.snn_energy_pj_per_step[at - 1] / run.energy.ann.energy_pj,
+                "whole_ratio": run.energy.whole_energy_pj_per_step[at - 1] / run.energy.whole.ann.energy_pj
+                if run.energy.functions
+                else None,
             }  # fmt: skip
         rows.append(row)
     return rows

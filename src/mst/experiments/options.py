@@ -22,7 +22,6 @@ ThresholdFrom = Literal["least_squares", "max", "percentile"]
 ScheduleName = Literal["plain", "staggered", "weighted", "free"]
 ExitRule = Literal["margin", "stability"]
 CodingName = Literal["rate", "lossless"]
-Method = Literal["train", "fine-tune", "evaluate"]
 
 DEFAULT_MODEL = "mst_nano_patch2_window2_8"
 
@@ -373,76 +372,6 @@ class ComparisonOptions:
         check_counts(validation_images=self.validation_images)
         for steps in self.input_steps or (1,):
             check_steps(self.time_steps, input_steps=steps)
-
-
-@dataclass(frozen=True)
-class SweepOptions:
-    """The combinations to train and simulate. A sweep's recipe fills one of these."""
-
-    method: Method = "train"
-    """train each combination from scratch; fine-tune each from the checkpoint; or evaluate the checkpoint as it is,
-    with masks at inference only."""
-
-    checkpoint: Path | None = None
-    """The checkpoint to evaluate; or, to fine-tune, any weights that `mst train --init-from` takes."""
-
-    pretrained: bool = False
-    """Fine-tune from the weights that timm or torchvision publish under the model's name."""
-
-    calibration_images: int | None = None
-    """Training images that set thresholds where the initial weights bring none; 256 by default."""
-
-    masking_ratios: tuple[float, ...] = (0.0, 0.5, 0.75)
-    """Fractions of the spikes dropped, in [0, 1)."""
-
-    mask_sites: tuple[str, ...] | None = None
-    """Sites to mask; each entry is a setting of its own, and + joins several selections in one entry, as in query+key.
-    By default attention for an MST, all for others."""
-
-    mask_rule: str = "random"
-    """Unit that a mask drops: random, channel or token."""
-
-    num_levels: tuple[int, ...] | None = None
-    """L; 16 by default. A checkpoint that is evaluated has its own."""
-
-    spike_penalties: tuple[float, ...] | None = None
-    """Weights in the loss of a quantum sent, see train.spike_penalty; 0 by default."""
-
-    time_steps: tuple[int, ...] = (16, 32, 64, 128)
-    """T of the rows; one simulation up to the largest gives them all."""
-
-    mask_seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of the masks in evaluation and simulation."""
-
-    dataset: str | None = None
-    """Name of the data set; by default digits, or the one that the checkpoint was trained on."""
-
-    model: str = DEFAULT_MODEL
-    """As for `mst train`."""
-
-    model_kwargs: dict[str, Any] | None = None
-    """As for `mst train`."""
-
-    quantize: QuantizeOptions = QuantizeOptions()
-    """Quantisation of a network other than an MST."""
-
-    align_chans: int = 0
-    """As for `mst train`."""
-
-    data: DataOptions = field(default=DataOptions(), metadata=FLAT)
-    """Reading of the images, see `mst train`; `dataset` names them."""
-
-    train: TrainConfig = TrainConfig()  # noqa: RUF009  frozen
-    """Settings of each training; their spike_penalty is given by spike_penalties."""
-
-    batch_size: int = 32
-    """Images simulated at once."""
-
-    max_images: int | None = None
-    """Simulate only the first test images, this many."""
-
-    threads: int | None = None
-    """CPU threads; by default chosen by the size of the network."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from mst.options import add_group, gather, with_changes
 from mst.recipes import recipe_names, recipe_path
 from mst.text import one_line
 
-from .options import SweepOptions, TrainingOptions
+from .options import TrainingOptions
+from .sweep_options import SweepOptions
 
 SWEEP = "sweep-"
 """Names of recipes that begin so are sweeps; the others are trainings."""

@@ -129,6 +129,7 @@ def measurement_record(estimate: EnergyEstimate, result: SimulationResult) -> di
         "mean_steps": result.mean_steps,
         "early_exit": result.early_exit,
         "snn_energy_pj_after_step": estimate.snn_energy_pj_per_step,
+        "whole_energy_pj_after_step": estimate.whole_energy_pj_per_step,
         "operations": {
             row.name: {
                 "kind": row.kind,

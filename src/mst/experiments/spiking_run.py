@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -148,16 +148,31 @@ def check_coding(options: CodingOptions) -> None:
     Raises:
         InputError: otherwise.
     """
-    coding = coding_of(options.coding)
-    given: dict[str, tuple[bool, Callable[[Coding], bool]]] = {
-        "burst": (options.burst != 1, lambda each: each.has_schedule),
-        "schedule": (options.schedule is not None, lambda each: each.has_schedule),
-        "resting_images": (options.resting_images > 0, lambda each: each.takes_initial_levels),
-        "input_steps": (options.input_steps > 1, lambda each: each.sends_changes),
+    given = {
+        "burst": options.burst != 1,
+        "schedule": options.schedule is not None,
+        "resting_images": options.resting_images > 0,
+        "input_steps": options.input_steps > 1,
     }
-    for name, (is_given, belongs_to) in given.items():
-        if is_given and not belongs_to(coding):
-            raise no_effect(name, coding, belongs_to)
+    check_effects([name for name, is_given in given.items() if is_given], [coding_of(options.coding)])
+
+
+_BELONGS_TO: dict[str, Callable[[Coding], bool]] = {
+    **dict.fromkeys(("burst", "bursts", "schedule", "schedules"), lambda coding: coding.has_schedule),
+    "resting_images": lambda coding: coding.takes_initial_levels,
+    "input_steps": lambda coding: coding.sends_changes,
+}
+
+
+def check_effects(given: Iterable[str], codings: Sequence[Coding]) -> None:
+    """Check that every option given has an effect under at least one of the codings.
+
+    Raises:
+        InputError: otherwise.
+    """
+    for name in given:
+        if not any(map(_BELONGS_TO[name], codings)):
+            raise no_effect(name, codings[0], _BELONGS_TO[name])
 
 
 def run_simulation(
@@ -185,12 +200,12 @@ def run_simulation(
     """
     check_coding(coding)
     check_steps(steps.time_steps, steps.slices, coding.input_steps)
-    rule = _fixed_rule(steps)
+    rule = fixed_rule(steps)
     opened = open_run(checkpoint)
     coding = _with_schedule(opened, coding)
     chooses_rule = steps.early_exit is not None and rule is None
     if chooses_rule:
-        _check_enough_images(opened, steps.exit)
+        check_enough_images(len(opened.data.test), steps.exit)
     snn = converted(opened, coding)
     if must_be_priced:
         model = must_be_priced if isinstance(must_be_priced, CostModel) else HOROWITZ_45NM_FP32
@@ -314,7 +329,8 @@ def set_aside(opened: OpenedRun, count: int | None) -> tuple[OpenedRun, Dataset[
     Raises:
         InputError: no image would be left to report on.
     """
-    total, count = len(opened.data.test), _num_validation_images(opened, count)
+    total = len(opened.data.test)
+    count = _num_validation_images(total, count)
     drawn = torch.randperm(total, generator=torch.Generator().manual_seed(0))  # data sets are often in order
     aside, left = sorted(drawn[:count].tolist()), sorted(drawn[count:].tolist())[: opened.num_images]
     note(f"{count} of {total} test images, drawn at random, are for validation; {len(left)} others are reported on")
@@ -322,8 +338,7 @@ def set_aside(opened: OpenedRun, count: int | None) -> tuple[OpenedRun, Dataset[
     return reported, Subset(opened.data.test, aside)
 
 
-def _num_validation_images(opened: OpenedRun, count: int | None) -> int:
-    total = len(opened.data.test)
+def _num_validation_images(total: int, count: int | None) -> int:
     count = min(MOST_VALIDATION_IMAGES, total // 5) if count is None else count
     if not 1 <= count < total:
         raise InputError(f"{total} test images cannot be split into {count} for validation and some to report on")
@@ -336,9 +351,17 @@ def _promise(options: ExitOptions) -> tuple[float, float]:
     return loss / 100, DEFAULT_CONFIDENCE if options.confidence is None else options.confidence
 
 
-def _check_enough_images(opened: OpenedRun, options: ExitOptions) -> None:
-    """Refuse a promise that the validation images cannot show, whatever the rule."""
-    total, count = len(opened.data.test), _num_validation_images(opened, options.validation_images)
+def check_enough_images(total: int, options: ExitOptions) -> None:
+    """Refuse a promise that the validation images cannot show, whatever the rule.
+
+    Args:
+        total: test images.
+        options: of early exit.
+
+    Raises:
+        InputError: too few images for the loss and the confidence, or none left to report on.
+    """
+    count = _num_validation_images(total, options.validation_images)
     loss, confidence = _promise(options)
     few, needed = too_few_images(count, loss, confidence), images_needed_to_calibrate(loss, confidence)
     if not few:
@@ -353,7 +376,12 @@ def _check_enough_images(opened: OpenedRun, options: ExitOptions) -> None:
     raise InputError(few, where="early exit", remedy=", or ".join(remedies))
 
 
-def _fixed_rule(steps: StepOptions) -> EarlyExit | None:
+def fixed_rule(steps: StepOptions) -> EarlyExit | None:
+    """The rule of early exit, if it is given and not chosen on images.
+
+    Raises:
+        InputError: it can never trigger within T steps.
+    """
     if steps.early_exit is None or steps.exit.value is None:
         return None
     rule = EarlyExit(steps.early_exit, steps.exit.value, steps.exit.first_step)

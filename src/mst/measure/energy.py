@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mst.conversion import CODINGS, SpikingNetwork
@@ -14,7 +15,14 @@ from mst.operations import OperationCount
 from mst.simulation import SimulationResult, trace_for
 
 from .cost_models import AC, HOROWITZ_45NM_FP32, MAC, Cost, CostModel, Operations, cost_model_named, readable_energy
-from .functions import FUNCTION_ASSUMPTIONS, FunctionCost, check_functions, function_rows
+from .functions import (
+    FUNCTION_ASSUMPTIONS,
+    FunctionCost,
+    check_functions,
+    energy_by_step,
+    function_by_step,
+    function_rows,
+)
 
 MAP_KINDS = ("linear", "convolution", "product", "batch_norm")
 """Kinds of operations that are maps and products; a BatchNorm in evaluation is a linear map of each channel."""
@@ -117,7 +125,7 @@ class EnergyEstimate:
     """Of the ANN that it was converted from."""
 
     snn_energy_pj_per_step: tuple[float, ...]
-    """Cumulative: entry t-1 is the energy in pJ of a run stopped after t steps."""
+    """Cumulative: entry t-1 is the energy in pJ of a run stopped after t steps, of what `snn` holds."""
 
     cost_model: CostModel
     """Prices of the operations."""
@@ -127,6 +135,9 @@ class EnergyEstimate:
 
     functions: tuple[FunctionCost, ...] = ()
     """One row per function between the sites, in the order of the network."""
+
+    whole_energy_pj_per_step: tuple[float, ...] = ()
+    """Cumulative, as `snn_energy_pj_per_step`, of what `whole` holds: maps, products and all functions."""
 
     @property
     def ratio(self) -> float:
@@ -186,6 +197,9 @@ def estimate_energy(result: SimulationResult, cost_model: CostModel | str = HORO
     counter = CODINGS[result.coding].counter
     rows = tuple(_row(count, result, cost_model, counter.counts_changes) for count in result.operations)
     functions = function_rows(result, cost_model, {row.name: (row.snn, row.ann) for row in rows})
+    by_step = {count.operation.name: _by_step(count, result, cost_model) for count in result.operations}
+    whole = [by_step[row.name] for row in rows if row.kind in MAP_KINDS]
+    whole += [function_by_step(count, result, cost_model, by_step) for count in result.functions]
     return EnergyEstimate(
         num_steps=result.num_steps,
         mean_steps=result.mean_steps,
@@ -193,7 +207,8 @@ def estimate_energy(result: SimulationResult, cost_model: CostModel | str = HORO
         sites=_by_site(rows, result, cost_model),
         snn=sum((row.snn for row in rows), _NOTHING),
         ann=sum((row.ann for row in rows), _NOTHING),
-        snn_energy_pj_per_step=_by_step(result, cost_model),
+        snn_energy_pj_per_step=_stopped_after(by_step.values(), result.num_steps),
+        whole_energy_pj_per_step=_stopped_after(whole, result.num_steps),
         cost_model=cost_model,
         assumptions=counter.assumptions + (FUNCTION_ASSUMPTIONS if functions else ()),
         functions=functions,
@@ -268,18 +283,17 @@ def _by_site(rows: tuple[OperationCost, ...], result: SimulationResult, cost_mod
     return sites
 
 
-def _by_step(result: SimulationResult, cost_model: CostModel) -> tuple[float, ...]:
-    counted = [c.macs_per_step for c in result.operations if c.macs_per_step is not None]
-    analog = sum(
-        c.operation.dense_macs for c in result.operations if not c.operation.is_spike_driven and c.macs_per_step is None
-    )
-    images = result.images_per_step.tolist()
-    energies, total = [], 0.0
-    for t in range(result.num_steps):
-        acs = sum(int(c.acs_per_step[t]) for c in result.operations) / result.num_images
-        macs = (
-            analog * images[t] / result.num_images + sum(int(per_step[t]) for per_step in counted) / result.num_images
-        )
-        total += cost_model.price(Operations({MAC: macs, AC: acs})).energy_pj
-        energies.append(total)
-    return tuple(energies)
+def _by_step(count: OperationCount, result: SimulationResult, cost_model: CostModel) -> Tensor:
+    """float64 [T]: energy in pJ per image that the SNN spends on an operation in each step."""
+    per_step = {AC: count.acs_per_step.double()}
+    if count.macs_per_step is not None:
+        per_step[MAC] = count.macs_per_step.double()
+    elif not count.operation.is_spike_driven:
+        per_step[MAC] = count.operation.dense_macs * result.images_per_step.double()
+    return energy_by_step(per_step, result.num_images, cost_model)
+
+
+def _stopped_after(by_step: Iterable[Tensor], num_steps: int) -> tuple[float, ...]:
+    """Cumulative energy of several operations and functions."""
+    total = sum(by_step, torch.zeros(num_steps, dtype=torch.float64))
+    return tuple(total.cumsum(0).tolist())

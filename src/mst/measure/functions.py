@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from mst.operations import Function, FunctionCount
 from mst.simulation import SimulationResult
 
@@ -98,3 +101,45 @@ def _row(
         ann = cost_model.price(Operations(once))
     evaluations = elements / function.elements if function.elements else 0.0
     return FunctionCost(function.name, function.key[1], snn, ann, evaluations, operation=function.operation)
+
+
+def energy_by_step(per_step: Mapping[str, Tensor], num_images: int, cost_model: CostModel) -> Tensor:
+    """float64 [T]: energy in pJ per image of each step.
+
+    Args:
+        per_step: kind of operation -> float64 [T], their number in each step, summed over images. A kind that does not
+            occur needs no price.
+        num_images: N.
+        cost_model: prices.
+
+    Raises:
+        InputError: the model has no energy for a kind that occurs.
+    """
+    occurring = {kind: numbers for kind, numbers in per_step.items() if bool(numbers.any())}
+    priced = [numbers * (cost_model.energy_of(kind) / num_images) for kind, numbers in occurring.items()]
+    return sum(priced, torch.zeros(len(next(iter(per_step.values()))), dtype=torch.float64))
+
+
+def function_by_step(
+    count: FunctionCount, result: SimulationResult, cost_model: CostModel, operations: Mapping[str, Tensor]
+) -> Tensor:
+    """float64 [T]: energy in pJ per image that the SNN spends on a function in each step.
+
+    Args:
+        count: of the function.
+        result: of the simulation.
+        cost_model: prices, see `function_rows`.
+        operations: operation -> its own energy in each step, float64 [T].
+    """
+    function = count.function
+    if has_only_the_price_of_its_operation(function, cost_model):
+        return operations[function.operation]
+    images = result.images_per_step.double()
+    elements, shared = function.elements * images, function.shared * images
+    if count.elements_per_step is not None and count.shared_per_step is not None:
+        elements, shared = count.elements_per_step.double(), count.shared_per_step.double()
+    per_step = dict.fromkeys(function.elementary(1, 1), torch.zeros_like(images))
+    for numbers, per_one in ((elements, function.elementary(1, 0)), (shared, function.elementary(0, 1))):
+        for kind, number in per_one.items():
+            per_step[kind] = per_step[kind] + number * numbers
+    return energy_by_step(per_step, result.num_images, cost_model)

@@ -6,7 +6,14 @@ from .diagnosis import diagnosis_figure, diagnosis_summary, diagnosis_table, wri
 from .events import draw_recording, event_animation, event_frames, event_scatter
 from .figures import accuracy_vs_time, energy_bars, firing_rates
 from .summaries import energy_summary, run_label, run_title, simulation_summary
-from .sweeps import sweep_against_ratio, sweep_against_time, sweep_markdown, sweep_pareto, write_sweep_csv
+from .sweeps import (
+    sweep_against_energy,
+    sweep_against_ratio,
+    sweep_against_time,
+    sweep_markdown,
+    sweep_pareto,
+    write_sweep_csv,
+)
 from .tables import (
     accuracy_table,
     energy_table,
@@ -47,6 +54,7 @@ __all__ = [
     "site_table",
     "steps_in_words",
     "steps_shown",
+    "sweep_against_energy",
     "sweep_against_ratio",
     "sweep_against_time",
     "sweep_markdown",

@@ -75,11 +75,21 @@ def _with_functions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _holding(rows: Sequence[Mapping[str, Any]]) -> str:
+    has_functions = any(row["whole_ratio"] is not None for row in rows)
+    return " (in brackets: of maps, products and all functions)" if has_functions else ""
+
+
+def _ratio(at: Mapping[str, Any]) -> str:
+    """Energy as a multiple of the ANN's, and with all functions in brackets where there are any."""
+    return f"{at['energy_ratio']:.2f}x" + ("" if at["whole_ratio"] is None else f" ({at['whole_ratio']:.2f}x)")
+
+
 def _up_to_losses(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     points = [f"{p:g}" for p in LOSSES]
     lines = [
         "Smallest T from which the accuracy stays within the given points of the ANN's, with the spikes per image and "
-        "the energy up to that step:",
+        f"the energy up to that step{_holding(rows)}:",
         "",
         "| coding | " + " | ".join(f"within {p}: T | spikes | energy" for p in points) + " |",
         "|---|" + "---|---|---|" * len(points),
@@ -89,7 +99,7 @@ def _up_to_losses(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for p in points:
             at = row["within"][p]
             cells += ["never", "", ""] if at is None else [
-                str(at["steps"]), f"{at['spikes']:,.0f}", f"{at['energy_ratio']:.2f}x"
+                str(at["steps"]), f"{at['spikes']:,.0f}", _ratio(at)
             ]  # fmt: skip
         lines.append(f"| {row['coding']} | " + " | ".join(cells) + " |")
     return lines

@@ -66,32 +66,51 @@ def firing_rates(rates: Mapping[str, float], mean: float, path: Path, title: str
         return save_figure(figure, path)
 
 
+FUNCTIONS = "functions"
+"""Part of a bar: all functions between the sites, by their elementary operations."""
+
+
 def energy_bars(estimates: Mapping[str, EnergyEstimate], path: Path, title: str = "") -> Path:
-    """Energy per image of SNN and ANN, split by kind of operation."""
-    with drawing(6.4, 1.8 + 0.75 * len(estimates)) as figure:
+    """Energy per image of SNN and ANN, split by kind of operation; where there are functions, a second bar of each
+    holds maps, products and all functions."""
+    rows = energy_parts(estimates)
+    with drawing(6.4, 1.8 + 0.75 * len(rows) / 2) as figure:
         axes = figure.subplots()
-        rows: list[tuple[str, Cost, EnergyEstimate]] = []
-        for label, e in estimates.items():
-            rows.append((f"SNN, {label}" if label else "SNN", e.snn, e))
-            if not rows[:-1] or e.ann != rows[-2][2].ann:
-                rows.append((f"ANN, {label}" if label else "ANN", e.ann, e))
-        unit, factor = energy_unit(max(cost.energy_pj for _, cost, _ in rows))
-        for y, (_, cost, estimate) in enumerate(rows):
-            left = 0.0
-            components = estimate.cost_model.components(cost.operations)
-            for number, kind in enumerate(dict.fromkeys([MAC, AC, *components])):
-                width = components.get(kind, 0.0) * factor
-                colour = (ANN_COLOUR, AC_COLOUR, *CURVE_COLOURS)[number % (2 + len(CURVE_COLOURS))]
-                label = "AC (spikes)" if kind == AC else kind.upper()
-                axes.barh(y, width, left=left, color=colour, height=0.6, label=label if y == 0 else None)
-                left += width
-            axes.text(left, y, f"  {left:.3g} {unit}", va="center")
-        axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+        unit, factor = energy_unit(max(sum(parts.values()) for _, parts in rows))
+        kinds = list(dict.fromkeys([MAC, AC, *(kind for _, parts in rows for kind in parts)]))
+        left = [0.0] * len(rows)
+        for number, kind in enumerate(kinds):
+            widths = [parts.get(kind, 0.0) * factor for _, parts in rows]
+            colour = (ANN_COLOUR, AC_COLOUR, *CURVE_COLOURS)[number % (2 + len(CURVE_COLOURS))]
+            label = "AC (spikes)" if kind == AC else kind if kind == FUNCTIONS else kind.upper()
+            axes.barh(range(len(rows)), widths, left=left, color=colour, height=0.6, label=label)
+            left = [end + width for end, width in zip(left, widths, strict=True)]
+        for y, end in enumerate(left):
+            axes.text(end, y, f"  {end:.3g} {unit}", va="center")
+        axes.set_yticks(range(len(rows)), [label for label, _ in rows])
         axes.invert_yaxis()
         axes.margins(x=0.16)
         origin = next(iter(estimates.values())).cost_model.origin
         axes.set_xlabel(f"energy per image ({unit}), operations only\n{origin}")
         axes.grid(visible=False, axis="y")
         axes.set_title(title or "Energy per image")
-        figure.legend(loc="outside lower center", ncols=2)
+        figure.legend(loc="outside lower center", ncols=3)
         return save_figure(figure, path)
+
+
+def energy_parts(estimates: Mapping[str, EnergyEstimate]) -> list[tuple[str, dict[str, float]]]:
+    """Label -> energy in pJ by kind of operation, a bar each; ANNs that are equal stand once."""
+    rows: list[tuple[str, dict[str, float]]] = []
+    shown: Cost | None = None
+    for name, estimate in estimates.items():
+        bars = {"SNN": "snn"} | ({} if estimate.ann == shown else {"ANN": "ann"})
+        shown = estimate.ann
+        model, maps, functions = estimate.cost_model, estimate.maps_and_products, estimate.all_functions
+        for network, side in bars.items():
+            label = f"{network}, {name}" if name else network
+            rows.append((label, model.components(getattr(estimate, side).operations)))
+            if estimate.functions:
+                whole = model.components(getattr(maps, side).operations)
+                whole[FUNCTIONS] = getattr(functions, side).energy_pj
+                rows.append((f"{label},\nwith functions", whole))
+    return rows

@@ -6,10 +6,12 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
-from mst.experiments.sweep_results import COLUMNS, SweepResult, brief
+from mst.experiments.sweep_results import COLUMNS, SweepCell, SweepResult, brief
 from mst.files import write_atomically
 
 from .drawing import ANN_COLOUR, CURVE_COLOURS, drawing, label_time_axis, save_figure, shade
@@ -28,29 +30,49 @@ def write_sweep_csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 def sweep_markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
     """A table in Markdown, with units; ± is the standard deviation over mask seeds."""
     headings = (
-        "L", "p", "masked sites", "spike penalty", "T", "ANN (%)", "SNN (%)", "spikes per image", "relative to p = 0",
-        "spikes per neuron", "firing rate", "energy (µJ)", "relative to its ANN",
+        "coding", "L", "p", "masked sites", "spike penalty", "T", "mean T", "ANN (%)", "SNN (%)", "spikes per image",
+        "relative to p = 0", "spikes per neuron", "firing rate", "energy (µJ)", "relative to its ANN",
+        "with functions (µJ)", "relative to its ANN",
     )  # fmt: skip
     lines = [f"# {title}", "", f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
     for row in rows:
         relative = row["spikes_relative_to_unmasked"]
         cells = (
-            f"{row['num_levels']}", f"{row['masking_ratio']:g}", row["mask_sites"] or "none",
-            f"{row['spike_penalty']:g}", f"{row['time_steps']}",
+            _coding(row), _levels(row), f"{row['masking_ratio']:g}", row["mask_sites"] or "none",
+            f"{row['spike_penalty']:g}", f"{row['time_steps']}", f"{row['mean_steps']:.1f}",
             _spread(row["ann_accuracy_percent"], row["ann_accuracy_spread"], row["num_seeds"], ".2f"),
             _spread(row["snn_accuracy_percent"], row["snn_accuracy_spread"], row["num_seeds"], ".2f"),
             _spread(row["spikes_per_image"], row["spikes_per_image_spread"], row["num_seeds"], ",.0f"),
             "" if relative is None else f"x{relative:.3f}", f"{row['spikes_per_neuron']:.2f}",
             f"{row['firing_rate']:.4f}", f"{row['energy_uj']:.3g}", f"{row['energy_relative_to_ann']:.2f}x",
+            *_with_functions(row),
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     first = rows[0]
     lines += [
         "",
         f"{first['num_images']} test images. ±: standard deviation over mask seeds. A spike is one that left its site, "
-        "after masking; firing rate in spikes per neuron per step; energy of operations only.",
+        "after masking; mean T: steps that an image took up to T, until it had settled or left; firing rate in spikes "
+        "per neuron per step. Energy of operations only: of maps, products and norms, and softmax and LayerNorm that "
+        "are modules at 3 MACs per element; with functions: of maps, products and every function by its elementary "
+        "operations.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _coding(row: dict[str, Any]) -> str:
+    return f"{row['coding']}, {row['schedule']}, burst {row['burst']}" if row["schedule"] else f"{row['coding']}"
+
+
+def _levels(row: dict[str, Any]) -> str:
+    return f"{row['num_levels']}" + (f" ({row['max_powers']} powers)" if row["max_powers"] else "")
+
+
+def _with_functions(row: dict[str, Any]) -> tuple[str, str]:
+    """Energy with functions, and relative to the ANN's; empty where an earlier version has not recorded it."""
+    if row["energy_with_functions_uj"] is None:
+        return "", ""
+    return f"{row['energy_with_functions_uj']:.3g}", f"{row['energy_with_functions_relative_to_ann']:.2f}x"
 
 
 def _spread(mean: float, spread: float, num_seeds: int, form: str) -> str:
@@ -64,7 +86,7 @@ def sweep_against_ratio(results: Sequence[SweepResult], path: Path, title: str =
     """Accuracy and spikes at the last step against the masking ratio, a line for each of the other settings."""
     with drawing(9.6, 4.4) as figure:
         left, right = figure.subplots(1, 2)
-        for number, (label, line) in enumerate(_lines_over_ratio(results).items()):
+        for number, (label, line) in enumerate(lines_over_ratio(results).items()):
             colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
             ratios = [result.cell.masking_ratio for result in line]
             snn = [result.series("accuracy", 100)[-1] for result in line]
@@ -93,29 +115,28 @@ def _lowest(results: Sequence[SweepResult]) -> float:
     return min(result.cell.masking_ratio for result in results)
 
 
-def _lines_over_ratio(results: Sequence[SweepResult]) -> dict[str, list[SweepResult]]:
+def lines_over_ratio(results: Sequence[SweepResult]) -> dict[str, list[SweepResult]]:
     """Label -> cells that differ in their ratio alone, by ratio; an unmasked cell belongs to every line of its kind."""
     lines: dict[str, list[SweepResult]] = {}
     sites = sorted({r.cell.mask_sites for r in results if r.cell.mask_sites}) or [""]
-    for levels, penalty in sorted({(r.cell.num_levels, r.cell.spike_penalty) for r in results}):
-        for where in sites:
-            line = [
-                r
-                for r in results
-                if (r.cell.num_levels, r.cell.spike_penalty) == (levels, penalty) and r.cell.mask_sites in ("", where)
-            ]
-            if line:
-                label = ", ".join(
-                    part
-                    for part, varies in (
-                        (f"L = {levels}", len({r.cell.num_levels for r in results}) > 1),
-                        (f"masked at {brief(where)}", len(sites) > 1),
-                        (f"penalty {penalty:g}", len({r.cell.spike_penalty for r in results}) > 1),
-                    )
-                    if varies
-                )
-                lines[label] = sorted(line, key=lambda r: r.cell.masking_ratio)
+    for kind, where in product(dict.fromkeys(r.kind for r in results), sites):
+        line = [r for r in results if r.kind == kind and r.cell.mask_sites in ("", where)]
+        if line:
+            label = _label(kind, results) + (f", masked at {brief(where)}" if len(sites) > 1 else "")
+            lines[label.removeprefix(", ")] = sorted(line, key=lambda r: r.cell.masking_ratio)
     return lines
+
+
+def _label(cell: SweepCell, results: Sequence[SweepResult]) -> str:
+    """What tells this kind of cell from the others, its masks left out."""
+    cells = [result.cell for result in results]
+    parts = (
+        (f"L = {cell.num_levels}", len({each.num_levels for each in cells}) > 1),
+        (f"penalty {cell.spike_penalty:g}", len({each.spike_penalty for each in cells}) > 1),
+        (f"{cell.max_powers or 'all'} powers", len({each.max_powers for each in cells}) > 1),
+        (cell.coding_label, len({each.coding_label for each in cells}) > 1),
+    )
+    return ", ".join(part for part, varies in parts if varies)
 
 
 def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
@@ -123,7 +144,8 @@ def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[fl
 
 
 def sweep_against_time(results: Sequence[SweepResult], path: Path, title: str = "") -> Path:
-    """Accuracy against T, a curve for each cell, its spread over mask seeds as a band."""
+    """Accuracy against T, a curve for each cell, its spread over mask seeds as a band, and a dot where the last image
+    has settled or left."""
     with drawing(6.4 if len(results) <= _LEGEND_INSIDE else 9.2, 4.4) as figure:
         axes = figure.subplots()
         lowest = 100.0
@@ -133,6 +155,9 @@ def sweep_against_time(results: Sequence[SweepResult], path: Path, title: str = 
             points = result.series("accuracy", 100)
             mean = [m for m, _ in points]
             axes.plot(steps, mean, color=colour, linewidth=1.6, label=result.cell.label)
+            last = _last_step(result)
+            if last < result.num_steps:
+                axes.plot(last, mean[last - 1], "o", color=colour, markersize=4)
             low, high = ([m + sign * s for m, s in points] for sign in (-1, 1))
             axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
             axes.axhline(result.number("ann_accuracy", 100)[0], color=colour, linestyle="--", linewidth=0.8)
@@ -143,6 +168,12 @@ def sweep_against_time(results: Sequence[SweepResult], path: Path, title: str = 
         axes.set_title(title)
         _legend(axes, len(results))
         return save_figure(figure, path)
+
+
+def _last_step(result: SweepResult) -> int:
+    """Steps after which no image is left, under masks of any seed; T if some are."""
+    taken = result.series("mean_steps")
+    return max(1, sum(later > earlier for (earlier, _), (later, _) in pairwise([(0.0, 0.0), *taken])))
 
 
 _LEGEND_INSIDE = 4
@@ -166,33 +197,60 @@ def sweep_pareto(results: Sequence[SweepResult], path: Path, title: str = "") ->
     """Accuracy against spikes: each network over the time steps, and its ANN at the quanta of its activations."""
     with drawing(9.6, 5.0) as figure:
         axes = figure.subplots()
-        levels = sorted({result.cell.num_levels for result in results})
-        penalties = sorted({result.cell.spike_penalty for result in results})
-        masks_vary = len({(result.cell.masking_ratio, result.cell.mask_sites) for result in results}) > 1
-        ends = [100 * value for r in results for run in r.runs for value in (run.accuracy[-1], run.ann_accuracy)]
-        floor = min(max(ends) - 22, min(ends) - 3)
-        fewest = math.inf
-        for number, result in enumerate(results):
-            cell = result.cell
-            colour = shade(0.9 * levels.index(cell.num_levels) / max(1, len(levels) - 1))
-            if masks_vary:
-                colour = _colour(number, len(results))
-            dash = ("-", "--", ":", "-.")[penalties.index(cell.spike_penalty) % 4]
-            spikes = [mean / result.runs[0].num_neurons for mean, _ in result.series("spikes_per_image")]
-            accuracy = [mean for mean, _ in result.series("accuracy", 100)]
-            axes.plot(spikes, accuracy, color=colour, linestyle=dash, linewidth=1.4, label=cell.label)
-            fewest = min(fewest, *(s for s, a in zip(spikes, accuracy, strict=True) if a >= floor and s > 0), fewest)
-            quanta, ann = result.number("ann_quanta_per_neuron")[0], result.number("ann_accuracy", 100)[0]
-            fewest = min(fewest, quanta) if quanta > 0 else fewest
-            axes.plot([quanta], [ann], "*", color=colour, markersize=9, markeredgecolor=ANN_COLOUR, markeredgewidth=0.5)
+        spikes = [[m / r.runs[0].num_neurons for m, _ in r.series("spikes_per_image")] for r in results]
+        quanta = [result.number("ann_quanta_per_neuron")[0] for result in results]
+        _cost_curves(axes, results, spikes, quanta)
         axes.plot([], [], "*", color=ANN_COLOUR, label="ANN, at the quanta of its activations")
-        if any(run.spikes_per_image[-1] > 0 for result in results for run in result.runs):
-            axes.set_xscale("log")
-        axes.set_ylim(max(0.0, floor), max(ends) + 2)
-        if fewest < math.inf:
-            axes.set_xlim(left=0.8 * fewest)
         axes.set_xlabel("spikes per neuron per image, up to step t")
-        axes.set_ylabel("test accuracy (%)")
         axes.set_title(title)
         _legend(axes, len(results) + _LEGEND_INSIDE)
         return save_figure(figure, path)
+
+
+def sweep_against_energy(results: Sequence[SweepResult], path: Path, title: str = "") -> Path:
+    """Accuracy against energy as a multiple of the ANN's, each network over the time steps: without functions on the
+    left and with all functions on the right, where these are known."""
+    known = all(run.whole_energy_pj for result in results for run in result.runs)
+    with drawing(13.0 if known else 9.6, 5.0) as figure:
+        panels = figure.subplots(1, 2 if known else 1, sharey=True, squeeze=False)[0]
+        names = {"without functions": ("energy_pj", "ann_energy_pj")}
+        if known:
+            names["with all functions"] = ("whole_energy_pj", "ann_whole_energy_pj")
+        for axes, (label, (snn, ann)) in zip(panels, names.items(), strict=True):
+            costs = [[m / getattr(r.runs[0], ann) for m, _ in r.series(snn)] for r in results]
+            _cost_curves(axes, results, costs, [1.0] * len(results))
+            axes.set_xlabel(f"energy up to step t, times the ANN's, {label}")
+        panels[-1].plot([], [], "*", color=ANN_COLOUR, label="ANN")
+        figure.suptitle(title)
+        _legend(panels[-1], len(results) + _LEGEND_INSIDE)
+        return save_figure(figure, path)
+
+
+def _cost_curves(
+    axes: Any, results: Sequence[SweepResult], costs: Sequence[Sequence[float]], of_ann: Sequence[float]
+) -> None:
+    """Accuracy of each cell against what it has cost up to each step, and of its ANN as a star."""
+    levels = sorted({result.cell.num_levels for result in results})
+    penalties = sorted({result.cell.spike_penalty for result in results})
+    only_training_varies = len({replace(r.cell, num_levels=0, spike_penalty=0.0) for r in results}) == 1
+    ends = [100 * value for r in results for run in r.runs for value in (run.accuracy[-1], run.ann_accuracy)]
+    floor = min(max(ends) - 22, min(ends) - 3)
+    shown = [cost for cost in of_ann if cost > 0]
+    for number, (result, spent, ann_spent) in enumerate(zip(results, costs, of_ann, strict=True)):
+        cell = result.cell
+        colour = _colour(number, len(results))
+        if only_training_varies:
+            colour = shade(0.9 * levels.index(cell.num_levels) / max(1, len(levels) - 1))
+        dash = ("-", "--", ":", "-.")[penalties.index(cell.spike_penalty) % 4]
+        accuracy = [mean for mean, _ in result.series("accuracy", 100)]
+        axes.plot(spent, accuracy, color=colour, linestyle=dash, linewidth=1.4, label=cell.label)
+        axes.plot(spent[-1], accuracy[-1], "o", color=colour, markersize=3)
+        shown += [s for s, a in zip(spent, accuracy, strict=True) if a >= floor and s > 0]
+        ann = result.number("ann_accuracy", 100)[0]
+        axes.plot([ann_spent], [ann], "*", color=colour, markersize=9, markeredgecolor=ANN_COLOUR, markeredgewidth=0.5)
+    if any(spent[-1] > 0 for spent in costs):
+        axes.set_xscale("log")
+    axes.set_ylim(max(0.0, floor), max(ends) + 2)
+    if shown:
+        axes.set_xlim(left=0.8 * min(shown))
+    axes.set_ylabel("test accuracy (%)")

@@ -64,20 +64,26 @@ def energy_table(estimates: Mapping[str, EnergyEstimate]) -> Table:
     """Operations and energy per image of each SNN and of its ANN, which is listed once for SNNs that share it."""
     table = Table(title="Operations and energy per image")
     table.add_column("network", no_wrap=True)
-    for heading in ("T\n(mean)", "MACs", "ACs", "energy (µJ)", "relative\nto its ANN"):
+    with_functions = any(estimate.functions for estimate in estimates.values())
+    headings = ["T\n(mean)", "MACs", "ACs", "energy (µJ)", "relative\nto its ANN"]
+    headings += ["with func-\ntions (µJ)", "relative\nto its ANN"] if with_functions else []
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     shown = None
     for label, estimate in estimates.items():
         if estimate.ann != shown:
             shown = estimate.ann
             ann = _cost_cells(estimate.ann.num_macs, 0.0, estimate.ann.energy_pj)
-            table.add_row(f"ANN {label}".strip(), "", *ann, "1.00x")
+            functions = (f"{estimate.whole.ann.energy_pj * 1e-6:,.3f}", "1.00x") if with_functions else ()
+            table.add_row(f"ANN {label}".strip(), "", *ann, "1.00x", *functions)
         whole = estimate.mean_steps == estimate.num_steps
+        functions = (f"{estimate.whole.snn.energy_pj * 1e-6:,.3f}", f"{estimate.whole.ratio:.2f}x")
         table.add_row(
             f"SNN {label}".strip(),
             str(estimate.num_steps) if whole else f"{estimate.mean_steps:.1f}",
             *_cost_cells(estimate.snn.num_macs, estimate.snn.num_acs, estimate.snn.energy_pj),
             f"{estimate.ratio:.2f}x",
+            *(functions if with_functions else ()),
         )
     return table
 
