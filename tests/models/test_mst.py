@@ -17,7 +17,7 @@ from mst.models import (
     synchronise_batch_norm,
 )
 from mst.models.geometry import stage_geometries
-from mst.models.mst import merge_windows, partition_windows
+from mst.models.mst import merge_windows, partition_windows, shifted_window_mask
 from mst.neurons import QCFS, ChannelMask, find_sites
 from mst.quantization import create_model
 
@@ -212,6 +212,15 @@ def test_windows_partition_and_merge_are_inverse() -> None:
 
 
 # --------------------------------------------------------------------------------------------- masking
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_attention_to_tokens_that_the_shift_brought_together_is_exactly_0(dtype: torch.dtype) -> None:
+    """A weight like exp(-100) is a denormal number, with which a CPU computes a hundred times as slowly."""
+    mask = shifted_window_mask((4, 4), window=2, shift=1).to(dtype)
+    weights = torch.softmax(50 * torch.randn_like(mask) + mask, dim=-1)
+    assert bool((mask < 0).any())
+    assert bool((weights[mask < 0] == 0).all())
 
 
 def test_masking_acts_on_the_chosen_sites_only() -> None:

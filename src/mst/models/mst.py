@@ -23,6 +23,13 @@ from .geometry import StageGeometry
 from .layers import ActivationProduct, AddConstant, TokenBatchNorm, checkpoint_forward
 from .mst_config import MSTConfig, MSTSpec
 
+HIDDEN = -1000.0
+"""Added to the score of two tokens that do not attend to each other, so that the softmax gives exactly 0 there.
+
+The released code adds -100. Its softmax gives exp(-100) = 4e-44, which changes no sum but is a denormal number in
+float32; a CPU multiplies these a hundred times as slowly.
+"""
+
 # ------------------------------------------------------------------------------------ tensor functions
 
 
@@ -51,14 +58,14 @@ def relative_position_index(window: int) -> Tensor:
 
 
 def shifted_window_mask(resolution: tuple[int, int], window: int, shift: int) -> Tensor:
-    """float [W, N, N]: -100 between tokens that are neighbours only because of the cyclic shift, else 0."""
+    """float [W, N, N]: `HIDDEN` between tokens that are neighbours only because of the cyclic shift, else 0."""
     region = torch.zeros(1, *resolution, 1)
     borders = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
     for i, rows in enumerate(borders):
         for j, columns in enumerate(borders):
             region[:, rows, columns, :] = 3 * i + j
     region_WN = partition_windows(region, window).squeeze(-1)
-    return (region_WN[:, :, None] != region_WN[:, None, :]).float() * -100.0
+    return (region_WN[:, :, None] != region_WN[:, None, :]).float() * HIDDEN
 
 
 # -------------------------------------------------------------------------------------------- modules
