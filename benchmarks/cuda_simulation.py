@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 import mst
 from mst.models import set_submodule
-from mst.neurons import IFNeuron, RunState, full_precision, integrate_and_fire, signed_integrate_and_fire
+from mst.neurons import IFNeuron, RunState, chunks, full_precision
 from mst.operations import OperationCounter
 from mst.operations.changes import ChangeCounter
 from mst.operations.spikes import SpikeCounter
@@ -44,15 +44,15 @@ WAITS = (
     "cudaEventSynchronize", "cudaMemcpyAsync", "cudaLaunchKernel",
 )  # fmt: skip
 PARTS: tuple[tuple[Any, str], ...] = (
-    (integrate_and_fire, "if_run_"),
-    (integrate_and_fire, "count_spikes"),
-    (integrate_and_fire, "drop_spikes"),
-    (signed_integrate_and_fire, "to_levels"),
-    (signed_integrate_and_fire, "spikes_of_weight"),
-    (signed_integrate_and_fire, "free_quanta"),
-    (signed_integrate_and_fire, "count_signed_spikes"),
+    (chunks, "if_run_"),
+    (chunks, "count_spikes"),
+    (chunks, "drop_spikes"),
+    (chunks, "to_levels"),
+    (chunks, "spikes_of_weight"),
+    (chunks, "free_quanta"),
+    (chunks, "count_signed_spikes"),
+    (chunks, "unsettled_images"),
     (RunState, "keep_mask"),
-    (RunState, "note_unsettled"),
     (SpikeCounter, "_observe"),
     (ChangeCounter, "_observe"),
     (OperationCounter, "_observe_spikes"),

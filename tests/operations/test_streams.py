@@ -275,6 +275,6 @@ def test_uneven_fan_out_asks_for_the_spikes_of_each_neuron() -> None:
     snn = mst.convert(nn.Sequential(QCFS(4, 0.5), nn.Conv2d(1, 1, 3, padding=1), nn.Flatten()))
     neuron = snn.network[0]  # type: ignore[index]
     record = neuron._record
-    neuron._record = lambda run, number, sent, dropped, spikes: record(run, number, sent, dropped)
+    neuron._record = lambda run, number, sent, dropped, **spikes: record(run, number, sent, dropped)
     with pytest.raises(ValueError, match=r"site '0'.*do not record which of them has sent"):
         mst.simulate(snn, torch.rand(1, 1, 4, 4), 2)

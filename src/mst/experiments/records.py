@@ -15,6 +15,7 @@ import torch
 
 from mst.files import write_json
 from mst.measure import Cost, EnergyEstimate, Part
+from mst.neurons import kernels
 from mst.simulation import SimulationResult
 
 PACKAGES = (
@@ -25,6 +26,7 @@ PACKAGES = (
     "accelerate",
     "numpy",
     "safetensors",
+    "numba",
 )
 
 
@@ -47,6 +49,7 @@ def run_record(verb: str, settings: Mapping[str, Any], results: Mapping[str, Any
         "settings": settings,
         "results": results,
         "threads": torch.get_num_threads(),
+        "neurons_on_cpu": kernels.description(),
         **facts,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "git_commit": _git_commit(),

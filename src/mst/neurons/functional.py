@@ -44,6 +44,11 @@ def quantum(like: Tensor, threshold: Tensor, num_levels: int) -> Tensor | float:
     return _acting_threshold(like, threshold) / num_levels
 
 
+def levels_per_unit(like: Tensor, threshold: Tensor, num_levels: int) -> Tensor | float:
+    """L/λ, by which `to_levels` multiplies; likewise."""
+    return num_levels / _acting_threshold(like, threshold)
+
+
 def _levels(x: Tensor, lam: Tensor | float, num_levels: int, min_level: int, max_powers: int | None) -> Tensor:
     # clip(floor(u), n, L) = floor(clip(u, n, L)), because n and L are whole numbers.
     levels = torch.mul(x, num_levels / lam).add_(0.5).clamp_(min_level, num_levels).floor_()
@@ -106,7 +111,7 @@ def _is_cpu_scalar(x: Tensor, threshold: Tensor) -> bool:
     return threshold.numel() == 1 and x.device.type == "cpu" and threshold.device.type == "cpu"
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
     """True while torch compiles, exports, traces or transforms the code (vmap, grad, ...) and a tensor has no value."""
     return torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._are_functorch_transforms_active()
 
@@ -181,7 +186,7 @@ def qcfs(x: Tensor, threshold: Tensor, num_levels: int, min_level: int = 0, max_
         raise InputError(f"min_level must be 0 or less, got {min_level}")
     if max_powers is not None and max_powers < 1:
         raise InputError(f"max_powers must be at least 1, got {max_powers}")
-    if _is_transformed():
+    if is_transformed():
         return _qcfs_of_operations(x, threshold, num_levels, min_level, max_powers)
     y: Tensor = _QCFSFunction.apply(x, threshold, num_levels, min_level, max_powers)
     return y

@@ -6,7 +6,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from .functional import count_spikes, drop_spikes, if_run_, initial_membrane_potential
+from . import kernels
+from .chunks import masked_chunk
+from .functional import if_run_, initial_membrane_potential
 from .run_state import RunState
 from .spiking import SpikingNeuron
 
@@ -47,12 +49,20 @@ class IFNeuron(SpikingNeuron):
         """
         run = self._run()
         x_TB = run.unfold(x, self.site)
-        spikes_TB = self.fire(x_TB, *self._state(run, x_TB[0]))
-        fired = sent = count_spikes(spikes_TB)
-        if self.mask is not None:
-            for t, spikes in enumerate(spikes_TB):
-                keep = run.keep_mask(spikes, self.mask, self.site, run.step + t, self.layout)
-                spikes_TB[t] = drop_spikes(spikes, keep)
-            sent = count_spikes(spikes_TB)
-        self._record(run, x_TB[0].numel() // run.batch_size, sent, fired - sent, spikes_TB)
-        return spikes_TB.flatten(0, 1)
+        state, by_neuron = self._state(run, x_TB[0]), self.site in run.uneven_sites
+        mask = self.mask
+
+        def keep(t: int) -> Tensor:
+            assert mask is not None
+            return run.keep_mask(x_TB[t], mask, self.site, run.step + t, self.layout)
+
+        options = run.batch_size, keep if mask is not None else None, by_neuron
+        if getattr(self.fire, "__func__", None) is IFNeuron.fire:
+            (v,) = state
+            chunk = kernels.rate_chunk(x_TB, v, self.threshold, *options)
+        else:
+            chunk = masked_chunk(self.fire(x_TB, *state), *options)
+        self._record(
+            run, x_TB[0].numel() // run.batch_size, chunk.sent, chunk.fired - chunk.sent, by_neuron=chunk.by_neuron
+        )
+        return chunk.output.flatten(0, 1)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_FACTOR = 4 / 3 * (1 - 2.0**-20)
-_EXPONENT = {torch.float32: (torch.int32, -(1 << 23)), torch.float64: (torch.int64, -(1 << 52))}
+NEAREST = 4 / 3 * (1 - 2.0**-20)
+EXPONENTS = {torch.float32: (torch.int32, -(1 << 23)), torch.float64: (torch.int64, -(1 << 52))}
 
 MAX_QUANTA = 2**17
 """Largest magnitude that the functions of this file take."""
@@ -27,8 +27,8 @@ def nearest_power(quanta: Tensor) -> Tensor:
     """
     # From w, 2w is nearer where |e| > 3w/2, which is where 4/3·|e| > 2w; in whole numbers the factor may be a little
     # less, and then decides the tie too. Its sign and exponent are the power.
-    scaled = quanta * _FACTOR
-    as_integer, mask = _EXPONENT[quanta.dtype]
+    scaled = quanta * NEAREST
+    as_integer, mask = EXPONENTS[quanta.dtype]
     return scaled.view(as_integer).bitwise_and_(mask).view(quanta.dtype)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mst.errors import ExplainedError, InputError
 
+from .chunks import unsettled_images
 from .masks import Layout, SpikeMask
 from .precision import full_precision
 
@@ -81,9 +82,13 @@ class RunState:
     visited_sites: set[str] = field(default_factory=set)
     """Sites that the present pass through the network has reached."""
 
-    spike_observers: dict[str, Callable[[Tensor, Tensor | None], None]] = field(default_factory=dict)
+    spike_observers: dict[str, Callable[[Tensor, Tensor | None, Tensor | None], None]] = field(default_factory=dict)
     """Site -> a function that is given its spikes of each chunk, after masking: int64 [T], and by neuron [T, B*k, ...]
-    (signed numbers of spikes under lossless coding; 0 or any other value under rate coding)."""
+    (signed numbers of spikes under lossless coding; 0 or any other value under rate coding), or in place of these the
+    numbers of each neuron [T, n], summed over images."""
+
+    uneven_sites: frozenset[str] = frozenset()
+    """Sites whose observer needs to know which neurons have fired."""
 
     unsettled: Tensor | None = None
     """bool [steps_in_chunk, B]: images in which a signed neuron has yet to fire after that step."""
@@ -134,8 +139,10 @@ class RunState:
         Args:
             missing: [T, B*k, ...], 0 where a neuron has nothing left to send.
         """
-        rows = missing.reshape(self.steps_in_chunk, self.batch_size, -1)
-        images = torch.linalg.vector_norm(rows, torch.inf, dim=-1) > 0
+        self.note_unsettled_images(unsettled_images(missing, self.batch_size))
+
+    def note_unsettled_images(self, images: Tensor) -> None:
+        """Add images to `unsettled`; bool [T, B], those in which a neuron of one site has yet to fire."""
         self.unsettled = images if self.unsettled is None else self.unsettled | images
 
     def name_of_use(self, path: str) -> str:

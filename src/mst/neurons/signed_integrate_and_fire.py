@@ -9,13 +9,14 @@ from torch import Tensor
 
 from mst.errors import InputError
 
+from . import kernels
 from .activation import QCFS
-from .functional import drop_spikes, quantum, sum_dtype, to_levels
+from .chunks import SignedRule, signed_chunk, signed_output
+from .functional import sum_dtype
 from .masks import Layout, SpikeMask
-from .powers import count_powers
 from .run_state import BEFORE_FIRST_STEP, RunState
 from .schedule import FiringSchedule
-from .signed import count_signed_spikes, free_quanta, outermost_levels, spikes_of_weight
+from .signed import outermost_levels
 from .spiking import SpikingNeuron
 
 SENT_QUANTA = "sent_quanta"
@@ -86,18 +87,27 @@ class SignedIFNeuron(SpikingNeuron):
         run = self._run()
         x_TB = run.unfold(x, self.site)
         (count,) = self._state(run, x_TB[0])
+        rule = self._rule(run.step, run.steps_in_chunk)
+        keep = None if self.mask is None else run.held_mask(x_TB[0], self.mask, self.site, self.layout)
         if run.step == BEFORE_FIRST_STEP:
-            return self._output(count[None].to(x.dtype), run).flatten(0, 1)
-        counts_TB, spikes_TB, missing_TB = [], [], []
-        for t, x_t in enumerate(x_TB):
-            spikes, count, target = self._fire(x_t, count, run.step + t)
-            counts_TB.append(count)
-            spikes_TB.append(spikes)
-            missing_TB.append(target.sub_(count))
-        run.state[self.site, SENT_QUANTA] = count
-        run.note_unsettled(_stack(missing_TB))
-        self._record_signed(run, _stack(spikes_TB))
-        return self._output(_stack(counts_TB).to(x.dtype), run).flatten(0, 1)
+            return signed_output(count[None].to(x.dtype), rule, keep).flatten(0, 1)
+        by_neuron = self.site in run.uneven_sites
+        if getattr(self._fire, "__func__", None) is SignedIFNeuron._fire:
+            chunk = kernels.signed_chunk(x_TB, count, rule, run.batch_size, keep, by_neuron)
+        else:
+
+            def fire(x: Tensor, count: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
+                return self._fire(x, count, run.step + t)
+
+            chunk = signed_chunk(x_TB, count, rule, run.batch_size, keep, by_neuron, fire=fire)
+        assert chunk.count is not None
+        assert chunk.unsettled is not None
+        run.state[self.site, SENT_QUANTA] = chunk.count
+        run.note_unsettled_images(chunk.unsettled)
+        self._record(
+            run, count.numel() // run.batch_size, chunk.sent, chunk.fired - chunk.sent, by_neuron=chunk.by_neuron
+        )
+        return chunk.output.flatten(0, 1)
 
     @property
     def levels(self) -> tuple[int, int]:
@@ -106,14 +116,14 @@ class SignedIFNeuron(SpikingNeuron):
 
     def _fire(self, x: Tensor, count: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """One step: spikes (signed, or just their number), the count after them, and the level that it approaches."""
-        burst, weight = self.schedule.burst, self.weight(step)
-        # The same expression as in `qcfs`, so that both round alike: a settled neuron equals it bit for bit.
-        target = to_levels(x, self.threshold, self.num_levels, self.min_level, self.max_powers)
-        if self.schedule.is_free:
-            sent = free_quanta(target, count, burst if weight else 0)
-            return (sent.sign() if burst == 1 else count_powers(sent)), count + sent, target
-        spikes = spikes_of_weight(target, count, burst, weight, self.levels)
-        return spikes, torch.add(count, spikes, alpha=max(1, weight)), target
+        return self._rule(step, 1).fire(x, count, 0)
+
+    def _rule(self, step: int, steps: int) -> SignedRule:
+        """Levels and schedule in the steps of a chunk."""
+        schedule, weights = self.schedule, tuple(self.weight(step + t) for t in range(steps))
+        return SignedRule(
+            self.threshold, self.num_levels, self.min_level, self.max_powers, schedule.burst, weights, schedule.is_free
+        )
 
     def initial_state(self, x: Tensor, run: RunState) -> dict[str, Tensor]:
         """The initial levels of every image; zeros where there are none.
@@ -133,24 +143,5 @@ class SignedIFNeuron(SpikingNeuron):
             )
         return {SENT_QUANTA: initial.to(wide).repeat(run.batch_size, *[1] * (x.dim() - 1))}
 
-    def _output(self, counts_TB: Tensor, run: RunState) -> Tensor:
-        """Counts [T, B*k, ...] -> activations of the same shape, dropped spikes removed."""
-        y_TB = (counts_TB * quantum(counts_TB, self.threshold, self.num_levels)).to(counts_TB.dtype)
-        if self.mask is None:
-            return y_TB
-        return drop_spikes(y_TB, run.held_mask(counts_TB[0], self.mask, self.site, self.layout))
-
-    def _record_signed(self, run: RunState, spikes_TB: Tensor) -> None:
-        fired = sent = count_signed_spikes(spikes_TB)
-        if self.mask is not None:
-            keep = run.held_mask(spikes_TB[0], self.mask, self.site, self.layout)
-            spikes_TB = drop_spikes(spikes_TB, keep)
-            sent = count_signed_spikes(spikes_TB)
-        self._record(run, spikes_TB[0].numel() // run.batch_size, sent, fired - sent, spikes_TB)
-
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self.schedule}, depth={self.depth}"
-
-
-def _stack(steps: list[Tensor]) -> Tensor:
-    return steps[0][None] if len(steps) == 1 else torch.stack(steps)

@@ -85,7 +85,13 @@ class SpikingNeuron(Site):
         return run.tensors_of(self.site, self.slots, lambda: self.initial_state(x, run))
 
     def _record(
-        self, run: RunState, num_neurons: int, sent: Tensor, dropped: Tensor, spikes_TB: Tensor | None = None
+        self,
+        run: RunState,
+        num_neurons: int,
+        sent: Tensor,
+        dropped: Tensor,
+        spikes_TB: Tensor | None = None,
+        by_neuron: Tensor | None = None,
     ) -> None:
         """Add the spikes of a chunk to the record of the run.
 
@@ -93,8 +99,9 @@ class SpikingNeuron(Site):
             run: the run.
             num_neurons: of one image.
             sent, dropped: int64 [T], spikes that the mask has kept and dropped.
-            spikes_TB: those sent by each neuron, see `RunState.spike_observers`. Without them operations cannot be
-                counted in which the neurons of the site reach different numbers of outputs.
+            spikes_TB: those sent by each neuron, see `RunState.spike_observers`.
+            by_neuron: in place of `spikes_TB`: their numbers [T, n], summed over images. Without either operations
+                cannot be counted in which the neurons of the site reach different numbers of outputs.
         """
         counts = run.counts.get(self.site)
         if counts is None:
@@ -103,7 +110,7 @@ class SpikingNeuron(Site):
         counts.sent.append(sent)
         counts.dropped.append(dropped)
         if self.site in run.spike_observers:
-            run.spike_observers[self.site](sent, spikes_TB)
+            run.spike_observers[self.site](sent, spikes_TB, by_neuron)
 
     def extra_repr(self) -> str:
         return f"site={self.site!r}" + (f", mask={self.mask}" if self.mask else "")

@@ -102,11 +102,12 @@ class OperationCounter(ABC):
         """Count while `run` is the current run; other runs of the same network are not counted here."""
         self._run, self._pass = run, None
         run.spike_observers = {site: partial(self._observe_spikes, site) for site in self._even}
+        run.uneven_sites = frozenset(site for site, (names, _) in self._uneven.items() if names)
         handles = [m.register_forward_pre_hook(self._hook(path), with_kwargs=True) for path, m in self._modules.items()]
         try:
             yield
         finally:
-            self._run, run.spike_observers = None, {}
+            self._run, run.spike_observers, run.uneven_sites = None, {}, frozenset()
             for handle in handles:
                 handle.remove()
 
@@ -119,7 +120,7 @@ class OperationCounter(ABC):
         of_operands = self._fan_outs.get(op.name, ())
         return of_operands[operand] if operand < len(of_operands) else {}
 
-    def _observe_spikes(self, site: str, sent: Tensor, spikes_TB: Tensor | None) -> None:
+    def _observe_spikes(self, site: str, sent: Tensor, spikes_TB: Tensor | None, by_neuron: Tensor | None) -> None:
         """Count what the spikes of a site drive in one chunk, see `RunState.spike_observers`."""
         run, (names, fan_outs) = self._run, self._uneven[site]
         assert run is not None
@@ -127,14 +128,15 @@ class OperationCounter(ABC):
             self._add_spikes(name, site, sent * outputs, run)
         if not names:
             return
-        if spikes_TB is None:
-            raise InputError(
-                "its neurons do not record which of them has sent how many spikes",
-                where=f"site {site!r}",
-                remedy="give the spikes of the chunk to SpikingNeuron._record, or set record_operations=False",
-            )
-        number_TB = self._number(spikes_TB).reshape(len(sent), run.batch_size, -1)
-        spent = (number_TB.sum(dim=1, dtype=fan_outs.dtype) @ fan_outs).round().to(torch.int64)
+        if by_neuron is None:
+            if spikes_TB is None:
+                raise InputError(
+                    "its neurons do not record which of them has sent how many spikes",
+                    where=f"site {site!r}",
+                    remedy="give the spikes of the chunk to SpikingNeuron._record, or set record_operations=False",
+                )
+            by_neuron = self._number(spikes_TB).reshape(len(sent), run.batch_size, -1).sum(dim=1, dtype=fan_outs.dtype)
+        spent = (by_neuron.to(fan_outs.dtype) @ fan_outs).round().to(torch.int64)
         for name, each in zip(names, spent.unbind(1), strict=True):
             self._add_spikes(name, site, each, run)
 

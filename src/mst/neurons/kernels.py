@@ -1,0 +1,298 @@
+"""Compiled neurons: what `functional` and `signed` compute, in one pass over memory. Needs numba (extra `fast`).
+
+Each function here has a form in torch of the same name (`chunks`, `functional`), which it equals bit for bit and which
+it calls where the compiled form does not apply: without numba, on another device, in half precision, while torch traces
+or transforms the code, for tensors of other classes, and where the images do not lie one after another in memory.
+
+Letters: T steps, B images, k rows of an image on the batch axis, n neurons of an image, `...` further axes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mst.text import note
+
+from . import chunks
+from .chunks import Chunk, Keep, Rows, SignedChunk, SignedRule
+from .functional import is_transformed, levels_per_unit, quantum
+from .layouts import CHANGED, FIRST_ROW, IS_NAN, MISSING, Array, Frame, Operand, flat, frame_of
+from .parallel import run_in_threads
+from .powers import EXPONENTS, NEAREST
+
+RATE_UNIT, SIGNED_UNIT = 1 << 14, 1 << 12
+"""Bytes of the neurons that are taken at once through all steps: with input, output and constants such a unit fits
+nearly into the first cache (32 KiB)."""
+
+_OFF: ContextVar[bool] = ContextVar("mst_kernels_off", default=False)
+
+
+@cache
+def numba_version() -> str | None:
+    """Version of numba if kernels can be compiled here; None without numba, or with NUMBA_DISABLE_JIT=1."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return None
+    try:
+        return version("numba")
+    except PackageNotFoundError:
+        return None
+
+
+def description() -> str:
+    """How neurons are computed on a CPU: "compiled, numba 0.61.0" or "torch"."""
+    return f"compiled, numba {numba_version()}" if numba_version() and not _OFF.get() else "torch"
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Compute all neurons by operations of torch within the block, which the kernels equal."""
+    token = _OFF.set(True)
+    try:
+        yield
+    finally:
+        _OFF.reset(token)
+
+
+@cache
+def _loops() -> Any:
+    """The module of compiled loops; None if numba does not work on this machine."""
+    try:
+        return import_module("mst.neurons.compiled")
+    except ImportError as error:
+        note(f"neurons are computed by torch: numba is installed but cannot be used ({error})")
+        return None
+
+
+def _can_take(x_TB: Tensor, state: Tensor, *others: Tensor) -> bool:
+    """True if there is a compiled form for these operands: input, state, and others of the same type."""
+    operands = (x_TB, state, *others)
+    return (
+        not _OFF.get()
+        and x_TB.dtype in EXPONENTS
+        and x_TB.shape[1:] == state.shape
+        and x_TB.numel() > 0
+        and all(type(x) in (Tensor, torch.nn.Parameter) and x.dtype == x_TB.dtype for x in operands)
+        and all(x.is_cpu and x.layout is torch.strided and not x.is_neg() for x in operands)
+        and not is_transformed()
+        and numba_version() is not None
+        and _loops() is not None
+    )
+
+
+def rate_chunk(
+    x_TB: Tensor,
+    v: Tensor,
+    threshold: Tensor,
+    batch_size: int,
+    keep: Keep | None = None,
+    by_neuron: bool = False,
+) -> Chunk:
+    """`chunks.rate_chunk` in one pass over memory."""
+    threshold = threshold.detach().to(v.dtype)
+    memory = _memory(x_TB, v, batch_size) if _can_take(x_TB, v, threshold) else None
+    if memory is None:
+        return chunks.rate_chunk(x_TB, v, threshold, batch_size, keep, by_neuron)
+    frame, spikes_TB = memory
+    keep_TB = None if keep is None else torch.stack([keep(t) for t in range(len(x_TB))])
+    x, of_threshold, of_keep = frame.operand(x_TB, True), frame.operand(threshold), _mask(frame, keep_TB, True)
+    if x is None or of_threshold is None or of_threshold[1][1] != 0 or of_keep is None:
+        return chunks.rate_chunk(x_TB, v, threshold, batch_size, keep, by_neuron)
+    steps, neurons = len(x_TB), frame.neurons
+    size = min(neurons, RATE_UNIT // v.itemsize)
+    units = -(-neurons // size)
+    fired, sent = np.zeros((2, units, steps), np.int64)
+    numbers = np.zeros((steps, neurons) if by_neuron else (0, 0), np.int32)
+    state, spikes, loop = flat(v), flat(spikes_TB), _loops().rate_units
+
+    def part(begin: int, end: int) -> None:
+        span = (steps, batch_size, neurons, size, begin, end)
+        loop(x, state, of_threshold, of_keep, spikes, (fired, sent, numbers), span)
+
+    _compile(loop, v.dtype, part)
+    run_in_threads(part, units, x_TB.numel())
+    return Chunk(spikes_TB, _sums(fired), _sums(sent), _in_order(numbers, frame) if by_neuron else None)
+
+
+def signed_chunk(
+    x_TB: Tensor,
+    count: Tensor,
+    rule: SignedRule,
+    batch_size: int,
+    keep: Tensor | None = None,
+    by_neuron: bool = False,
+    rows: Rows | None = None,
+) -> SignedChunk:
+    """`chunks.signed_chunk` in one pass over memory; `count` is updated in place."""
+    one_threshold = rule.threshold.numel() == 1
+    can = _can_take(x_TB, count, *(() if one_threshold else (rule.threshold,)))
+    memory = _memory(x_TB, count, batch_size, rows) if can and not x_TB.requires_grad else None
+    quanta = None if memory is None else _quanta(memory[0], x_TB, rule)
+    of_keep = None if memory is None else _mask(memory[0], keep, False)
+    if memory is None or quanta is None or of_keep is None:
+        return chunks.signed_chunk(x_TB, count, rule, batch_size, keep, by_neuron, rows)
+    frame, y_TB = memory
+    x = frame.operand(x_TB, True)
+    steps, neurons = len(x_TB), frame.neurons
+    units = _Units.of(neurons, neurons if rows is None else rows.length, SIGNED_UNIT // count.itemsize)
+    fired, sent = np.zeros((2, units.number, steps), np.int64)
+    numbers = np.zeros((steps, neurons) if by_neuron else (0, 0), np.int32)
+    states = np.zeros((steps, batch_size, units.states), np.uint8)
+    results = fired, sent, numbers, states, units.active(rows)
+    of_rule, weights = _rule(rule, count.dtype), np.array(rule.weights, np.int64)
+    arrays, loop = (flat(count), flat(y_TB)), _loops().signed_units
+
+    def part(begin: int, end: int) -> None:
+        span = (steps, batch_size, units.length, units.rows, begin, end), units.firsts, weights
+        loop(x, quanta, of_keep, arrays, results, of_rule, span)
+
+    _compile(loop, count.dtype, part)
+    run_in_threads(part, units.number, x_TB.numel())
+    of_images = np.bitwise_or.reduce(states, axis=2)
+    of_rows = None if rows is None else units.by_row(states)
+    return SignedChunk(
+        y_TB,
+        _sums(fired),
+        _sums(sent),
+        _in_order(numbers, frame) if by_neuron else None,
+        count,
+        torch.from_numpy((of_images & (MISSING | IS_NAN)) == MISSING),
+        None if of_rows is None else torch.from_numpy((of_rows & CHANGED) > 0),
+        None if of_rows is None else torch.from_numpy((of_rows & (MISSING | IS_NAN)) == MISSING),
+    )
+
+
+@dataclass(frozen=True)
+class _Units:
+    """The neurons of an image cut into units, each within a row or of whole rows."""
+
+    firsts: Array
+    """int64 [units + 1]: neurons with which the units begin."""
+
+    length: int
+    """Neurons of a row, or of a unit where a row has several."""
+
+    rows: int
+    """Rows of a unit, 1 where a row has several units."""
+
+    parts: int
+    """Units of a row, 1 where a unit has several rows."""
+
+    @staticmethod
+    @lru_cache(maxsize=256)
+    def of(neurons: int, row: int, size: int) -> _Units:
+        """Units of about `size` neurons for rows of this length."""
+        if row <= size:
+            size = size // row * row
+            firsts = np.minimum(np.arange(-(-neurons // size) + 1, dtype=np.int64) * size, neurons)
+            return _Units(firsts, row, size // row, 1)
+        parts = -(-row // size)
+        in_row = np.arange(parts, dtype=np.int64) * size
+        firsts = (np.arange(neurons // row, dtype=np.int64)[:, None] * row + in_row).reshape(-1)
+        return _Units(np.append(firsts, neurons), size, 1, parts)
+
+    @property
+    def number(self) -> int:
+        """Units of an image."""
+        return len(self.firsts) - 1
+
+    @property
+    def states(self) -> int:
+        """States that the loop keeps for an image."""
+        return self.number if self.parts > 1 else int(self.firsts[-1]) // self.length
+
+    def active(self, rows: Rows | None) -> Array:
+        """uint8 [B, states]: 0 for what is to be left out; of size 0 without such rows."""
+        if rows is None or rows.active is None:
+            return np.empty((0, 0), np.uint8)
+        return np.repeat(rows.active.view(torch.uint8).numpy(), self.parts, axis=1)
+
+    def by_row(self, states: Array) -> Array:
+        """States [T, B, states] -> [T, B, rows]."""
+        whole: Array = np.bitwise_or.reduce(states.reshape(*states.shape[:2], -1, self.parts), axis=3)
+        return whole
+
+
+def _memory(x_TB: Tensor, state: Tensor, batch_size: int, rows: Rows | None = None) -> tuple[Frame, Tensor] | None:
+    """The frame of a site, and a tensor for its output that lies in memory as its state does."""
+    frame = frame_of(state, batch_size)
+    if frame is None or (rows is not None and (frame.neurons % rows.length or not state.is_contiguous())):
+        return None
+    out = torch.empty_like(x_TB) if rows is None or rows.out is None else rows.out
+    strides = (state.numel(), *state.stride())
+    if any(a != b for a, b, length in zip(out.stride(), strides, out.shape, strict=True) if length > 1):
+        return None
+    return frame, out
+
+
+def _mask(frame: Frame, keep: Tensor | None, has_steps: bool) -> Operand | None:
+    """A mask as an operand; None if it does not broadcast."""
+    if keep is None:
+        return np.empty(0, np.uint8), np.zeros(FIRST_ROW + 1, np.int64)
+    return frame.operand(keep, has_steps)
+
+
+def _quanta(frame: Frame, x: Tensor, rule: SignedRule) -> tuple[Array, Array, Array] | None:
+    """L/λ and λ/L as `to_levels` and `quantum` compute them, and the layout of both; None if there is none."""
+    factors = levels_per_unit(x, rule.threshold, rule.num_levels), quantum(x, rule.threshold, rule.num_levels)
+    scale, value = (f if isinstance(f, Tensor) else torch.tensor([f], dtype=x.dtype) for f in factors)
+    operand = frame.operand(scale)
+    if operand is None or operand[1][1] != 0 or scale.stride() != value.stride():
+        return None
+    return operand[0], flat(value), operand[1]
+
+
+def _rule(rule: SignedRule, dtype: torch.dtype) -> tuple[Array, tuple[Any, Array], tuple[int, int, bool]]:
+    """What the loop needs to know of a rule."""
+    as_integer, mask = EXPONENTS[dtype]
+    kind = np.float32 if dtype == torch.float32 else np.float64
+    numbers = np.array([0.5, rule.min_level, rule.num_levels, rule.burst, *rule.levels], kind)
+    powers = kind(NEAREST), np.array([mask], np.int32 if as_integer == torch.int32 else np.int64)
+    return numbers, powers, (rule.burst, rule.max_powers or 0, rule.is_free)
+
+
+def _sums(of_units: Array) -> Tensor:
+    return torch.from_numpy(of_units.sum(axis=0))
+
+
+def _in_order(numbers: Array, frame: Frame) -> Tensor:
+    """[T, n] in the order of the memory -> in the order of the axes."""
+    by_axes = torch.from_numpy(numbers).as_strided((len(numbers), *frame.shape), (frame.neurons, *frame.strides))
+    return by_axes.reshape(len(numbers), -1)
+
+
+_ready: set[tuple[str, torch.dtype]] = set()
+_lock = threading.Lock()
+
+
+def _compile(loop: Any, dtype: torch.dtype, part: Callable[[int, int], None]) -> None:
+    """Compile a loop for a type, or read it from the disk, before its first use."""
+    with _lock:
+        if (loop.__name__, dtype) in _ready:
+            return
+        if not _is_on_disk(loop):
+            note("compiling neurons for this machine; this takes some seconds, once for each installation")
+        try:
+            part(0, 0)
+        except OSError as error:  # compiled, but not written
+            note(f"the compiled neurons could not be kept for the next time: {error}")
+            part(0, 0)
+        _ready.add((loop.__name__, dtype))
+
+
+def _is_on_disk(loop: Any) -> bool:
+    folder = loop.stats.cache_path
+    return folder is not None and any(Path(folder).glob(f"compiled.{loop.__name__}-*.nbi"))
