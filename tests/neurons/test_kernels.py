@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mst.neurons import chunks, kernels
+from mst.neurons import chunks, keep_mask, kernels
 from mst.neurons.chunks import Rows, SignedRule
 
 pytestmark = pytest.mark.skipif(kernels.numba_version() is None, reason="numba is not installed")
@@ -118,3 +118,12 @@ def test_signed_kernel_equals_torch(data: st.DataObject) -> None:
         assert same(getattr(found, name), getattr(expected, name)), (name, rule)
     if found.by_neuron is not None and not has_nan:
         assert torch.equal(found.by_neuron.double(), expected.by_neuron)
+
+
+@given(st.integers(1, 3), st.integers(0, 2**63), st.sampled_from([0.0, 0.3, 0.999]), st.integers(0, 70))
+def test_mask_kernel_equals_torch(images: int, seed: int, ratio: float, step: int) -> None:
+    indices, number = torch.arange(images) * 7919, kernels.MIN_DRAWS + seed % 5
+    options = {"seed": seed, "site": "a.b", "step": step}
+    assert torch.equal(
+        kernels.keep_mask(indices, number, ratio, **options), keep_mask(indices, number, ratio, **options)
+    )

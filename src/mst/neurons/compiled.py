@@ -149,6 +149,18 @@ def rate_units(x, v, threshold, keep, spikes, counts, span):  # type: ignore[no-
                     _add_flags(here, by_neuron[t, first : first + width])
 
 
+@_entry
+def draw_masks(image_keys, element_keys, factors, least, keep):  # type: ignore[no-untyped-def]
+    """The hash of `functional.keep_mask`: uint32 [B], [n] and [2], int32 -> bool [B, n]."""
+    first, second = factors[0], factors[1]
+    for b in range(image_keys.size):
+        key, row = image_keys[b], keep[b]
+        for i in range(element_keys.size):
+            bits = np.uint32((key ^ element_keys[i]) * first)
+            bits = np.uint32((bits ^ (bits >> np.uint32(15))) * second)
+            row[i] = np.int32(bits) >= least
+
+
 # ------------------------------------------------------------------------------------------- signed
 
 

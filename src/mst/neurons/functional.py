@@ -342,16 +342,30 @@ def keep_mask(images: Tensor, num_elements: int, masking_ratio: float, *, seed: 
     Raises:
         InputError: p outside [0, 1).
     """
-    check_masking_ratio(masking_ratio)
+    image_keys, element_keys = mask_keys(images, num_elements, seed=seed, site=site, step=step)
+    # One more round over image ⊕ element. The last multiplication leaves its best bits on top, which a signed
+    # comparison reads.
+    bits = (image_keys[:, None] ^ element_keys).mul_(_signed(MASK_FACTORS[0]))
+    bits ^= (bits >> 15) & 0x1FFFF
+    bits *= _signed(MASK_FACTORS[1])
+    return bits >= least_kept(masking_ratio)
+
+
+MASK_FACTORS = 0x7FEB352D, 0x846CA68B
+"""Multipliers of the hash, of 32 bits each."""
+
+
+def mask_keys(images: Tensor, num_elements: int, *, seed: int, site: str, step: int) -> tuple[Tensor, Tensor]:
+    """int32 [B] and [num_elements]: what `keep_mask` hashes, of each image and of each element."""
     stream = _mix64((seed & _U64) ^ _mix64((step << 32) ^ zlib.crc32(site.encode())))
     image_keys = _mix32(images.to(torch.int32) * _signed(_GOLDEN32) + _signed(stream & _U32))
     element_keys = _mix32(torch.arange(num_elements, device=images.device, dtype=torch.int32) + _signed(stream >> 32))
-    # One more round over image ⊕ element. The last multiplication leaves its best bits on top, which a signed
-    # comparison reads.
-    bits = (image_keys[:, None] ^ element_keys).mul_(_signed(0x7FEB352D))
-    bits ^= (bits >> 15) & 0x1FFFF
-    bits *= _signed(0x846CA68B)
-    return bits >= round(masking_ratio * 2**32) - 2**31
+    return image_keys, element_keys
+
+
+def least_kept(masking_ratio: float) -> int:
+    """Least hash, a signed 32-bit number, with which `keep_mask` keeps."""
+    return round(check_masking_ratio(masking_ratio) * 2**32) - 2**31
 
 
 _U32, _U64, _GOLDEN32 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF, 0x9E3779B9
@@ -364,8 +378,8 @@ def _signed(word: int) -> int:
 
 def _mix32(h: Tensor) -> Tensor:
     """A bijection of int32 in which every output bit depends on every input bit (two xor-shift-multiplies)."""
-    h = (h ^ ((h >> 16) & 0xFFFF)) * _signed(0x7FEB352D)
-    h = (h ^ ((h >> 15) & 0x1FFFF)) * _signed(0x846CA68B)
+    h = (h ^ ((h >> 16) & 0xFFFF)) * _signed(MASK_FACTORS[0])
+    h = (h ^ ((h >> 15) & 0x1FFFF)) * _signed(MASK_FACTORS[1])
     return h ^ ((h >> 16) & 0xFFFF)
 
 

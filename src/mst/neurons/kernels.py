@@ -9,6 +9,7 @@ Letters: T steps, B images, k rows of an image on the batch axis, n neurons of a
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -27,17 +28,24 @@ from torch import Tensor
 
 from mst.text import note
 
-from . import chunks
+from . import chunks, functional
 from .chunks import Chunk, Keep, Rows, SignedChunk, SignedRule
 from .functional import is_transformed, levels_per_unit, quantum
 from .layouts import CHANGED, FIRST_ROW, IS_NAN, MISSING, Array, Frame, Operand, flat, frame_of
 from .parallel import run_in_threads
 from .powers import EXPONENTS, NEAREST
+from .signed import outermost_levels
 
 RATE_UNIT, SIGNED_UNIT = 1 << 14, 1 << 12
 """Bytes of the neurons that are taken at once through all steps: with input, output and constants such a unit fits
 nearly into the first cache (32 KiB)."""
 
+MIN_DRAWS = 1 << 12
+"""Draws of a mask that are worth a call of the compiled form."""
+
+_CLASSES = (Tensor, torch.nn.Parameter)
+_KINDS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
+_ONE = torch.ones(1)
 _OFF: ContextVar[bool] = ContextVar("mst_kernels_off", default=False)
 
 
@@ -77,20 +85,27 @@ def _loops() -> Any:
         return None
 
 
-def _can_take(x_TB: Tensor, state: Tensor, *others: Tensor) -> bool:
-    """True if there is a compiled form for these operands: input, state, and others of the same type."""
-    operands = (x_TB, state, *others)
+def _can_take(x_TB: Tensor, state: Tensor, other: Tensor | None) -> bool:
+    """True if there is a compiled form for these operands: input, state, and threshold if it has the type of both."""
+    dtype = x_TB.dtype
     return (
-        not _OFF.get()
-        and x_TB.dtype in EXPONENTS
+        dtype in EXPONENTS
+        and not _OFF.get()
         and x_TB.shape[1:] == state.shape
         and x_TB.numel() > 0
-        and all(type(x) in (Tensor, torch.nn.Parameter) and x.dtype == x_TB.dtype for x in operands)
-        and all(x.is_cpu and x.layout is torch.strided and not x.is_neg() for x in operands)
-        and not is_transformed()
-        and numba_version() is not None
-        and _loops() is not None
+        and _is_plain(x_TB, dtype)
+        and _is_plain(state, dtype)
+        and (other is None or _is_plain(other, dtype))
+        and _is_usable()
     )
+
+
+def _is_usable() -> bool:
+    return numba_version() is not None and not is_transformed() and _loops() is not None
+
+
+def _is_plain(x: Tensor, dtype: torch.dtype) -> bool:
+    return x.is_cpu and x.dtype == dtype and type(x) in _CLASSES and x.layout is torch.strided and not x.is_neg()
 
 
 def rate_chunk(
@@ -104,27 +119,49 @@ def rate_chunk(
     """`chunks.rate_chunk` in one pass over memory."""
     threshold = threshold.detach().to(v.dtype)
     memory = _memory(x_TB, v, batch_size) if _can_take(x_TB, v, threshold) else None
-    if memory is None:
+    of_threshold = None if memory is None else _same_in_all_images(memory[0].operand(threshold))
+    if memory is None or of_threshold is None:
         return chunks.rate_chunk(x_TB, v, threshold, batch_size, keep, by_neuron)
     frame, spikes_TB = memory
-    keep_TB = None if keep is None else torch.stack([keep(t) for t in range(len(x_TB))])
-    x, of_threshold, of_keep = frame.operand(x_TB, True), frame.operand(threshold), _mask(frame, keep_TB, True)
-    if x is None or of_threshold is None or of_threshold[1][1] != 0 or of_keep is None:
-        return chunks.rate_chunk(x_TB, v, threshold, batch_size, keep, by_neuron)
     steps, neurons = len(x_TB), frame.neurons
+    x, of_keep = frame.operand(x_TB, True), _no_mask()
+    if keep is not None:
+        found = frame.operand(torch.stack([keep(t) for t in range(steps)]), True)
+        if found is None:
+            return chunks.rate_chunk(x_TB, v, threshold, batch_size, keep, by_neuron)
+        of_keep = found
     size = min(neurons, RATE_UNIT // v.itemsize)
     units = -(-neurons // size)
-    fired, sent = np.zeros((2, units, steps), np.int64)
+    counts = np.zeros((2, units, steps), np.int64)
     numbers = np.zeros((steps, neurons) if by_neuron else (0, 0), np.int32)
-    state, spikes, loop = flat(v), flat(spikes_TB), _loops().rate_units
+    state, spikes, loop = flat(v, v.numel()), flat(spikes_TB, x_TB.numel()), _loops().rate_units
 
     def part(begin: int, end: int) -> None:
         span = (steps, batch_size, neurons, size, begin, end)
-        loop(x, state, of_threshold, of_keep, spikes, (fired, sent, numbers), span)
+        loop(x, state, of_threshold, of_keep, spikes, (counts[0], counts[1], numbers), span)
 
     _compile(loop, v.dtype, part)
-    run_in_threads(part, units, x_TB.numel())
-    return Chunk(spikes_TB, _sums(fired), _sums(sent), _in_order(numbers, frame) if by_neuron else None)
+    run_in_threads(part, units, spikes.size)
+    fired, sent = _sums(counts)
+    return Chunk(spikes_TB, fired, sent, _in_order(numbers, frame) if by_neuron else None)
+
+
+def keep_mask(images: Tensor, num_elements: int, masking_ratio: float, *, seed: int, site: str, step: int) -> Tensor:
+    """`functional.keep_mask` in one pass over memory."""
+    draws = len(images) * num_elements
+    if draws < MIN_DRAWS or _OFF.get() or type(images) is not Tensor or not images.is_cpu or not _is_usable():
+        return functional.keep_mask(images, num_elements, masking_ratio, seed=seed, site=site, step=step)
+    keys = functional.mask_keys(images, num_elements, seed=seed, site=site, step=step)
+    of_images, of_elements = (key.numpy().view(np.uint32) for key in keys)
+    keep, least = torch.empty(len(images), num_elements, dtype=torch.bool), functional.least_kept(masking_ratio)
+    bits, loop, factors = keep.numpy(), _loops().draw_masks, np.array(functional.MASK_FACTORS, np.uint32)
+
+    def part(begin: int, end: int) -> None:
+        loop(of_images[begin:end], of_elements, factors, least, bits[begin:end])
+
+    _compile(loop, torch.bool, part)
+    run_in_threads(part, len(images), draws)
+    return keep
 
 
 def signed_chunk(
@@ -137,23 +174,22 @@ def signed_chunk(
     rows: Rows | None = None,
 ) -> SignedChunk:
     """`chunks.signed_chunk` in one pass over memory; `count` is updated in place."""
-    one_threshold = rule.threshold.numel() == 1
-    can = _can_take(x_TB, count, *(() if one_threshold else (rule.threshold,)))
-    memory = _memory(x_TB, count, batch_size, rows) if can and not x_TB.requires_grad else None
+    can = not x_TB.requires_grad and _can_take(x_TB, count, None if rule.threshold.numel() == 1 else rule.threshold)
+    memory = _memory(x_TB, count, batch_size, rows) if can else None
     quanta = None if memory is None else _quanta(memory[0], x_TB, rule)
-    of_keep = None if memory is None else _mask(memory[0], keep, False)
+    of_keep = None if memory is None else _no_mask() if keep is None else memory[0].operand(keep)
     if memory is None or quanta is None or of_keep is None:
         return chunks.signed_chunk(x_TB, count, rule, batch_size, keep, by_neuron, rows)
     frame, y_TB = memory
-    x = frame.operand(x_TB, True)
-    steps, neurons = len(x_TB), frame.neurons
-    units = _Units.of(neurons, neurons if rows is None else rows.length, SIGNED_UNIT // count.itemsize)
-    fired, sent = np.zeros((2, units.number, steps), np.int64)
+    x, steps, neurons = frame.operand(x_TB, True), len(x_TB), frame.neurons
+    units = _units(neurons, neurons if rows is None else rows.length, SIGNED_UNIT // count.itemsize)
+    counts = np.zeros((2, units.number, steps), np.int64)
     numbers = np.zeros((steps, neurons) if by_neuron else (0, 0), np.int32)
     states = np.zeros((steps, batch_size, units.states), np.uint8)
-    results = fired, sent, numbers, states, units.active(rows)
-    of_rule, weights = _rule(rule, count.dtype), np.array(rule.weights, np.int64)
-    arrays, loop = (flat(count), flat(y_TB)), _loops().signed_units
+    results = counts[0], counts[1], numbers, states, units.active(rows)
+    of_rule = _rule_of(count.dtype, (rule.min_level, rule.num_levels), rule.burst, rule.max_powers, rule.is_free)
+    weights = np.array(rule.weights, np.int64)
+    arrays, loop = (flat(count, count.numel()), flat(y_TB, x_TB.numel())), _loops().signed_units
 
     def part(begin: int, end: int) -> None:
         span = (steps, batch_size, units.length, units.rows, begin, end), units.firsts, weights
@@ -161,17 +197,17 @@ def signed_chunk(
 
     _compile(loop, count.dtype, part)
     run_in_threads(part, units.number, x_TB.numel())
-    of_images = np.bitwise_or.reduce(states, axis=2)
+    fired, sent = _sums(counts)
     of_rows = None if rows is None else units.by_row(states)
     return SignedChunk(
         y_TB,
-        _sums(fired),
-        _sums(sent),
+        fired,
+        sent,
         _in_order(numbers, frame) if by_neuron else None,
         count,
-        torch.from_numpy((of_images & (MISSING | IS_NAN)) == MISSING),
+        _is_missing(np.bitwise_or.reduce(states, axis=2) if units.states > 1 else states[:, :, 0]),
         None if of_rows is None else torch.from_numpy((of_rows & CHANGED) > 0),
-        None if of_rows is None else torch.from_numpy((of_rows & (MISSING | IS_NAN)) == MISSING),
+        None if of_rows is None else _is_missing(of_rows),
     )
 
 
@@ -190,19 +226,6 @@ class _Units:
 
     parts: int
     """Units of a row, 1 where a unit has several rows."""
-
-    @staticmethod
-    @lru_cache(maxsize=256)
-    def of(neurons: int, row: int, size: int) -> _Units:
-        """Units of about `size` neurons for rows of this length."""
-        if row <= size:
-            size = size // row * row
-            firsts = np.minimum(np.arange(-(-neurons // size) + 1, dtype=np.int64) * size, neurons)
-            return _Units(firsts, row, size // row, 1)
-        parts = -(-row // size)
-        in_row = np.arange(parts, dtype=np.int64) * size
-        firsts = (np.arange(neurons // row, dtype=np.int64)[:, None] * row + in_row).reshape(-1)
-        return _Units(np.append(firsts, neurons), size, 1, parts)
 
     @property
     def number(self) -> int:
@@ -226,46 +249,76 @@ class _Units:
         return whole
 
 
+@lru_cache(maxsize=1024)
+def _units(neurons: int, row: int, size: int) -> _Units:
+    """Units of about `size` neurons for rows of this length."""
+    if row <= size:
+        size = size // row * row
+        firsts = np.minimum(np.arange(-(-neurons // size) + 1, dtype=np.int64) * size, neurons)
+        return _Units(firsts, row, size // row, 1)
+    parts = -(-row // size)
+    in_row = np.arange(parts, dtype=np.int64) * size
+    firsts = (np.arange(neurons // row, dtype=np.int64)[:, None] * row + in_row).reshape(-1)
+    return _Units(np.append(firsts, neurons), size, 1, parts)
+
+
 def _memory(x_TB: Tensor, state: Tensor, batch_size: int, rows: Rows | None = None) -> tuple[Frame, Tensor] | None:
     """The frame of a site, and a tensor for its output that lies in memory as its state does."""
-    frame = frame_of(state, batch_size)
+    frame = frame_of(state.shape, state.stride(), batch_size)
     if frame is None or (rows is not None and (frame.neurons % rows.length or not state.is_contiguous())):
         return None
     out = torch.empty_like(x_TB) if rows is None or rows.out is None else rows.out
-    strides = (state.numel(), *state.stride())
-    if any(a != b for a, b, length in zip(out.stride(), strides, out.shape, strict=True) if length > 1):
-        return None
-    return frame, out
+    return (frame, out) if _lies_alike(out.shape, out.stride(), state.stride()) else None
 
 
-def _mask(frame: Frame, keep: Tensor | None, has_steps: bool) -> Operand | None:
-    """A mask as an operand; None if it does not broadcast."""
-    if keep is None:
-        return np.empty(0, np.uint8), np.zeros(FIRST_ROW + 1, np.int64)
-    return frame.operand(keep, has_steps)
+@lru_cache(maxsize=1024)
+def _lies_alike(shape: tuple[int, ...], strides: tuple[int, ...], of_step: tuple[int, ...]) -> bool:
+    """True if each step of an output lies in memory as the state does, and they follow each other."""
+    expected = (math.prod(shape[1:]), *of_step)
+    return all(a == b or length == 1 for a, b, length in zip(strides, expected, shape, strict=True))
+
+
+@cache
+def _no_mask() -> Operand:
+    return np.empty(0, np.uint8), np.zeros(FIRST_ROW + 1, np.int64)
+
+
+def _same_in_all_images(operand: Operand | None) -> Operand | None:
+    return None if operand is None or operand[1][1] != 0 else operand
 
 
 def _quanta(frame: Frame, x: Tensor, rule: SignedRule) -> tuple[Array, Array, Array] | None:
     """L/λ and λ/L as `to_levels` and `quantum` compute them, and the layout of both; None if there is none."""
-    factors = levels_per_unit(x, rule.threshold, rule.num_levels), quantum(x, rule.threshold, rule.num_levels)
-    scale, value = (f if isinstance(f, Tensor) else torch.tensor([f], dtype=x.dtype) for f in factors)
-    operand = frame.operand(scale)
-    if operand is None or operand[1][1] != 0 or scale.stride() != value.stride():
+    scale, value = levels_per_unit(x, rule.threshold, rule.num_levels), quantum(x, rule.threshold, rule.num_levels)
+    if not isinstance(scale, Tensor) or not isinstance(value, Tensor):
+        kind, layout = _KINDS[x.dtype], frame.operand(_ONE)
+        assert layout is not None
+        return np.array([scale], kind), np.array([value], kind), layout[1]
+    operand = _same_in_all_images(frame.operand(scale))
+    if operand is None or scale.stride() != value.stride():
         return None
-    return operand[0], flat(value), operand[1]
+    return operand[0], flat(value, operand[0].size), operand[1]
 
 
-def _rule(rule: SignedRule, dtype: torch.dtype) -> tuple[Array, tuple[Any, Array], tuple[int, int, bool]]:
-    """What the loop needs to know of a rule."""
+@lru_cache(maxsize=1024)
+def _rule_of(
+    dtype: torch.dtype, levels: tuple[int, int], burst: int, max_powers: int | None, is_free: bool
+) -> tuple[Array, tuple[Any, Array], tuple[int, int, bool]]:
+    """What the loop needs to know of a rule; levels: n and L."""
     as_integer, mask = EXPONENTS[dtype]
-    kind = np.float32 if dtype == torch.float32 else np.float64
-    numbers = np.array([0.5, rule.min_level, rule.num_levels, rule.burst, *rule.levels], kind)
+    kind = _KINDS[dtype]
+    numbers = np.array([0.5, *levels, burst, *outermost_levels(levels[1], levels[0], max_powers)], kind)
     powers = kind(NEAREST), np.array([mask], np.int32 if as_integer == torch.int32 else np.int64)
-    return numbers, powers, (rule.burst, rule.max_powers or 0, rule.is_free)
+    return numbers, powers, (burst, max_powers or 0, is_free)
 
 
-def _sums(of_units: Array) -> Tensor:
-    return torch.from_numpy(of_units.sum(axis=0))
+def _sums(counts: Array) -> Tensor:
+    """[2, units, T] -> [2, T]."""
+    return torch.from_numpy(counts.sum(axis=1) if counts.shape[1] > 1 else counts[:, 0])
+
+
+def _is_missing(states: Array) -> Tensor:
+    return torch.from_numpy((states & (MISSING | IS_NAN)) == MISSING)
 
 
 def _in_order(numbers: Array, frame: Frame) -> Tensor:

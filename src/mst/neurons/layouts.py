@@ -28,7 +28,7 @@ CHANGED, MISSING, IS_NAN = 1, 2, 4
 """Bits of the state of some neurons after a step: their output has changed, one has yet to fire, one is NaN."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """The order in which the neurons of a site lie in memory, to which the layout of every operand refers."""
 
@@ -41,10 +41,8 @@ class Frame:
     strides: tuple[int, ...]
     """Of its axes; together they lie without gaps."""
 
-    @property
-    def neurons(self) -> int:
-        """n."""
-        return int(np.prod(self.shape, dtype=np.int64))
+    neurons: int
+    """n."""
 
     def operand(self, x: Tensor, has_steps: bool = False) -> Operand | None:
         """An operand of this frame.
@@ -56,44 +54,49 @@ class Frame:
         Returns:
             None if it does not broadcast.
         """
-        one = x[0] if has_steps else x
-        whole = (self.images * self.shape[0], *self.shape[1:])
-        lengths = (*[1] * (len(whole) - one.dim()), *one.shape)
-        if len(lengths) > len(whole) or any(a not in (1, b) for a, b in zip(lengths, whole, strict=True)):
-            return None
-        rows, *strides = one.expand(whole).stride()
-        image = rows * self.shape[0] if self.images > 1 else 0
-        step = x.stride(0) if has_steps and len(x) > 1 else 0
-        return flat(x), _layout(self.shape, self.strides, (rows, *strides), step, image)
+        found = _layout(self, x.shape, x.stride(), has_steps)
+        return None if found is None else (flat(x, found[1]), found[0])
 
 
-def frame_of(state: Tensor, images: int) -> Frame | None:
+@lru_cache(maxsize=1024)
+def frame_of(shape: tuple[int, ...], strides: tuple[int, ...], images: int) -> Frame | None:
     """The frame of a state [B*k, ...]; None if its images do not lie one after another without gaps."""
-    if state.dim() == 0 or len(state) % images:
+    if not shape or shape[0] % images:
         return None
-    shape, strides = (len(state) // images, *state.shape[1:]), state.stride()
+    of_image = (shape[0] // images, *shape[1:])
     expected = 1
-    for length, stride in sorted(zip(shape, strides, strict=True), key=lambda axis: (axis[1], axis[0])):
+    for length, stride in sorted(zip(of_image, strides, strict=True), key=lambda axis: (axis[1], axis[0])):
         if length > 1 and stride != expected:
             return None
         expected *= length
-    if images > 1 and strides[0] * shape[0] != expected:
+    if images > 1 and strides[0] * of_image[0] != expected:
         return None
-    return Frame(images, shape, strides)
+    return Frame(images, of_image, tuple(strides), expected)
 
 
-def flat(x: Tensor) -> Array:
-    """The memory from the first to the last element of x, as an array of one axis; bools as bytes."""
-    span = 1 + sum((length - 1) * stride for length, stride in zip(x.shape, x.stride(), strict=True))
-    memory = torch.as_strided(x.detach(), (span,), (1,), x.storage_offset())
+def flat(x: Tensor, span: int) -> Array:
+    """The first `span` elements of the memory of x, as an array of one axis; bools as bytes."""
+    memory = torch.as_strided(x.detach(), (span,), (1,))
     array: Array = (memory.view(torch.uint8) if x.dtype == torch.bool else memory).numpy()
     return array
 
 
-@lru_cache(maxsize=256)
-def _layout(shape: tuple[int, ...], order: tuple[int, ...], strides: tuple[int, ...], step: int, image: int) -> Array:
-    """Layout of an operand with these strides, of a frame with this shape and the strides `order`."""
-    axes = sorted(((o, length, s) for o, length, s in zip(order, shape, strides, strict=True) if length > 1))
+@lru_cache(maxsize=1024)
+def _layout(
+    frame: Frame, shape: tuple[int, ...], strides: tuple[int, ...], has_steps: bool
+) -> tuple[Array, int] | None:
+    """Layout of an operand of this shape and these strides, and the elements that its memory spans."""
+    span = 1 + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
+    step = strides[0] if has_steps and shape[0] > 1 else 0
+    if has_steps:
+        shape, strides = shape[1:], strides[1:]
+    whole = (frame.images * frame.shape[0], *frame.shape[1:])
+    missing = len(whole) - len(shape)
+    if missing < 0 or any(a not in (1, b) for a, b in zip(shape, whole[missing:], strict=True)):
+        return None
+    own = (*[0] * missing, *(0 if a != b else s for a, b, s in zip(shape, whole[missing:], strides, strict=True)))
+    image = own[0] * frame.shape[0] if frame.images > 1 else 0
+    axes = sorted((order, n, s) for order, n, s in zip(frame.strides, frame.shape, own, strict=True) if n > 1)
     merged: list[list[int]] = []  # [length, stride], innermost first
     for _, length, stride in axes:
         if merged and stride == merged[-1][0] * merged[-1][1]:
@@ -104,4 +107,4 @@ def _layout(shape: tuple[int, ...], order: tuple[int, ...], strides: tuple[int, 
     rows = np.zeros(1, dtype=np.int64)
     for number, stride in merged[1:]:  # the innermost of these runs fastest
         rows = (np.arange(number, dtype=np.int64)[:, None] * stride + rows).reshape(-1)
-    return np.concatenate([np.array([step, image, inner, length], dtype=np.int64), rows])
+    return np.concatenate([np.array([step, image, inner, length], dtype=np.int64), rows]), span

@@ -18,7 +18,8 @@ from torch import Tensor
 from mst.errors import InputError
 from mst.text import nearest_name
 
-from .functional import check_masking_ratio, keep_mask
+from . import kernels
+from .functional import check_masking_ratio
 
 Layout = Literal["channels_first", "channels_last", "heads"]
 """Order of the axes of a site: [B*k, C, ...] (convolutions), [B*k, ..., C] (tokens), or [B*k, H, N, D] (attention)."""
@@ -111,7 +112,7 @@ class SpikeMask(ABC):
             bool, broadcastable to `like`; True keeps, with probability 1 - p.
         """
         shape = self._draws(like, len(images), layout)
-        keep = keep_mask(images, math.prod(shape[1:]), self.masking_ratio, seed=seed, site=site, step=step)
+        keep = kernels.keep_mask(images, math.prod(shape[1:]), self.masking_ratio, seed=seed, site=site, step=step)
         return _as_rows(keep.view(shape), like)
 
     def keep_fresh(self, like: Tensor, rows_per_image: int = 1, layout: Layout | None = None) -> Tensor:
