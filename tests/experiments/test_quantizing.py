@@ -65,3 +65,34 @@ def test_quantize_with_options_of_its_own(float_checkpoint: Path, tmp_path: Path
         run_quantizing(QuantizingOptions(run.checkpoint, device="cpu"), tmp_path / "again")
     with pytest.raises(InputError, match="placement none sets no sites"):
         QuantizingOptions(float_checkpoint, quantize=QuantizeOptions(placement="none"))
+
+
+def test_quantize_moves_the_sites_of_an_mst_to_its_products(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = mst.load_dataset("digits", img_size=8)
+    sizes = {"embed_dim": 8, "depths": (1,), "num_heads": (2,), "in_chans": 1, "num_classes": 10}
+    model = mst.create_model("mst_nano_patch2_window2_8", masking_ratio=0.5, **sizes)
+    path = tmp_path / "last.safetensors"
+    mst.save_checkpoint(model, path, mst.CheckpointInfo("digits", data.info.class_names, data.preprocessing))
+    options = QuantizingOptions(path, num_levels=15, calibration_images=8, max_images=4, device="cpu")
+    run = run_quantizing(options, tmp_path / "out")
+    assert "masks sites at activations; the network with sites at products has no masks" in caplog.text
+    sites = find_sites(mst.load_checkpoint(run.checkpoint))
+    assert {site.num_levels - site.min_level for site in sites.values()} == {15}
+    assert all(site.is_operand and site.mask is None for site in sites.values())
+    with pytest.raises(InputError, match="it has sites already"):
+        run_quantizing(
+            QuantizingOptions(path, quantize=QuantizeOptions(placement="activations"), device="cpu"), tmp_path / "no"
+        )
+
+
+def test_mst_trains_with_sites_at_its_products(tmp_path: Path) -> None:
+    network = mst.NetworkOptions(
+        model_kwargs={"embed_dim": 8, "depths": (1,), "num_heads": (2,)}, num_levels=7, masking_ratio=0.5,
+        quantize=QuantizeOptions(placement="products"), calibration_images=16,
+    )  # fmt: skip
+    train = mst.TrainConfig(epochs=1, warmup_epochs=0, batch_size=32, trackers=(), device="cpu")
+    options = mst.TrainingOptions(network, mst.DataOptions("digits", train_images=64), train)
+    run = mst.run_training(options, tmp_path)
+    sites = find_sites(mst.load_checkpoint(run.result.last_checkpoint))
+    assert {site.role for site in sites.values() if site.mask} == {"query", "key"}
+    assert all(site.is_operand for site in sites.values())

@@ -92,7 +92,7 @@ CHANGED = {
     "depths": (1, 1), "num_heads": (1, 2), "window_size": 4, "mlp_ratio": 3.0, "qkv_bias": False,
     "mlp_batch_norm": False, "absolute_position_embedding": True, "num_levels": 2, "threshold": 0.5,
     "masking_ratio": 0.5, "mask_sites": ("mlp",), "mask_rule": "channel", "drop_path_rate": 0.5,
-    "grad_checkpointing": True, "weight_init": "trunc_normal",
+    "grad_checkpointing": True, "weight_init": "trunc_normal", "activation": "clip",
 }  # fmt: skip
 
 

@@ -58,6 +58,9 @@ def load_initial_weights(model: nn.Module, source: str) -> InitialWeights:
     """
     if not isinstance(model, MaskedSpikingTransformer):
         return _load_same(model, source)
+    operands = {name: site for name, site in find_sites(model).items() if site.is_operand}
+    if operands or model.config.activation == "clip":
+        return _load_clipped(model, source, {f"{name}.threshold" for name in operands})
     if source.startswith(TIMM):
         return InitialWeights("swin", load_swin(model, read_swin(None, source[len(TIMM) :])))
     state = read_state_dict(Path(source), ANCHORS)
@@ -67,6 +70,27 @@ def load_initial_weights(model: nn.Module, source: str) -> InitialWeights:
         return InitialWeights("released", load_released(model, state, new_head=True))
     what = f"this MST with img_size {model.config.img_size}"
     return InitialWeights("mst", copy_weights(model.state_dict(keep_vars=True), state, what=what))
+
+
+def _load_clipped(model: MaskedSpikingTransformer, source: str, of_sites: set[str]) -> InitialWeights:
+    """Copy weights of an MST whose activations are clipped ReLUs: those of one with sites at its activations, whose
+    thresholds these take, or of one like it. Thresholds of sites at products may be missing, and are then to be set.
+
+    Raises:
+        InputError: a Swin's or released weights, whose thresholds have to be set first.
+    """
+    state = {} if source.startswith(TIMM) else read_state_dict(Path(source), ANCHORS)
+    if not any(name.endswith(".threshold") for name in state):
+        raise InputError(
+            "weights of a Swin or of the released code start an MST with sites at its activations",
+            where=source,
+            remedy="import them with mst import, then start from that checkpoint",
+        )
+    if of_sites & state.keys():
+        return _load_same(model, source)
+    what = f"this MST with img_size {model.config.img_size}"
+    head = copy_weights(model.state_dict(keep_vars=True), state, what=what, may_lack=of_sites)
+    return InitialWeights("plain", head)
 
 
 def _load_same(model: nn.Module, source: str) -> InitialWeights:
@@ -86,7 +110,7 @@ def _load_same(model: nn.Module, source: str) -> InitialWeights:
         state = {f"{_ALIGNED}{name}": tensor for name, tensor in state.items()}
     shape_thresholds(model, state)
     ours = model.state_dict(keep_vars=True)
-    thresholds = [name for name in ours if name.endswith(".threshold")]
+    thresholds = [f"{name}.threshold" for name in find_sites(model)]
     has_thresholds = any(name in state for name in thresholds)
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     head = [f"{linear[-1]}.weight", f"{linear[-1]}.bias"] if linear else []

@@ -1,4 +1,4 @@
-"""`mst quantize`: a network trained in float turned into one with sites, without training."""
+"""`mst quantize`: a trained network turned into one with sites, without training."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from .display import print_files, print_line
 
 
 def quantize(options: QuantizingOptions, output: Path = Path("runs/quantize")) -> None:
-    """Quantise a network that was trained in float, without training it again.
+    """Give a trained network its sites, without training it again: one trained in float, or an MST.
 
-    Levels are set from training images. Prints the accuracy before and after, and writes quantized.safetensors, which
+    Levels are set from training images. An MST with sites at its activations keeps these as clipped ReLUs, without
+    masks. Prints the accuracy before and after, and writes quantized.safetensors, which
     the other verbs take, and run_record.json.
 
     Example: mst quantize runs/vit/last.safetensors --num-levels 63
@@ -33,7 +34,7 @@ def quantize(options: QuantizingOptions, output: Path = Path("runs/quantize")) -
     facts, plain, quantized = run.opened.facts(), run.plain, run.evaluation
     print_line(
         f"{options.checkpoint.name} on {facts['dataset']}, {plain.num_images} images: top-1 {100 * plain.accuracy:.2f} "
-        f"% in float, {100 * quantized.accuracy:.2f} % with {run.num_sites} sites ({100 * run.agreement:.2f} % of the "
+        f"% before, {100 * quantized.accuracy:.2f} % with {run.num_sites} sites ({100 * run.agreement:.2f} % of the "
         f"answers are the same); its activations are {quantized.quanta_per_neuron:.2f} quanta per neuron"
     )
     results = {

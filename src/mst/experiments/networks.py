@@ -11,7 +11,7 @@ from mst.data import DataSplits
 from mst.errors import InputError
 from mst.models import MODEL_NAMES
 from mst.neurons import limit_powers
-from mst.quantization import check_same_as_plain, create_model, in_evaluation, note_quantization
+from mst.quantization import check_same_as_plain, create_model, in_evaluation, note_quantization, quantization_of
 from mst.text import note
 
 from .opening import CALIBRATION_IMAGES, calibrate_on
@@ -55,7 +55,7 @@ def build_network(options: NetworkOptions, splits: DataSplits, download: bool = 
         )
     images, quantize = splits.preprocessing, options.quantize
     is_mst = options.model in MODEL_NAMES
-    if is_mst and quantize != QuantizeOptions():
+    if is_mst and quantize.placement == "activations" and quantize != QuantizeOptions():
         raise InputError(f"the options of quantize have no effect on {options.model}, which is made of QCFS sites")
     if is_mst or "img_size" in kwargs or options.model == "vgg16_small":
         kwargs["img_size"] = images.img_size
@@ -82,7 +82,7 @@ def build_network(options: NetworkOptions, splits: DataSplits, download: bool = 
     )
     if options.max_powers is not None:
         limit_powers(network, options.max_powers)
-    if not is_mst:
+    if quantization_of(network) is not None:
         shape = (images.in_chans, *images.size)
         note_quantization(network, image_shape=shape, num_classes=splits.info.num_classes)
         _try(network, options, shape, splits.info.num_classes)

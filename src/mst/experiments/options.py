@@ -234,7 +234,7 @@ class EnergyOptions:
 
 @dataclass(frozen=True)
 class QuantizeOptions:
-    """Quantisation of a network other than an MST."""
+    """Quantisation of a network. An MST with sites at its activations is made with them and takes none of these."""
 
     placement: Placement = "activations"
     """Sites in the places of ReLU-like activations, or at the operands of all products: then GELU, LayerNorm and
@@ -306,7 +306,7 @@ class NetworkOptions:
     with schedule free. By default every level stays."""
 
     quantize: QuantizeOptions = QuantizeOptions()
-    """Quantisation of a network other than an MST."""
+    """Quantisation of a network; of an MST, its placement."""
 
     align_chans: int = 0
     """Channels to which a 1x1 convolution in front brings those of the frames, 3 in the paper; 0: no such convolution,

@@ -1,4 +1,4 @@
-"""A network trained in float turned into one with sites, without training."""
+"""A trained network turned into one with sites, without training."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from torch import nn
 
 from mst.checkpoints import read_checkpoint_info, save_checkpoint
 from mst.errors import FileConflictError, InputError
+from mst.models import MaskedSpikingTransformer
 from mst.neurons import find_sites, limit_powers
 from mst.quantization import activation_classes, correct_biases, quantization_of, quantize, set_thresholds
+from mst.text import note
 from mst.training import Evaluation
 
-from .opening import CALIBRATION_BATCH, OpenedRun, open_checkpoint, training_images
+from .opening import CALIBRATION_BATCH, OpenedRun, masking_ratio_of, open_checkpoint, training_images
 from .options import CheckpointOptions
 from .quantizing_options import QuantizingOptions
 from .spiking_run import evaluate_opened
@@ -28,13 +30,13 @@ class QuantizingRun:
     """A network that has been quantised."""
 
     opened: OpenedRun
-    """The float network and its test images."""
+    """The network as it was trained, and its test images."""
 
     model: nn.Module
     """The network with sites."""
 
     plain: Evaluation
-    """The float network on the test images."""
+    """The network as it was trained, on the test images."""
 
     evaluation: Evaluation
     """The network with sites on the same images."""
@@ -55,10 +57,11 @@ class QuantizingRun:
 
 
 def run_quantizing(options: QuantizingOptions, output: str | Path) -> QuantizingRun:
-    """Quantise a network that was trained in float, evaluate both on the same images, and write a checkpoint.
+    """Quantise a trained network, evaluate both on the same images, and write a checkpoint.
 
     Args:
-        options: the network, the images that set its levels, and how.
+        options: the network (trained in float, or an MST with sites at its activations), the images that set its
+            levels, and how.
         output: folder for the checkpoint.
 
     Raises:
@@ -91,18 +94,24 @@ def run_quantizing(options: QuantizingOptions, output: str | Path) -> Quantizing
 def _quantized(opened: OpenedRun, options: QuantizingOptions) -> nn.Module:
     """The network of `opened` with sites, their levels set from training images."""
     noted, how = quantization_of(opened.model), options.quantize
-    if noted is None or noted.placement != "none":
+    is_mst = isinstance(opened.model, MaskedSpikingTransformer) and noted is None and how.placement == "products"
+    if not is_mst and (noted is None or noted.placement != "none"):
         raise InputError(
             "it has sites already",
             where=str(options.checkpoint),
             remedy="train in float, with mst train --quantize.placement none; or change the levels of this network "
             "with mst.set_levels",
         )
+    if masking_ratio_of(opened.model):
+        note(
+            f"{options.checkpoint} masks sites at activations; the network with sites at products has no masks. "
+            "--masking-ratio and --mask-sites of the other verbs mask these"
+        )
     images = list(torch.split(training_images(opened.data, options.calibration_images), CALIBRATION_BATCH))
     model = quantize(
         opened.model, options.num_levels, images, placement=how.placement, threshold_from=how.threshold_from,
         percentile=how.percentile, per_channel=how.per_channel, max_pool=how.max_pool, image_site=how.image_site,
-        also=activation_classes(how.also), architecture=noted.architecture,
+        also=activation_classes(how.also), architecture=None if noted is None else noted.architecture,
     )  # fmt: skip
     if options.max_powers is not None:
         limit_powers(model, options.max_powers)

@@ -15,7 +15,8 @@ class QuantizingOptions:
     """The float network, the images, and how it is quantised."""
 
     checkpoint: Path
-    """A .safetensors file of a network trained in float, with mst train --quantize.placement none."""
+    """A .safetensors file of a network trained in float, with mst train --quantize.placement none; or of an MST, whose
+    sites then move from its activations to its products."""
 
     dataset: str | None = None
     """Name of a data set; by default the one that the network was trained on."""

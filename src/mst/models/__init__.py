@@ -14,6 +14,7 @@ from .layers import (
     ActivationProduct,
     AddConstant,
     ChannelAlignment,
+    ClippedReLU,
     ConvolutionFunction,
     LinearFunction,
     TokenBatchNorm,
@@ -23,7 +24,7 @@ from .layers import (
 )
 from .mst import MaskedSpikingTransformer
 from .mst_config import RELEASED_MASK_SITES, MSTConfig
-from .registry import MODEL_NAMES
+from .registry import MODEL_NAMES, architecture_of
 from .spec import (
     ARCHITECTURES,
     CannotBuildError,
@@ -46,6 +47,7 @@ __all__ = [
     "Architecture",
     "CannotBuildError",
     "ChannelAlignment",
+    "ClippedReLU",
     "ConvolutionFunction",
     "LinearFunction",
     "MSTConfig",
@@ -56,6 +58,7 @@ __all__ = [
     "TransposedConvolutionFunction",
     "about_chance",
     "ann_of",
+    "architecture_of",
     "build",
     "check_answers",
     "check_network",

@@ -17,6 +17,7 @@ from torch.autograd.function import FunctionCtx
 from torch.utils.checkpoint import checkpoint
 
 from mst.errors import InputError
+from mst.neurons.functional import MIN_THRESHOLD
 
 _RECOMPUTING: ContextVar[bool] = ContextVar("mst_recomputing", default=False)
 
@@ -129,18 +130,42 @@ def synchronise_batch_norm(model: nn.Module) -> None:
         layer.synchronised = True
 
 
+class ClippedReLU(nn.Module):
+    """y = clip(x, 0, λ) with a trainable λ > 0: the activation that a QCFS of the same threshold quantises.
+
+    Args:
+        threshold: initial λ, a number or a tensor that broadcasts to the input.
+    """
+
+    lowest: Tensor
+
+    def __init__(self, threshold: float | Tensor = 2.0) -> None:
+        super().__init__()
+        initial = threshold.detach().clone() if isinstance(threshold, Tensor) else torch.full((1,), float(threshold))
+        self.threshold = nn.Parameter(initial)
+        self.register_buffer("lowest", torch.zeros_like(initial), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> same shape, values in [0, λ]."""
+        return torch.clamp(x, self.lowest.to(x.dtype), self.threshold.to(x.dtype).clamp_min(MIN_THRESHOLD))
+
+
 class ActivationProduct(nn.Module):
     """Matrix product of two activations, scale·A·B or scale·A·Bᵀ: both operands change from image to image.
 
     Args:
         transpose_right: multiply by Bᵀ instead of B.
         scale: factor on the product.
+        roles: names of the operands, which sites at them take as their role.
     """
 
-    def __init__(self, transpose_right: bool = False, scale: float = 1.0) -> None:
+    def __init__(
+        self, transpose_right: bool = False, scale: float = 1.0, roles: tuple[str, str] = ("left", "right")
+    ) -> None:
         super().__init__()
         self.transpose_right = transpose_right
         self.scale = scale
+        self.roles = roles
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         """left [B, H, N, K]; right [B, H, K, M], or [B, H, M, K] if transposed -> [B, H, N, M]."""

@@ -17,11 +17,20 @@ from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 
 from mst.errors import InputError
-from mst.neurons import mask_spikes
+from mst.neurons import find_sites, mask_spikes
 
 from .geometry import StageGeometry
-from .layers import ActivationProduct, AddConstant, TokenBatchNorm, checkpoint_forward
+from .layers import (
+    ActivationProduct,
+    AddConstant,
+    ClippedReLU,
+    TokenBatchNorm,
+    checkpoint_forward,
+    set_submodule,
+)
 from .mst_config import MSTConfig, MSTSpec
+from .spec import NetworkSpec
+from .wrapping import copy_network
 
 HIDDEN = -1000.0
 """Added to the score of two tokens that do not attend to each other, so that the softmax gives exactly 0 there.
@@ -110,13 +119,13 @@ class WindowAttention(nn.Module):
         self.q_if = config.site("query", "heads", num_windows)
         self.k_if = config.site("key", "heads", num_windows)
         self.v_if = config.site("value", "heads", num_windows)
-        self.query_key = ActivationProduct(transpose_right=True, scale=(dim // num_heads) ** -0.5)
+        self.query_key = ActivationProduct(True, (dim // num_heads) ** -0.5, ("query", "key"))
         self.attn_if = config.site("scores", "heads", num_windows)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, num_heads))
         self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
         self.add_position_bias = AddConstant()
         self.softmax = nn.Softmax(dim=-1)
-        self.attention_value = ActivationProduct()
+        self.attention_value = ActivationProduct(roles=("weights", "value"))
         self.attn_v_if = config.site("attention_output", "heads", num_windows)
         self.proj = nn.Linear(dim, dim)
         self.proj_if = config.site("projection", rows_per_image=num_windows)
@@ -289,13 +298,33 @@ class MaskedSpikingTransformer(nn.Module):
         self.norm = nn.LayerNorm(self.num_features)
         self.head = nn.Linear(self.num_features, config.num_classes) if config.num_classes else nn.Identity()
         self.init_weights()
-        if config.mask_sites:  # also for ratio 0, so that a selection that matches nothing is refused at once
+        self._spec: NetworkSpec | None = None
+        if config.mask_sites and config.activation == "qcfs":  # also for ratio 0, so that a wrong selection is refused
             mask_spikes(self, config.masking_ratio, config.mask_sites, config.mask_rule)
 
     @property
-    def network_spec(self) -> MSTSpec:
-        """Specification of the network: how to build it, and its input and output."""
-        return MSTSpec(self.config)
+    def network_spec(self) -> NetworkSpec:
+        """Specification of the network: how to build it, and its input and output. One that is set takes the place of
+        the configuration's."""
+        return MSTSpec(self.config) if self._spec is None else self._spec
+
+    @network_spec.setter
+    def network_spec(self, spec: NetworkSpec) -> None:
+        self._spec = spec
+
+    @network_spec.deleter
+    def network_spec(self) -> None:
+        self._spec = None
+
+    def without_sites(self) -> MaskedSpikingTransformer:
+        """A copy whose activations have no levels: each QCFS is a `ClippedReLU` of the same threshold. Masks are left
+        out."""
+        plain = copy_network(self)
+        for name, site in find_sites(plain).items():
+            if not site.is_operand:
+                set_submodule(plain, name, ClippedReLU(site.threshold))
+        plain.config = replace(self.config, activation="clip", masking_ratio=0.0)
+        return plain
 
     def init_weights(self) -> None:
         """Draw new weights according to `config.weight_init`; biases 0, position tables std 0.02."""

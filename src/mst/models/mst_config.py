@@ -12,6 +12,7 @@ from mst.errors import InputError
 from mst.neurons import QCFS, Layout, make_mask
 
 from .geometry import StageGeometry, stage_geometries
+from .layers import ClippedReLU
 from .spec import register_architecture, spec_of
 
 if TYPE_CHECKING:
@@ -73,7 +74,11 @@ class MSTConfig:
     """L of every QCFS."""
 
     threshold: float = 2.0
-    """Initial λ of every QCFS."""
+    """Initial λ of every QCFS or `ClippedReLU`."""
+
+    activation: Literal["qcfs", "clip"] = "qcfs"
+    """"qcfs" places a site at every activation; with "clip" each is a `ClippedReLU`, and the network has no site. So it
+    can be trained in floating point, or have sites at its products, see `mst.quantize`."""
 
     masking_ratio: float = 0.0
     """p at the mask sites, in [0, 1)."""
@@ -101,6 +106,13 @@ class MSTConfig:
             raise InputError(
                 f"masking_ratio {self.masking_ratio} has no effect without mask_sites",
                 remedy='name them, for instance mask_sites=("attention",)',
+            )
+        if self.activation not in ("qcfs", "clip"):
+            raise InputError(f"activation must be 'qcfs' or 'clip', got {self.activation!r}")
+        if self.masking_ratio > 0 and self.activation == "clip":
+            raise InputError(
+                f"masking_ratio {self.masking_ratio} has no effect on an MST without sites",
+                remedy="mask the sites at its products, with mst.mask_spikes",
             )
         if len(self.depths) != len(self.num_heads) or not self.depths or min(self.depths) < 1:
             raise InputError(f"depths {self.depths} and num_heads {self.num_heads} need one positive entry per stage")
@@ -159,8 +171,10 @@ class MSTConfig:
         """Resolution, window and shift of each stage."""
         return stage_geometries(self.image_shape, self.patch_size, self.window_size, len(self.depths))
 
-    def site(self, role: str, layout: Layout = "channels_last", rows_per_image: int = 1) -> QCFS:
-        """A new site for `role`, see `QCFS`; masks are set once all sites exist."""
+    def site(self, role: str, layout: Layout = "channels_last", rows_per_image: int = 1) -> QCFS | ClippedReLU:
+        """A new site for `role`, see `QCFS`; masks are set once all sites exist. Without sites, the activation."""
+        if self.activation == "clip":
+            return ClippedReLU(self.threshold)
         return QCFS(self.num_levels, self.threshold, role=role, layout=layout, rows_per_image=rows_per_image)
 
 
@@ -207,11 +221,9 @@ class MSTSpec:
         return False
 
     def describe(self) -> dict[str, Any]:
-        """The fields of the configuration; `mask_rule`, which came later, only where it is not the default."""
-        fields = asdict(self.config)
-        if fields["mask_rule"] == MSTConfig.mask_rule:
-            del fields["mask_rule"]
-        return fields
+        """The fields of the configuration; those that came later only where they have not their default."""
+        later = {"mask_rule": MSTConfig.mask_rule, "activation": MSTConfig.activation}
+        return {name: value for name, value in asdict(self.config).items() if later.get(name, ...) != value}
 
     @classmethod
     def from_description(cls, architecture_name: str, description: Mapping[str, Any]) -> Self:

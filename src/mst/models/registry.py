@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -9,6 +10,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from mst.errors import InputError
 
 from . import small_cnn  # noqa: F401 (registers its models)
+from .foreign import Architecture, architecture
 from .mst import MaskedSpikingTransformer
 from .mst_config import MSTConfig
 
@@ -95,3 +97,10 @@ def mst_nano_patch2_window2_8(pretrained: bool = False, **kwargs: Any) -> Masked
 
 MODEL_NAMES: tuple[str, ...] = tuple(default_cfgs)
 """The registered variants of the Masked Spiking Transformer."""
+
+
+def architecture_of(config: MSTConfig) -> Architecture:
+    """The network of this configuration by the name of a registered variant, every option given."""
+    sizes = f"patch{config.patch_size}_window{config.window_size}_{config.image_shape[0]}"
+    name = next((name for name in MODEL_NAMES if name.endswith(sizes)), MODEL_NAMES[0])
+    return architecture(name, asdict(config))

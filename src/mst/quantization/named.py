@@ -10,9 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from mst.errors import InputError
-from mst.models import MODEL_NAMES, Architecture, MaskedSpikingTransformer, MSTConfig, build
+from mst.models import (
+    MODEL_NAMES,
+    RELEASED_MASK_SITES,
+    Architecture,
+    MaskedSpikingTransformer,
+    MSTConfig,
+    build,
+)
 from mst.models.foreign import architecture
-from mst.neurons import ALL_SITES, mask_spikes
+from mst.neurons import ALL_SITES, find_sites, mask_spikes
 from mst.text import nearest_name
 
 from .checks import check_same
@@ -43,7 +50,7 @@ def create_model(
         name: one of `MODEL_NAMES`, any name of timm, or torchvision:NAME.
         num_levels: L of every site.
         masking_ratio, mask_sites, mask_rule: see `mask_spikes`; by default "attention" for an MST and "all" for others.
-        placement, image_site, example: see `quantize`; sites at products need an example of the images. Not for an MST.
+        placement, image_site, example: see `quantize`; sites at products need an example of the images.
         max_pool, also: see `quantize`; `also` by the names of torch's classes ("GELU"). Not for an MST.
         small_stem: see `use_small_stem`. Not for an MST.
         pretrained: fetch the published weights of that name. Thresholds still have to be set (`set_thresholds`).
@@ -54,9 +61,14 @@ def create_model(
         InputError: unknown name or option (suggests the nearest), a value out of range, a network without a ReLU, or
             weights that cannot be fetched.
     """
-    if name not in MODEL_NAMES:
+    is_mst = name in MODEL_NAMES
+    if is_mst:
+        _refuse_on_mst(name, max_pool=max_pool != "keep", also=bool(also), small_stem=small_stem, pretrained=pretrained)
+        options = _mst_options(options, align_chans)
+    if not is_mst or placement != "activations":
+        own = architecture(name, {**options, "activation": "clip"}) if is_mst else None
         network = quantize_named(
-            architecture(name, options, small_stem, align_chans),
+            own or architecture(name, options, small_stem, align_chans),
             num_levels,
             also,
             pretrained,
@@ -67,20 +79,34 @@ def create_model(
         )
         if placement == "none" and not masking_ratio and mask_sites is None:
             return network
-        return mask_spikes(network, masking_ratio, mask_sites or ALL_SITES, mask_rule)
-    taken = {"max_pool": max_pool != "keep", "also": bool(also), "small_stem": small_stem}
-    taken |= {"placement": placement != "activations", "image_site": image_site}
+        usual = RELEASED_MASK_SITES if is_mst else (ALL_SITES,)
+        return mask_spikes(network, masking_ratio, mask_sites or usual, mask_rule)
+    if image_site:
+        raise InputError(f"image_site has no effect with placement={placement!r}", remedy="give placement='products'")
+    options |= {"num_levels": num_levels, "masking_ratio": masking_ratio, "mask_rule": mask_rule}
+    if mask_sites is not None:
+        options["mask_sites"] = (mask_sites,) if isinstance(mask_sites, str) else tuple(mask_sites)
+    model: MaskedSpikingTransformer = timm.create_model(name, **options)
+    return model
+
+
+def _refuse_on_mst(name: str, *, pretrained: bool, **taken: bool) -> None:
     for option, is_set in taken.items():
         if is_set:
-            raise InputError(f"{option} has no effect on {name}, which has QCFS sites, no max-pool and its own stem")
+            raise InputError(f"{option} has no effect on {name}, which has no max-pool, no ReLU and its own stem")
     if pretrained:
         raise InputError(
             f"no weights are published for {name}", remedy="use mst.import_released or mst.load_checkpoint"
         )
-    options |= {"num_levels": num_levels, "masking_ratio": masking_ratio, "align_chans": align_chans}
-    options |= {"mask_rule": mask_rule}
-    if mask_sites is not None:
-        options["mask_sites"] = (mask_sites,) if isinstance(mask_sites, str) else tuple(mask_sites)
+
+
+def _mst_options(options: dict[str, Any], align_chans: int) -> dict[str, Any]:
+    """Fields of `MSTConfig`, checked.
+
+    Raises:
+        InputError: an unknown one (suggests the nearest).
+    """
+    options = options | {"align_chans": align_chans}
     for option in ("depths", "num_heads"):  # of one stage
         if isinstance(options.get(option), int):
             options[option] = (options[option],)
@@ -90,8 +116,7 @@ def create_model(
             raise InputError(
                 f"unknown model option {option!r}{nearest_name(option, fields)} Known: {', '.join(fields)}"
             )
-    model: MaskedSpikingTransformer = timm.create_model(name, **options)
-    return model
+    return options
 
 
 def quantize_named(
@@ -140,7 +165,8 @@ def check_same_as_plain(quantized: nn.Module, images: Tensor) -> None:
     if noted is None or noted.architecture is None or noted.max_pool != "keep":
         return
     plain = build(noted.architecture)
-    weights = {name: tensor for name, tensor in quantized.state_dict().items() if not name.endswith(".threshold")}
+    of_sites = {f"{name}.threshold" for name in find_sites(quantized)}
+    weights = {name: tensor for name, tensor in quantized.state_dict().items() if name not in of_sites}
     plain.load_state_dict(weights, strict=False)
     check_same(plain, quantized, images, noted.caps, activation_classes(noted.also))
 

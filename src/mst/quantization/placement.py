@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from mst.errors import InputError
+from mst.models import ActivationProduct
 from mst.neurons import QCFS
 
 from .kinds import Make
@@ -22,6 +23,9 @@ from .repeats import calls_of, number_calls
 from .survey import Survey, survey_products
 
 INPUT_SITE = "input_site"
+
+_OPERAND_SITES = ("left_site", "right_site")
+"""Sites of an `ActivationProduct`."""
 
 
 def feed_from_input_site(
@@ -54,6 +58,15 @@ def feed_from_site_of_call(
     return (x if name is None else module.get_submodule(name)(x), *others), kwargs
 
 
+def feed_from_operand_sites(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Forward pre-hook of an `ActivationProduct`: each operand passes its site first."""
+    operands = (*args, *(kwargs[name] for name in ("left", "right")[len(args) :]))
+    sites = (getattr(module, name, None) for name in _OPERAND_SITES)
+    return tuple(x if site is None else site(x) for x, site in zip(operands, sites, strict=True)), {}
+
+
 _SITES_OF_CALLS = "_sites_of_calls"
 """Attribute of a map that is called several times: for each call the name of its site; None where it has none."""
 
@@ -80,8 +93,12 @@ def place_at_products(
             module.use_nested_tensor = False
         elif isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0
-    for path, has_site in found.maps.items():
-        _feed(model.get_submodule(path), has_site, make_site)
+    for path, calls_of_map in found.maps.items():
+        module = model.get_submodule(path)
+        if isinstance(module, ActivationProduct):
+            _feed_product(module, path, calls_of_map, make_site)
+        else:
+            _feed(module, [has_site for (has_site,) in calls_of_map], make_site)
     for path, calls in found.calls.items():
         if any(calls.values()):
             _answer(model.get_submodule(path), path, calls, make_site)
@@ -112,6 +129,28 @@ def _feed(linear: nn.Module, has_site: list[bool], make_site: Callable[[], QCFS]
         linear.__dict__[_SITES_OF_CALLS] = tuple(names)
     feed = feed_from_input_site if len(has_site) == 1 else feed_from_site_of_call
     linear.register_forward_pre_hook(feed, with_kwargs=True)
+
+
+def _feed_product(
+    product: ActivationProduct, path: str, calls: list[tuple[bool, ...]], make_site: Callable[[], QCFS]
+) -> None:
+    """A site at each operand of a product that depends on the image.
+
+    Raises:
+        InputError: it is called several times in one pass.
+    """
+    if len(calls) > 1:
+        raise InputError(
+            f"an mst.ActivationProduct is called {len(calls)} times in one pass",
+            where=path,
+            remedy="give each call an ActivationProduct of its own",
+        )
+    axes = (None, None if product.transpose_right else -1)  # the product adds up over the others
+    for name, has_site, role, axis in zip(_OPERAND_SITES, calls[0], product.roles, axes, strict=True):
+        if has_site:
+            product.add_module(name, operand_site(make_site, role, axis))
+    if any(calls[0]):
+        product.register_forward_pre_hook(feed_from_operand_sites, with_kwargs=True)
 
 
 def _answer(

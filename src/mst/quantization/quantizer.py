@@ -14,8 +14,11 @@ from mst.data import ImageData, image_batches
 from mst.errors import InputError
 from mst.models import (
     Architecture,
+    ClippedReLU,
+    MaskedSpikingTransformer,
     NetworkInput,
     ann_of,
+    architecture_of,
     check_one_tensor_in,
     copy_network,
     refuse_chance,
@@ -70,7 +73,8 @@ def quantize(
     operands of other products. A map or product that is called several times in a pass has a site for each call.
     Activations and norms (GELU, LayerNorm, softmax, ...) stay as functions between the sites, so a network need not
     have a ReLU, nor be trained again. Levels may be negative. Attention in one call is taken apart into its
-    products. Lossless coding carries such a network.
+    products. Lossless coding carries such a network. A Masked Spiking Transformer, which has sites at its activations
+    already, keeps these as clipped ReLUs of the same thresholds; masks are left out.
 
     With placement "none" nothing is replaced: the copy computes in floating point and can be trained, saved and loaded
     like the others, to be quantised later. An example notes the shape of its images, which `mst.train` does too.
@@ -121,6 +125,9 @@ def quantize(
     has_images = calibration is not None or example is not None
     model = ann_of(model, "mst.quantize", "quantise the ANN, then convert it", has_weights=has_images)  # type: ignore[assignment]
     num_levels, classes = whole_number("num_levels", num_levels, 1), tuple(also)
+    if isinstance(model, MaskedSpikingTransformer) and placement != "activations":
+        model = model.without_sites()  # type: ignore[assignment]
+        architecture = architecture or architecture_of(model.config)
     if placement == "none":
         _refuse_without_sites(
             calibration=calibration is not None, also=bool(classes), max_pool=max_pool != "keep", **needs_images
@@ -300,8 +307,8 @@ def _replace_max_pools(model: nn.Module) -> list[str]:
 
 
 def shape_thresholds(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give every site a threshold of the shape that `state` holds for it, ready to be loaded."""
-    for name, site in find_sites(model).items():
+    """Give every site and clipped ReLU a threshold of the shape that `state` holds for it, ready to be loaded."""
+    for name, module in model.named_modules():
         stored = state.get(f"{name}.threshold")
-        if stored is not None and stored.shape != site.threshold.shape:
-            site.threshold = nn.Parameter(torch.full_like(stored, 2.0))
+        if isinstance(module, QCFS | ClippedReLU) and stored is not None and stored.shape != module.threshold.shape:
+            module.threshold = nn.Parameter(torch.full_like(stored, 2.0))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mst.errors import InputError
-from mst.models import Architecture, CannotBuildError, register_architecture
+from mst.models import MODEL_NAMES, RELEASED_MASK_SITES, Architecture, CannotBuildError, register_architecture
 from mst.models.foreign import TORCHVISION, architecture
 from mst.neurons import ALL_SITES
 
@@ -66,8 +66,9 @@ class Quantization:
 
     @property
     def default_mask_sites(self) -> tuple[str, ...]:
-        """All sites."""
-        return (ALL_SITES,)
+        """All sites; those of the attention in an MST."""
+        is_mst = self.architecture is not None and self.architecture.name in MODEL_NAMES
+        return RELEASED_MASK_SITES if is_mst else (ALL_SITES,)
 
     @property
     def sites_replace_activations(self) -> bool:

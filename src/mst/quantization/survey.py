@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mst.errors import InputError
+from mst.models import ActivationProduct
 
 from .contractions import ACTIVATION, CONSTANT, IMAGE
 from .discovery import forget, tensors_in, throwaway, written_tensor
@@ -29,8 +30,8 @@ MAPS = (
 class Survey:
     """Products of a network."""
 
-    maps: dict[str, list[bool]] = field(default_factory=dict)
-    """Path of a map -> for each call in a pass, whether its input is to have a site."""
+    maps: dict[str, list[tuple[bool, ...]]] = field(default_factory=dict)
+    """Path of a map or an `ActivationProduct` -> for each call in a pass, whether each operand is to have a site."""
 
     calls: dict[str, dict[tuple[CallKey, int], Make | None]] = field(default_factory=dict)
     """Path of the module whose forward calls -> call -> how to make the module that answers it; None for a call whose
@@ -105,8 +106,8 @@ class _Calls(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def is_map(self, path: str, module: nn.Module) -> bool:
-        """True for a map that multiplies once in each call. A subclass may do otherwise."""
-        return isinstance(module, MAPS) and self._products[path] <= len(self.chains[path])
+        """True for a module that multiplies once in each call. A subclass may do otherwise."""
+        return isinstance(module, (*MAPS, ActivationProduct)) and self._products[path] <= len(self.chains[path])
 
     def within(self) -> dict[str, str]:
         """See `Survey.within`."""
@@ -135,8 +136,9 @@ class _Watch(TorchFunctionMode):
 
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if self._calls.is_map(path, module):
-                role = self._role(args[0] if args else kwargs["input"])
-                self.survey.maps.setdefault(path, []).append(role == ACTIVATION)
+                operands = (*args, *kwargs.values())[: 2 if isinstance(module, ActivationProduct) else 1]
+                roles = tuple(self._role(operand) == ACTIVATION for operand in operands)
+                self.survey.maps.setdefault(path, []).append(roles)
             reached: Counter[CallKey] = Counter()
             if path in self.survey.within:
                 reached = self._reached.setdefault(path, reached)
@@ -175,8 +177,8 @@ class _Watch(TorchFunctionMode):
             make = None if set(roles) == {CONSTANT} else module_for(func, args, kwargs, roles)
         except InputError as error:
             return error
-        if module is not None and self._calls.is_map(path, module):
-            return None
+        if module is not None and (self._calls.is_map(path, module) or type(module) is nn.Softmax):
+            return None  # a module whose operations are counted as they are
         place = place_of_call(module, FORWARDS)
         if place is None:
             outside = InputError("it is called outside of every forward", remedy="call it in the forward of a module")
