@@ -1,9 +1,10 @@
 """Time a training step against the same network with QCFS and BatchNorm in plain operations, in one run.
 
 The plain network has QCFS as six elementwise operations that autograd records, and BatchNorm1d between two transposes.
-Neither network uses torch.compile. Their steps alternate, so that other load on the machine affects both alike.
+Their steps alternate, so that other load on the machine affects all alike. --compile adds ours as torch.compile makes
+it, the form that `mst train --train.compile` runs; its compilation takes a minute or more and is not timed.
 
-    python benchmarks/training_step.py [--model NAME] [--batch-size N] [--rounds N]
+    python benchmarks/training_step.py [--model NAME] [--batch-size N] [--rounds N] [--threads N] [--compile]
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import copy
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +70,10 @@ def plain_copy(model: nn.Module) -> nn.Module:
     return plain
 
 
-def step_seconds(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
+Forward = Callable[[Tensor], Tensor]
+
+
+def step_seconds(model: Forward, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
     """Time one forward pass, backward pass and update."""
     began = time.perf_counter()
     F.cross_entropy(model(images), labels).backward()
@@ -83,7 +88,10 @@ def main() -> None:
     parser.add_argument("--model", default="mst_mini_patch2_window7_28", help="registered name of the network")
     parser.add_argument("--batch-size", type=int, default=128, help="images per step")
     parser.add_argument("--rounds", type=int, default=15, help="steps of each network")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--compile", action="store_true", help="time a compiled step too")
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     ours = mst.create_model(options.model, num_classes=10)
     plain = plain_copy(ours)
@@ -91,22 +99,30 @@ def main() -> None:
     labels = torch.randint(0, 10, (options.batch_size,))
     with torch.no_grad():
         difference = (ours.eval()(images) - plain.eval()(images)).abs().max().item()
-    sides = [(model.train(), torch.optim.AdamW(model.parameters(), 1e-4)) for model in (ours, plain)]
-    for model, optimizer in sides:
-        step_seconds(model, optimizer, images, labels)
-    times: list[list[float]] = [[], []]
+    sides: dict[str, tuple[Forward, torch.optim.Optimizer]] = {
+        name: (model.train(), torch.optim.AdamW(model.parameters(), 1e-4))
+        for name, model in (("plain", plain), ("ours", ours))
+    }
+    if options.compile:
+        copied = copy.deepcopy(ours)
+        sides["compiled"] = torch.compile(copied), torch.optim.AdamW(copied.parameters(), 1e-4)
+    for forward, optimizer in sides.values():
+        for _ in range(2):
+            step_seconds(forward, optimizer, images, labels)
+    times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(options.rounds):
-        for side, (model, optimizer) in zip(times, sides, strict=True):
-            side.append(step_seconds(model, optimizer, images, labels))
-    ratios = [slow / fast for fast, slow in zip(*times, strict=True)]
+        for name, (forward, optimizer) in sides.items():
+            times[name].append(step_seconds(forward, optimizer, images, labels))
     print(f"{options.model}, batch {options.batch_size}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"largest difference of the logits: {difference:.1e}")
-    for name, side in zip(("ours", "plain"), times, strict=True):
-        print(f"{name:>6}: median {1e3 * statistics.median(side):8.1f} ms per step, fastest {1e3 * min(side):8.1f} ms")
-    print(
-        f"plain / ours: median {statistics.median(ratios):.2f}, "
-        f"from {min(ratios):.2f} to {max(ratios):.2f} over {options.rounds} rounds"
-    )
+    for name, side in times.items():
+        print(f"{name:>8}: median {1e3 * statistics.median(side):8.1f} ms per step, fastest {1e3 * min(side):8.1f} ms")
+    for name in [*times][1:]:
+        ratios = [slow / fast for slow, fast in zip(times["plain"], times[name], strict=True)]
+        print(
+            f"plain / {name}: median {statistics.median(ratios):.2f}, "
+            f"from {min(ratios):.2f} to {max(ratios):.2f} over {options.rounds} rounds"
+        )
 
 
 if __name__ == "__main__":

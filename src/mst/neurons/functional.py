@@ -145,6 +145,8 @@ def _difference_of_dots(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     """a·b - c·d over all elements. The two nearly cancel, so half precision is widened first."""
     if a.element_size() < 4:
         return (a.float() * b.float() - c.float() * d.float()).sum()
+    if all(tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) for tensor in (a, b, c, d)):
+        a, b, c, d = (tensor.permute(0, 2, 3, 1) for tensor in (a, b, c, d))  # reshaped without a copy
     return torch.dot(a.reshape(-1), b.reshape(-1)) - torch.dot(c.reshape(-1), d.reshape(-1))
 
 

@@ -110,7 +110,16 @@ class TrainConfig:
     """Processes that prepare images, for each training process."""
 
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    """Precision of the forward and backward pass: "no" computes in float32."""
+    """Precision of the forward and backward pass: "no" computes in float32. Weights, their updates and the evaluation
+    stay in float32; bf16 is fast on devices with matrix units for it, among them recent CPUs."""
+
+    compile: bool = False
+    """Compile the forward and backward pass with torch.compile. The first step then takes a minute or more; checkpoints
+    do not change. Needs a C++ compiler, on CUDA Triton. Random masks are other ones than without it."""
+
+    channels_last: bool = False
+    """Store images, and weights of convolutions, with the channels of a pixel next to each other in memory while the
+    training runs. Makes convolutions faster on many devices; checkpoints do not change."""
 
     sync_batch_norm: bool = False
     """Share BatchNorm's statistics between processes in every step."""
@@ -134,6 +143,12 @@ class TrainConfig:
             )
         if (self.mixup or self.cutmix) and self.batch_size % 2:
             raise InputError(f"mixup and cutmix pair images: batch_size must be even, got {self.batch_size}")
+
+        if self.compile and self.spike_penalty:
+            raise InputError(
+                "spike_penalty counts quanta between the operations, which compile melts into one",
+                remedy="leave one of train.spike_penalty and train.compile out",
+            )
 
     def _check_ranges(self) -> None:
         for name, least in _LEAST_WHOLE.items():

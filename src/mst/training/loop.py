@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -25,6 +25,7 @@ from mst.progress import Stage
 from mst.quantization import note_quantization, quantization_of, shape_thresholds
 from mst.signals import StopRequest
 
+from .acceleration import stored_channels_last
 from .config import TrainConfig
 from .distillation import teacher_of
 from .evaluation import evaluate_checked
@@ -89,7 +90,8 @@ def train(
         InputError: a spiking network; weights or images with NaN or infinity; samples of another form, images that the
             network does not take, or labels outside its classes; the state in `output` is damaged or belongs to other
             settings; too few images for one step; a model that a checkpoint cannot describe; a device that is not
-            available; distillation without a teacher of the same classes, or the reverse.
+            available; distillation without a teacher of the same classes, or the reverse; torch.compile, or images
+            with the channels last, are asked for and do not work here.
         TrainingDivergedError: the loss became NaN or infinite; the last checkpoint stays.
         TrainingStoppedError: a signal asked for it; `resume` continues from there.
         OSError: `output` cannot be written.
@@ -105,7 +107,9 @@ def train(
     note_classes(model, info.class_names)
     if resume and has_training_state(output):  # thresholds of the stored run may have one value per channel
         shape_thresholds(model, load_training_state(output)[0]["model"])
-    with StopRequest() as stop, repeatable():
+    is_last = config.channels_last
+    in_format = stored_channels_last(model, first_readable(train_data, "train_data")[0]) if is_last else nullcontext()
+    with StopRequest() as stop, repeatable(), in_format:
         trainer = _Trainer(model, train_data, test_data, output, config, info, teacher)
         return trainer.run(resume, observer or TrainingObserver(), stop)
 

@@ -49,8 +49,8 @@ def first_words(seed: int, epoch: int, purpose: int, places: Sequence[int]) -> l
         word = word ^ np.uint32(factor)
         factor = factor * multiplier & _WORD
         word *= np.uint32(factor)
-        word ^= word >> np.uint32(16)
-        return word
+        result: Words = word ^ (word >> np.uint32(16))
+        return result
 
     def mixed(one: Words, other: Words) -> Words:
         word = one * np.uint32(0xCA01F9DD) - other * np.uint32(0x4973F715)

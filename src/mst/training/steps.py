@@ -25,6 +25,7 @@ from mst.models import NetworkInput, synchronise_batch_norm
 from mst.neurons import find_sites
 from mst.quantization import num_classes_of
 
+from .acceleration import channels_last, compiled
 from .config import TrainConfig
 from .distillation import Teacher
 from .order import seed_step
@@ -44,7 +45,7 @@ class TrainingSteps:
 
     Raises:
         InputError: mixed labels are asked for, and the number of classes is unknown; a spike penalty for a network
-            without sites.
+            without sites; torch.compile is asked for and does not work here.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class TrainingSteps:
         # Mixed precision belongs to `take` alone: `prepare` has put it into model.forward, where it would also act in
         # the evaluation and in the caller's own use of the model.
         accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.forward = compiled(self.model, accelerator.device) if config.compile else self.model
         self.scheduler = CosineLRScheduler(
             optimizer,
             t_initial=config.epochs * steps_per_epoch,
@@ -133,7 +135,7 @@ class TrainingSteps:
 
     def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
         with self.accelerator.autocast():
-            logits = self.model(images)
+            logits = self.forward(channels_last(images) if self.config.channels_last else images)
             loss: Tensor = self.loss(logits, targets)
             if self.teacher is not None:
                 loss = self.teacher.loss(loss, logits, images)
