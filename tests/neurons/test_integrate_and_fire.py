@@ -101,11 +101,11 @@ def test_if_neuron_counts_what_it_sent_and_what_the_mask_took() -> None:
         with running(run):
             out = site(x)
         counts = run.counts["site"]
-        assert torch.cat(counts.sent).tolist() == [(step > 0).sum().item() for step in out.view(4, -1)]
+        assert counts.sent.tolist() == [(step > 0).sum().item() for step in out.view(4, -1)]
         runs.append(counts)
-    fired = torch.cat(runs[0].sent) + torch.cat(runs[0].dropped)
-    assert torch.equal(fired, torch.cat(runs[1].sent))  # masking drops spikes; it does not stop the neuron from firing
-    assert int(torch.cat(runs[1].dropped).sum()) == 0
+    fired = runs[0].sent + runs[0].dropped
+    assert torch.equal(fired, runs[1].sent)  # masking drops spikes; it does not stop the neuron from firing
+    assert int(runs[1].dropped.sum()) == 0
     assert runs[0].num_neurons == 1000
 
 

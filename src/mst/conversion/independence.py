@@ -7,7 +7,7 @@ seen by name (a maximum, a mean, an index), so the network is run: on an image a
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -109,30 +109,39 @@ class _Probe:
         self._original, self._dtype = network, dtype
         first = image.detach().clone().to(dtype or image.dtype)
         self.images = torch.cat([first, other_image(first)])
-        self.seen: Answer = []
         self.renew()
 
     def renew(self) -> None:
         """Take a copy of the network that has not run yet."""
         self.network = copy_network(self._original)
         self.network = self.network if self._dtype is None else self.network.to(self._dtype)
-        for module in self.network.modules():
-            if isinstance(module, SpikingNeuron):
-                module.register_forward_hook(self._smooth)
 
-    def _smooth(self, neuron: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        assert isinstance(neuron, SpikingNeuron)
-        x: Tensor = args[0]
-        self.seen.append((neuron.site, x))
-        return smooth_output(neuron, x)
+    def _show(self, images: list[int], see: Callable[[str, Tensor], None]) -> None:
+        """One pass over these images; `see` is given the site and the input of each neuron, and the output."""
+        run = begin_run(self.network, batch_size=len(images), first_image=images[0])
+
+        def smooth(neuron: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+            assert isinstance(neuron, SpikingNeuron)
+            see(neuron.site, args[0])
+            for slot in neuron.slots:  # there is no second step
+                run.state.pop((neuron.site, slot), None)
+            return smooth_output(neuron, args[0])
+
+        neurons = [module for module in self.network.modules() if isinstance(module, SpikingNeuron)]
+        handles = [neuron.register_forward_hook(smooth) for neuron in neurons]
+        try:
+            with running(run):
+                output = self.network(self.images[images].clone())
+        finally:
+            for handle in handles:
+                handle.remove()
+        see("", output)
 
     def answer(self, images: list[int]) -> Answer:
         """Inputs of the neurons, and the output, for these images."""
-        self.seen = []
-        run = begin_run(self.network, batch_size=len(images), first_image=images[0])
-        with running(run):
-            output = self.network(self.images[images].clone())
-        return [*self.seen, ("", output)]
+        seen: Answer = []
+        self._show(images, lambda site, x: seen.append((site, x.clone())))  # the network may go on in place
+        return seen
 
     def problem(self, alone: Answer, repeats: int) -> tuple[str, tuple[str, str]] | None:
         """Place and kind of the first dependence; None if there is none.
@@ -142,37 +151,71 @@ class _Probe:
             repeats: further passes over it.
         """
         for _ in range(repeats):
-            where = self._first_difference(alone, self.answer([0]))
-            if where is not None:
+            again = _Comparison(alone)
+            self._show([0], again.see)
+            if (where := again.first_differences()[0]) is not None:
                 return where, UNSTEADY
-        later = self.answer([1])
+        other = self.answer([1])  # after the first image
         self.renew()
-        other = self.answer([1])
-        where = self._first_difference(later, other)  # after the first image, and before any
-        if where is not None:
+        fresh = _Comparison(other)  # before any
+        self._show([1], fresh.see)
+        if (where := fresh.first_differences()[0]) is not None:
             return where, UNSTEADY
+        both = _Comparison(alone, other)
         try:
-            both = self.answer([0, 1])
+            self._show([0, 1], both.see)
         except Exception:  # a foreign forward may fail in any way
             return "", SINGLE
-        if alone[-1][1].dim() == 0 or len(alone[-1][1]) != 1 or len(both[-1][1]) != 2:
+        if alone[-1][1].dim() == 0 or len(alone[-1][1]) != 1 or len(both.last) != 2:
             return "", NO_BATCH
-        for (site, one), (_, two) in zip(alone, both, strict=False):
-            if one.dim() != two.dim() or len(two) != 2 * len(one):
-                return site, OTHER_AXIS if one.shape[:1] == two.shape[:1] else MIXED
-        for number, expected in enumerate((alone, other)):
-            part = [(site, x.reshape(2, -1, *x.shape[1:])[number]) for site, x in both]
-            where = self._first_difference(expected, part)
-            if where is not None:
-                return where, MIXED
-        return None
+        if both.misplaced is not None:
+            return both.misplaced
+        differences = [where for where in both.first_differences() if where is not None]
+        return (differences[0], MIXED) if differences else None
 
-    def _first_difference(self, one: Answer, other: Answer) -> str | None:
-        """The first site that sees something else; None if all see the same."""
-        for (site, x), (other_site, y) in zip(one, other, strict=False):
-            if site != other_site or x.shape != y.shape or not _close(x, y):
-                return site
-        return None if len(one) == len(other) else ""
+
+class _Comparison:
+    """Compares a pass over one or several images with the answers to each alone.
+
+    It compares call by call and keeps no tensor of the pass: the inputs of all neurons in float64 are most of the
+    memory of a conversion.
+
+    Args:
+        expected: the answers, in the order of the images.
+    """
+
+    def __init__(self, *expected: Answer) -> None:
+        self._expected = expected
+        self._first: list[str | None] = [None] * len(expected)
+        self._calls = 0
+        self.last = torch.empty(0)
+        self.misplaced: tuple[str, tuple[str, str]] | None = None
+
+    def see(self, site: str, x: Tensor) -> None:
+        """Compare one call."""
+        number, images = self._calls, len(self._expected)
+        self._calls, self.last = number + 1, x
+        if number >= len(self._expected[0]):
+            return
+        known, one = self._expected[0][number]
+        if images > 1 and (one.dim() != x.dim() or len(x) != images * len(one)):
+            kind = OTHER_AXIS if one.shape[:1] == x.shape[:1] else MIXED
+            self.misplaced = self.misplaced or (known, kind)
+        if self.misplaced is not None:
+            return
+        parts = x.reshape(images, -1, *x.shape[1:]) if images > 1 else [x]
+        for image, (answer, part) in enumerate(zip(self._expected, parts, strict=True)):
+            if self._first[image] is None and number < len(answer):
+                known, one = answer[number]
+                if site != known or one.shape != part.shape or not _close(one, part):
+                    self._first[image] = known
+
+    def first_differences(self) -> list[str | None]:
+        """For each image the first site that has seen something else; None if all have seen the same."""
+        return [
+            "" if first is None and self._calls != len(answer) else first
+            for first, answer in zip(self._first, self._expected, strict=True)
+        ]
 
 
 def _close(x: Tensor, y: Tensor) -> bool:

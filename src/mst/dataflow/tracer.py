@@ -81,11 +81,13 @@ class _Tracer(TorchFunctionMode):
         super().__init__()
         self._network, self._counted, self._activations = network, counted, activations
         self._any_function = any_function
-        self._overwritten: set[int] = set()  # addresses of memory that was written in place
-        self._streams = Streams(lambda x: id(x) in self._flows or _address(x) in self._overwritten)
+        overwritten: set[int] = set()  # addresses of memory that was written in place
+        flows: dict[int, Flow] = {}
+        self._overwritten, self._flows = overwritten, flows
+        # Not a reference to the tracer, which would keep itself and all tensors until the garbage is collected.
+        self._streams = Streams(lambda x: id(x) in flows or _address(x) in overwritten)
         self._seen = Dataflow(streams=self._streams)
         self._places = Places()
-        self._flows: dict[int, Flow] = {}
         self._keep: list[Tensor] = []  # an id is unique only while its tensor lives
         self._sharing: dict[int, list[Tensor]] = {}  # tensors with a flow, by the address of their memory
         self._readers: Counter[int] = Counter()

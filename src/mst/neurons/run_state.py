@@ -27,25 +27,49 @@ MASK_SLOT = "mask"
 """Slot of the spike mask that a site keeps for the whole run."""
 
 
-@dataclass(repr=False)
+_STEPS_AT_FIRST = 256
+"""Steps that fit into the counts of a site before they are copied to a place of twice the size."""
+
+
 class SiteCounts:
-    """Spikes of one site in one batch."""
+    """Spikes of one site in one batch.
 
-    num_neurons: int
-    """Neurons of the site, per image."""
+    The counts of all steps lie in one tensor. A small tensor for each chunk would live until the end of the run, in the
+    midst of the large buffers that come and go: the heap could not reuse what it cuts apart, and would grow with T.
 
-    threshold: float | None
-    """λ in activation units; None where each channel has its own."""
+    Args:
+        num_neurons: neurons of the site, per image.
+        threshold: λ in activation units; None where each channel has its own.
+    """
 
-    sent: list[Tensor] = field(default_factory=list)
-    """Spikes that left the site, after masking: integers, one entry per step."""
+    def __init__(self, num_neurons: int, threshold: float | None) -> None:
+        self.num_neurons = num_neurons
+        self.threshold = threshold
+        self._per_step = torch.empty(2, 0, dtype=torch.int64)
+        self._steps = 0
 
-    dropped: list[Tensor] = field(default_factory=list)
-    """Spikes that the mask dropped: integers, one entry per step."""
+    def add(self, sent: Tensor, dropped: Tensor) -> None:
+        """Add the steps of a chunk; sent, dropped: int64 [T]."""
+        steps, known = self._steps + len(sent), self._per_step[:, : self._steps]
+        if steps > self._per_step.shape[1]:
+            self._per_step = known.new_empty(2, max(_STEPS_AT_FIRST, 2 * steps), device=sent.device)
+            self._per_step[:, : self._steps] = known
+        self._per_step[0, self._steps : steps] = sent
+        self._per_step[1, self._steps : steps] = dropped
+        self._steps = steps
+
+    @property
+    def sent(self) -> Tensor:
+        """int64 [T]: spikes that left the site in each step so far, after masking."""
+        return self._per_step[0, : self._steps]
+
+    @property
+    def dropped(self) -> Tensor:
+        """int64 [T]: spikes that the mask dropped in each step so far."""
+        return self._per_step[1, : self._steps]
 
     def __repr__(self) -> str:
-        steps = sum(len(chunk) for chunk in self.sent)
-        return f"SiteCounts({self.num_neurons} neurons, threshold={self.threshold}, {steps} steps)"
+        return f"SiteCounts({self.num_neurons} neurons, threshold={self.threshold}, {self._steps} steps)"
 
 
 @dataclass(eq=False, repr=False)

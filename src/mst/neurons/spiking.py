@@ -107,8 +107,7 @@ class SpikingNeuron(Site):
         if counts is None:
             scalar = self.threshold.item() if self.threshold.numel() == 1 else None
             counts = run.counts[self.site] = SiteCounts(num_neurons, scalar)
-        counts.sent.append(sent)
-        counts.dropped.append(dropped)
+        counts.add(sent, dropped)
         if self.site in run.spike_observers:
             run.spike_observers[self.site](sent, spikes_TB, by_neuron)
 

@@ -142,7 +142,9 @@ class OperationCounter(ABC):
 
     def _add_spikes(self, name: str, site: str, spent: Tensor, run: RunState) -> None:
         self._add(self._acs, name, spent, run)
-        self._acs_of_sites[name, site] = self._acs_of_sites.get((name, site), 0) + spent.sum()
+        if (name, site) not in self._acs_of_sites:
+            self._acs_of_sites[name, site] = torch.zeros_like(spent[0])
+        self._acs_of_sites[name, site] += spent.sum()
 
     def _number(self, spikes_TB: Tensor) -> Tensor:
         """Number of spikes that each neuron has sent, [T, B*k, ...]."""

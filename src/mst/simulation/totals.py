@@ -73,7 +73,7 @@ class Totals:
     def add_spikes(self, run: RunState) -> None:
         """Add the spikes of a run that is done."""
         for name, counts in run.counts.items():
-            sent, dropped = (self._padded(torch.cat(each).cpu()) for each in (counts.sent, counts.dropped))
+            sent, dropped = (self._padded(each.cpu()) for each in (counts.sent, counts.dropped))
             before = self._sites.get(name)
             if before is not None:
                 sent, dropped = sent + before.sent_per_step, dropped + before.dropped_per_step
