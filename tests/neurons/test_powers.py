@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -44,3 +46,9 @@ def test_count_powers_of_every_number_that_is_allowed_is_that_of_the_powers_foun
         left, found = left - power, found + (power != 0)
     assert torch.equal(count_powers(quanta), found)
     assert int(found.max()) == most_powers(MAX_QUANTA) == 9
+
+
+def test_largest_powers_keep_nan() -> None:
+    number = torch.tensor([math.nan, 7.0, -math.nan, 0.0])
+    for most in (1, 2):
+        assert largest_powers(number, most).isnan().tolist() == [True, False, True, False]

@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mst.neurons import (
+    SCHEDULES,
     FiringSchedule,
     RandomMask,
     RunState,
+    ScheduleName,
     SignedIFNeuron,
     count_powers,
     count_signed_spikes,
     free_quanta,
+    named_schedule,
     qcfs,
     running,
     signed_if_step,
@@ -252,3 +255,11 @@ def test_images_that_leave_take_their_neurons_with_them() -> None:
     assert torch.equal(run.state["site", "sent_quanta"], count[kept])
     assert torch.equal(run.state["site", "mask"], mask[kept])
     passes(neuron, run, x[kept], 2)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_signed_neuron_keeps_nan_under_every_schedule(name: ScheduleName) -> None:
+    neuron = SignedIFNeuron(torch.tensor([1.0]), 4, "site", schedule=named_schedule(name, 4, 2))
+    run = RunState(0, batch_size=1)
+    passes(neuron, run, torch.tensor([[math.nan, 0.5]]), 3)
+    assert run.state["site", "sent_quanta"].isnan().tolist() == [[True, False]]

@@ -197,6 +197,8 @@ def _largest_powers(quanta, most, constants, scratch, total):  # type: ignore[no
         _nearest_power(rest, factor, mask, power, bits)
         for i in range(total.size):
             total[i] += power[i]
+    for i in range(total.size):
+        total[i] = quanta[i] - (quanta[i] - total[i])
 
 
 @_part

@@ -40,12 +40,12 @@ def largest_powers(quanta: Tensor, most: int) -> Tensor:
         most: >= 1.
 
     Returns:
-        A new tensor like `quanta`; `quanta` itself in value where `count_powers` is at most `most`.
+        A new tensor like `quanta`; `quanta` itself in value where `count_powers` is at most `most`. NaN stays NaN.
     """
     total = nearest_power(quanta)
     for _ in range(most - 1):
         total += nearest_power(quanta - total)
-    return total
+    return quanta - (quanta - total)  # the total, but NaN for NaN, whose bits the powers take for infinity
 
 
 def count_powers(quanta: Tensor) -> Tensor:
