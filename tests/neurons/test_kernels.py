@@ -57,7 +57,8 @@ def inputs(draw: st.DrawFn, low: float = -1.0, high: float = 1.5) -> tuple[Tenso
 def broadcast(draw: st.DrawFn, like: Tensor, generator: torch.Generator, axes: int) -> Tensor:
     """Numbers in (0.3, 1.3) that broadcast to `like`, with an entry for each of some of its last axes."""
     shape = [length if draw(st.booleans()) else 1 for length in like.shape[1 : 1 + axes]]
-    return torch.rand([1, *shape], generator=generator).to(like.dtype) + 0.3
+    numbers = torch.rand([1, *shape], generator=generator).to(like.dtype) + 0.3
+    return (numbers * 8).round() / 8 if draw(st.booleans()) else numbers
 
 
 @settings(max_examples=40)

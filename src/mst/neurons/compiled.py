@@ -39,6 +39,11 @@ def _part(function: Loop) -> Loop:
     return cast(Loop, numba.njit(nogil=True)(function))
 
 
+def _inlined(function: Loop) -> Loop:
+    """A function that is copied into those that call it: less to compile where it calls others itself."""
+    return cast(Loop, numba.njit(nogil=True, inline="always")(function))
+
+
 # ------------------------------------------------------------------------------------------- memory
 
 
@@ -246,7 +251,7 @@ def _weighted_spikes(target, count, rule, weight, sent, number):  # type: ignore
         number[i] = np.int32(size if size <= burst else zero)
 
 
-@_part
+@_inlined
 def _free_spikes(target, count, burst, constants, scratch, sent, number):  # type: ignore[no-untyped-def]
     """`signed.free_quanta`, and the number of their spikes."""
     missing, whole = scratch[3], scratch[4]
@@ -261,7 +266,7 @@ def _free_spikes(target, count, burst, constants, scratch, sent, number):  # typ
             number[i] = np.int32(sent[i] != zero)
 
 
-@_part
+@_inlined
 def _spikes(target, count, rule, weight, scratch, sent, number):  # type: ignore[no-untyped-def]
     """What these neurons send under their schedule in a step with this weight."""
     numbers, constants, (burst, _, is_free) = rule
@@ -315,7 +320,7 @@ def _mask(keep, number, y):  # type: ignore[no-untyped-def]
         y[i] = y[i] * (one if keep[i] else zero)
 
 
-@_part
+@_inlined
 def _signed_step(x, constants, rule, weight, scratch, count, y, number):  # type: ignore[no-untyped-def]
     """One step of some neurons before masking; returns their state. constants: L/λ and λ/L of each."""
     target, sent = scratch[5], scratch[6]

@@ -126,7 +126,8 @@ def rate_chunk(
     steps, neurons = len(x_TB), frame.neurons
     x, of_keep = frame.operand(x_TB, True), _no_mask()
     if keep is not None:
-        found = frame.operand(torch.stack([keep(t) for t in range(steps)]), True)
+        masks = [keep(t) for t in range(steps)]
+        found = frame.operand(masks[0][None] if steps == 1 else torch.stack(masks), True)
         if found is None:
             return chunks.rate_chunk(x_TB, v, threshold, batch_size, keep, by_neuron)
         of_keep = found
