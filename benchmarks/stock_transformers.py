@@ -1,7 +1,8 @@
 """Stock networks of timm, narrow, trained in float on Fashion-MNIST: accuracy with sites at products, steps, energy.
 
 python benchmarks/stock_transformers.py FOLDER [--data-path DIR] [--networks vit convnext swin] [--bits 8 6 5 4]
-        [--snn-bits 6] [--snn-images 500] [--schedules LABEL ...] [--fine-tune 4] [--distillation 0 0.9]
+        [--snn-bits 6] [--snn-scales tensor channel] [--snn-images 500] [--schedules LABEL ...]
+        [--fine-tune 4] [--distillation 0 0.9]
 
 Trains each network in float (10 to 40 minutes on one CPU core) unless FOLDER has it, and keeps it there. Then prints
 the accuracy on the test images without further training; of the SNN, the steps until all answers are the quantised
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import logging
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +104,12 @@ def examine(name: str, network: nn.Module, splits: DataSplits, wanted: argparse.
                 f"| {bits} | {scales} | {100 * reached:.2f} % | {100 * (reached - accuracy):+.2f} |",
                 flush=True,
             )
-    for bits in wanted.snn_bits:
-        quantized = mst.quantize(network, num_levels(bits), calibration, placement="products", per_channel=True).eval()
-        print(f"\n{name}, {bits} bits, per channel, as an SNN\n\n{HEADER}", flush=True)
-        images = test_images(splits, wanted.snn_images)
+    images = test_images(splits, wanted.snn_images)
+    for bits, scales in product(wanted.snn_bits, wanted.snn_scales):
+        quantized = mst.quantize(
+            network, num_levels(bits), calibration, placement="products", per_channel=scales == "channel"
+        ).eval()
+        print(f"\n{name}, {bits} bits, per {scales}, as an SNN\n\n{HEADER}", flush=True)
         for label, schedule in schedules(bits):
             if not wanted.schedules or label in wanted.schedules:
                 print(snn_row(label, quantized, images, schedule, batch_size=64, drop_settled=True), flush=True)
@@ -122,6 +126,7 @@ def main() -> None:
     parser.add_argument("--test-images", type=int, default=10_000, help="first test images that give the accuracy")
     parser.add_argument("--correct-biases", action="store_true", help="correct the biases after setting the levels")
     parser.add_argument("--snn-bits", type=int, nargs="*", default=[6], help="bits of the networks run as SNNs")
+    parser.add_argument("--snn-scales", nargs="+", default=["channel"], choices=["tensor", "channel"])
     parser.add_argument("--snn-images", type=int, default=500, help="first test images shown to the SNNs")
     parser.add_argument("--schedules", nargs="+", help="rows of the SNN's table by their labels; all by default")
     parser.add_argument("--fine-tune", type=int, nargs="*", default=[], help="bits to train one epoch with")

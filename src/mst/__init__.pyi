@@ -145,6 +145,7 @@ from mst.progress import (
 )
 from mst.quantization import (
     Quantization,
+    allocate_levels,
     calibrate,
     correct_biases,
     create_model,
@@ -281,6 +282,7 @@ __all__ = [
     "TrainingStoppedError",
     "WeightsDoNotFitError",
     "__version__",
+    "allocate_levels",
     "calibrate",
     "calibrate_early_exit",
     "check_dataset",

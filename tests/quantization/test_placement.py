@@ -173,10 +173,18 @@ def test_levels_by_channel_follow_each_channel() -> None:
     quantum = threshold / num_levels
     assert bool((quantum[1:] / quantum[:-1] > 50).all())
     assert fit_levels(torch.zeros(10), 15)[0].isnan().all()
-    x = images()
-    quantized = mst.quantize(Transformer().double(), LEVELS, x, placement="products", per_channel=True)
+    quantized = mst.quantize(Transformer().double(), LEVELS, images(128), placement="products", per_channel=True)
     shapes = {name.rpartition(".")[2]: tuple(site.threshold.shape) for name, site in find_sites(quantized).items()}
     assert shapes == {"input_site": (8,), "query": (1,), "key": (1,), "value": (4,), "weights": (1,)}
+
+
+def test_channels_of_few_values_share_a_threshold_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    net = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 2)).eval()
+    few = mst.quantize(net, 15, torch.randn(127, 4), placement="products", per_channel=True)
+    assert few[2].input_site.threshold.shape == (1,)
+    assert "127 calibration values for each channel; 128 are needed" in caplog.text
+    enough = mst.quantize(net, 15, torch.randn(128, 4), placement="products", per_channel=True)
+    assert enough[2].input_site.threshold.shape == (6,)
 
 
 def test_levels_of_many_channels_are_fitted_to_hundreds_of_values_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +205,8 @@ def test_levels_of_many_channels_are_fitted_to_hundreds_of_values_of_each(monkey
 
 def test_channels_of_their_own_scale_cost_accumulations_not_multiplications() -> None:
     model, x = Transformer(depth=1).double().eval(), images(2)
-    quantized = mst.quantize(model, LEVELS, x, placement="products", per_channel=True)
+    quantized = mst.quantize(model, LEVELS, images(128), placement="products", per_channel=True)
+    assert any(site.threshold.numel() > 1 for site in find_sites(quantized).values())
     snn = mst.convert(quantized, "lossless", burst=3)
     result = mst.simulate(snn, x, 200)
     assert result.num_settled == 2

@@ -12,7 +12,14 @@ from mst.checkpoints import read_checkpoint_info, save_checkpoint
 from mst.errors import FileConflictError, InputError
 from mst.models import MaskedSpikingTransformer
 from mst.neurons import find_sites, limit_powers
-from mst.quantization import activation_classes, correct_biases, quantization_of, quantize, set_thresholds
+from mst.quantization import (
+    activation_classes,
+    allocate_levels,
+    correct_biases,
+    quantization_of,
+    quantize,
+    set_thresholds,
+)
 from mst.text import note
 from mst.training import Evaluation
 
@@ -84,8 +91,8 @@ def run_quantizing(options: QuantizingOptions, output: str | Path) -> Quantizing
     info = read_checkpoint_info(options.checkpoint)
     made = {
         "quantized_from": str(options.checkpoint), "calibration_images": options.calibration_images,
-        "bias_correction": options.bias_correction, "float_accuracy": plain.accuracy,
-        "accuracy": evaluation.accuracy,
+        "allocate_levels": options.allocate_levels, "bias_correction": options.bias_correction,
+        "float_accuracy": plain.accuracy, "accuracy": evaluation.accuracy,
     }  # fmt: skip
     save_checkpoint(model, path, replace(info, provenance={**info.provenance, **made}))
     return QuantizingRun(opened, model, plain, evaluation, path)
@@ -113,8 +120,11 @@ def _quantized(opened: OpenedRun, options: QuantizingOptions) -> nn.Module:
         percentile=how.percentile, per_channel=how.per_channel, max_pool=how.max_pool, image_site=how.image_site,
         also=activation_classes(how.also), architecture=None if noted is None else noted.architecture,
     )  # fmt: skip
+    if options.allocate_levels:
+        allocate_levels(model, images)
     if options.max_powers is not None:
         limit_powers(model, options.max_powers)
+    if options.allocate_levels or options.max_powers is not None:
         set_thresholds(model, images, **how.calibration())
     if options.bias_correction:
         correct_biases(model, images)

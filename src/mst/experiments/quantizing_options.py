@@ -35,6 +35,10 @@ class QuantizingOptions:
     """Round levels to sums of at most this many signed powers of two: the fewer, the fewer spikes under lossless coding
     with schedule free. By default every level stays."""
 
+    allocate_levels: bool = False
+    """Share the levels out: sites whose errors reach the output get more, others fewer, and the mean of the bits over
+    all neurons stays. num_levels is then the mean's."""
+
     bias_correction: bool = False
     """Take the shift that quantisation makes in the mean of each channel out of the biases; helps at 4 bits."""
 

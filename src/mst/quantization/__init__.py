@@ -2,6 +2,7 @@
 
 from mst.models import image_shape_of, num_classes_of
 
+from .allocation import allocate_levels
 from .biases import correct_biases
 from .calibration import calibrate, in_evaluation, set_thresholds
 from .checks import check_same
@@ -16,6 +17,7 @@ __all__ = [
     "Quantization",
     "ThresholdFrom",
     "activation_classes",
+    "allocate_levels",
     "calibrate",
     "check_same",
     "check_same_as_plain",

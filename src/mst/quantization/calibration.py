@@ -17,7 +17,7 @@ from mst.models import NetworkInput, TokenBatchNorm, ann_of, check_weights, spec
 from mst.neurons import ALL_SITES, MIN_THRESHOLD, QCFS, find_sites, select_sites
 from mst.numbers import real_number
 
-from .fitting import DEFAULT_PERCENTILE, OPERAND_ROWS, Sample, ThresholdFrom, fit_levels, fit_threshold
+from .fitting import DEFAULT_PERCENTILE, LEAST_VALUES, OPERAND_ROWS, Sample, ThresholdFrom, fit_levels, fit_threshold
 
 logger = logging.getLogger(__name__)
 
@@ -139,14 +139,20 @@ def _set_levels(site: QCFS, name: str, sample: Sample) -> None:
         logger.warning("%s takes no part in the forward pass; its levels are unchanged", name)
         return
     num_levels = site.num_levels - site.min_level
-    rows = sample.rows if sample.per_channel else sample.rows[:, 0]
+    per_channel = sample.per_channel and len(sample.rows) >= LEAST_VALUES
+    if per_channel < sample.per_channel:
+        logger.warning(
+            "%s has %d calibration values for each channel; %d are needed for a threshold of each channel, so it has "
+            "one threshold", name, len(sample.rows), LEAST_VALUES,
+        )  # fmt: skip
+    rows = sample.rows if per_channel else sample.rows.flatten()
     threshold, highest, lowest = fit_levels(rows, num_levels, site.max_powers)
     if bool(threshold.isnan().all()):
         logger.warning("%s receives nothing but 0 from the calibration images; its levels are unchanged", name)
         return
     threshold = torch.where(threshold.isnan(), threshold.nanmedian(), threshold).clamp_min(MIN_THRESHOLD)
     site.num_levels, site.min_level = highest, lowest
-    site.threshold = nn.Parameter(threshold.view(sample.shape).to(site.threshold))
+    site.threshold = nn.Parameter(threshold.view(sample.shape if per_channel else (1,)).to(site.threshold))
 
 
 _CHANNEL_MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.modules.batchnorm._BatchNorm)

@@ -109,6 +109,10 @@ OPERAND_SAMPLE = 2**16
 OPERAND_ROWS = 512
 """Values of each of its channels, at least: the scale of a channel needs them however many channels there are."""
 
+LEAST_VALUES = 128
+"""Values of each channel of an operand that a threshold for each channel needs: the largest of fewer are often exceeded
+on other images, and what exceeds them is clipped."""
+
 
 def _draw(rows: Tensor, num_channels: int) -> Tensor:
     """At most SAMPLE values in whole rows, at random: a fixed stride would take the same channels of each token."""
