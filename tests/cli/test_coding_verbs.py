@@ -55,6 +55,22 @@ def test_simulate_lossless_ends_at_the_anns_accuracy(
     assert result["quanta_per_image"] > 0
 
 
+def test_simulate_settled_gives_the_accuracy_without_a_simulation(
+    checkpoint: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["simulate", checkpoint, "--settled", "--max-images", "50", "--output", str(tmp_path)]
+    assert main([*words, "--coding", "lossless", "--schedule", "free"]) == 0
+    said = " ".join(capfd.readouterr().out.split())
+    found = json.loads((tmp_path / "settled.json").read_text())
+    assert f"top-1 {100 * found['snn_accuracy']:.2f} %" in said
+    assert f"at least {found['least_spikes_per_image']:,.0f} spikes per image" in said
+    opened = mst.open_checkpoint(mst.CheckpointOptions(Path(checkpoint), max_images=50))
+    assert found["snn_accuracy"] == mst.run_evaluation(opened).evaluation.accuracy
+    assert (tmp_path / "run_record.json").is_file()
+    assert "leave --settled out, or choose --coding lossless" in fails(words, capfd)
+    assert "early_exit has no effect" in fails([*words, "--coding", "lossless", "--early-exit", "margin"], capfd)
+
+
 @pytest.mark.parametrize(
     "options",
     [

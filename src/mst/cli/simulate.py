@@ -12,11 +12,15 @@ from mst.options import flatten
 from .display import console, print_files, print_line, progress_bar
 
 if TYPE_CHECKING:
-    from mst.experiments import SimulationRun
+    from mst.experiments import SettledRun, SimulationRun
 
 
 def simulate(
-    checkpoint: CheckpointOptions, steps: StepOptions, coding: CodingOptions, output: Path = Path("runs/simulate")
+    checkpoint: CheckpointOptions,
+    steps: StepOptions,
+    coding: CodingOptions,
+    settled: bool = False,
+    output: Path = Path("runs/simulate"),
 ) -> None:
     """Convert a checkpoint to a spiking network and run it on test images.
 
@@ -27,20 +31,46 @@ def simulate(
 
     Example: mst simulate runs/masked/last.safetensors --time-steps 128
     Example: mst simulate runs/masked/last.safetensors --coding lossless --burst 4
+    Example: mst simulate runs/masked/last.safetensors --coding lossless --settled
 
     Args:
         checkpoint: the network and the images.
         steps: how long to simulate.
         coding: how spikes carry activations.
+        settled: Lossless: predict the final accuracy and the fewest spikes of each site in one pass, without a
+            simulation. Writes settled.json and run_record.json alone.
         output: Folder for the results.
     """
-    from mst.experiments import run_simulation
+    from mst.experiments import run_settled, run_simulation
     from mst.files import prepare_folder
 
     prepare_folder(output)
+    settings = {**flatten(checkpoint, steps, coding), "settled": settled, "output": output}
     with progress_bar() as progress:
-        run = run_simulation(checkpoint, steps, coding, progress=progress)
-    report_simulation(run, output, {**flatten(checkpoint, steps, coding), "output": output})
+        if settled:
+            predicted = run_settled(checkpoint, steps, coding, progress=progress)
+        else:
+            run = run_simulation(checkpoint, steps, coding, progress=progress)
+    if settled:
+        report_settled(predicted, output, settings)
+    else:
+        report_simulation(run, output, settings)
+
+
+def report_settled(run: SettledRun, output: Path, settings: Mapping[str, Any]) -> None:
+    """Print the table and write the files. Of several processes the first does."""
+    from mst.distributed import is_main_process
+    from mst.experiments import run_record, write_run_record
+    from mst.files import write_json
+    from mst.report import settled_summary, settled_table
+
+    if not is_main_process():
+        return
+    console.print(settled_table(run.result))
+    for line in settled_summary(run):
+        print_line(line)
+    record = run_record("simulate", settings, run.figures(), seed=settings["seed"], **run.opened.facts())
+    print_files(write_json(output / "settled.json", run.record()), write_run_record(output, record))
 
 
 def report_simulation(run: SimulationRun, output: Path, settings: Mapping[str, Any]) -> None:

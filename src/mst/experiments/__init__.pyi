@@ -26,6 +26,7 @@ from .quantizing_options import QuantizingOptions
 from .recipes import load_recipe, parse_options
 from .recordings import MadeRecordings, OpenedRecording, first_recording, make_recordings, open_recording
 from .records import measurement_record, run_record, simulation_record, write_run_record
+from .settled_run import SettledRun, run_settled
 from .spiking_run import MeasurementRun, SimulationRun, coding_label, run_measurement, run_simulation
 from .sweep_options import SweepOptions
 from .sweep_results import COLUMNS, SeedRun, SweepCell, SweepResult, sweep_rows
@@ -73,6 +74,7 @@ __all__ = [
     "RecordingOptions",
     "RecordingsOptions",
     "SeedRun",
+    "SettledRun",
     "SimulationRun",
     "SiteRemedy",
     "StepOptions",
@@ -106,6 +108,7 @@ __all__ = [
     "run_measurement",
     "run_quantizing",
     "run_record",
+    "run_settled",
     "run_simulation",
     "run_sweep",
     "run_training",

@@ -5,6 +5,7 @@ from .datasets import cache_summary, check_summary, dataset_table, made_recordin
 from .diagnosis import diagnosis_figure, diagnosis_summary, diagnosis_table, write_diagnosis_csv
 from .events import draw_recording, event_animation, event_frames, event_scatter
 from .figures import accuracy_vs_time, energy_bars, firing_rates
+from .settled import settled_summary, settled_table
 from .summaries import energy_summary, run_label, run_title, simulation_summary
 from .sweeps import (
     sweep_against_energy,
@@ -50,6 +51,8 @@ __all__ = [
     "recording_summary",
     "run_label",
     "run_title",
+    "settled_summary",
+    "settled_table",
     "simulation_summary",
     "site_table",
     "steps_in_words",

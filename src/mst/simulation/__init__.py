@@ -17,6 +17,7 @@ from .options import SimulationOptions
 from .readout import readouts_of
 from .result import SimulationResult, SiteRecord
 from .risk_control import DEFAULT_CONFIDENCE
+from .settled import SettledResult, SettledSite, predict_settled
 from .sharded import merge_results
 from .simulation import simulate
 
@@ -28,6 +29,8 @@ __all__ = [
     "ExitPoint",
     "ExitRule",
     "ExitTest",
+    "SettledResult",
+    "SettledSite",
     "SimulationOptions",
     "SimulationResult",
     "SiteRecord",
@@ -37,6 +40,7 @@ __all__ = [
     "images_needed_to_calibrate",
     "least_loss",
     "merge_results",
+    "predict_settled",
     "readouts_of",
     "simulate",
     "too_few_images",
