@@ -46,8 +46,11 @@ def run_reporting_errors(run: Callable[[], None], command: str) -> int:
     """Call `run`; an error becomes one line on standard error and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="mst: %(levelname)s: %(message)s")
     try:
+        from mst.heap import keep_freed_memory
+
         from .display import show_notes
 
+        keep_freed_memory()
         show_notes()
         run()
         _leave_processes()
