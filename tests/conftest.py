@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import settings
 from safetensors import safe_open
 from torch import Tensor
 
+from mst.cli import parser
 from mst.models import MaskedSpikingTransformer, MSTConfig
 
 settings.register_profile("mst", deadline=None)  # a shared machine may be slow at any moment
@@ -36,6 +38,14 @@ def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     """Keep frames of events in a cache for these tests, not in the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MST_CACHE", str(tmp_path_factory.mktemp("frames")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _parsers_are_built_once() -> Iterator[None]:
+    """Keep the parser of each verb, which a program builds once too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parser, "verb_parser", cache(parser.verb_parser))
         yield
 
 

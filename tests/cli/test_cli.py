@@ -271,7 +271,7 @@ def test_output_that_cannot_be_written_is_refused_before_any_work(
 
 
 SMALL = [
-    "--train.epochs", "2", "--train.warmup-epochs", "1", "--train.batch-size", "4", "--train.num-workers", "0",
+    "--train.epochs", "1", "--train.warmup-epochs", "0", "--train.batch-size", "4", "--train.num-workers", "0",
     "--train-images", "8", "--model-kwargs.embed-dim", "8", "--model-kwargs.depths", "1,1,1,1",
     "--model-kwargs.num-heads", "1,1,2,2",
 ]  # fmt: skip

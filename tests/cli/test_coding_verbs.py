@@ -118,15 +118,26 @@ def test_trained_weights_settle_to_the_ann_in_float64(checkpoint: str, ratio: fl
 def test_simulate_with_early_exit_takes_fewer_steps(
     checkpoint: str, tmp_path: Path, rule: str, coding: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--coding", coding, "--early-exit", rule, "--exit.loss", "5", "--time-steps", "32"]
+    arguments = [
+        "--coding",
+        coding,
+        "--early-exit",
+        rule,
+        "--exit.loss",
+        "5",
+        "--time-steps",
+        "32",
+        "--max-images",
+        "90",
+    ]
     result = run("simulate", checkpoint, tmp_path, *arguments)
     captured = capsys.readouterr()
-    assert "72 of 360 test images, drawn at random, are for validation; 288 others are reported on" in captured.err
+    assert "72 of 360 test images, drawn at random, are for validation; 90 others are reported on" in captured.err
     assert "Steps per image with early exit" in captured.out
     assert f"Early exit: {rule} of" in captured.out
     promise = "at most 5 points of accuracy with 95 % confidence over the draw of 72 validation images"
     assert promise in " ".join(captured.out.split())
-    assert result["num_images"] == 288
+    assert result["num_images"] == 90
     assert result["early_exit"]["rule"] == rule
     calibration = result["early_exit_calibration"]
     assert (calibration["num_images"], calibration["num_tested_images"], calibration["confidence"]) == (72, 65, 0.95)

@@ -58,7 +58,7 @@ SCHEDULES = [
 # -------------------------------------------------------------------------- a settled network is its ANN
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     st.integers(0, 10**6),
     st.sampled_from(["mst", "resnet"]),
@@ -129,15 +129,15 @@ def test_lossless_carries_functions_that_rate_coding_refuses_and_notes_them() ->
 def test_float32_settled_predictions_are_the_anns() -> None:
     """Sums of the same terms: only rounding differs, which depends on the number of rows of a product."""
     model = random_mst(5, num_levels=8).float()
-    images = images_of(5, 64).float()
+    images = images_of(5, 24).float()
     result = mst.simulate(mst.convert(model, "lossless"), images, 100, record_operations=False)
-    assert result.num_settled == 64
+    assert result.num_settled == 24
     with torch.no_grad():
         expected = model(images)
     assert torch.equal(result.logits.argmax(1), expected.argmax(1))
     assert (
         (result.logits - expected).abs().amax(1) < 1e-5
-    ).sum() >= 60  # the others have a neuron at the border of a level
+    ).sum() >= 22  # the others have a neuron at the border of a level
 
 
 def test_settling_under_masks_depends_on_seed_as_the_ann_does() -> None:

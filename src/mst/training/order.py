@@ -48,13 +48,10 @@ def first_words(seed: int, epoch: int, purpose: int, places: Sequence[int]) -> l
         nonlocal factor
         word = word ^ np.uint32(factor)
         factor = factor * multiplier & _WORD
-        word *= np.uint32(factor)
-        result: Words = word ^ (word >> np.uint32(16))
-        return result
+        return _folded(word * np.uint32(factor))
 
     def mixed(one: Words, other: Words) -> Words:
-        word = one * np.uint32(0xCA01F9DD) - other * np.uint32(0x4973F715)
-        return word ^ (word >> np.uint32(16))
+        return _folded(one * np.uint32(0xCA01F9DD) - other * np.uint32(0x4973F715))
 
     pool = [hashed(word) for word in words[:4]]
     for source in range(4):
@@ -65,6 +62,11 @@ def first_words(seed: int, epoch: int, purpose: int, places: Sequence[int]) -> l
         pool = [mixed(each, hashed(word)) for each in pool]
     factor = 0x8B51F9DD
     return [int(word) for word in hashed(pool[0], 0x58F38DED)]
+
+
+def _folded(word: Words) -> Words:
+    folded: Words = word ^ (word >> np.uint32(16))
+    return folded
 
 
 def _words_of(number: int) -> list[int]:
