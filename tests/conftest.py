@@ -42,6 +42,14 @@ def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _files_need_not_outlive_a_power_cut() -> Iterator[None]:
+    """Leave out the waits for the disk, of which a small training has more than steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _parsers_are_built_once() -> Iterator[None]:
     """Keep the parser of each verb, which a program builds once too."""
     with pytest.MonkeyPatch.context() as patch:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from timm.optim import create_optimizer_v2
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -29,6 +30,7 @@ from mst.training import (
 from mst.training.loop import _Trainer
 from mst.training.order import EpochBatches, SeededImages, first_words, seed_step
 from mst.training.state import load_training_state
+from mst.training.steps import UPDATED_AT_ONCE
 from training_runs import QUICK, after_step, data, fresh, losses, run
 
 pytestmark = pytest.mark.slow
@@ -222,6 +224,22 @@ def test_train_learning_rate_warms_up_and_follows_a_cosine(tmp_path: Path) -> No
     assert rates[:8] == sorted(rates[:8])
     assert rates[8:] == sorted(rates[8:], reverse=True)
     assert rates[-1] == pytest.approx(0.1, abs=0.02)
+
+
+@pytest.mark.parametrize("name", UPDATED_AT_ONCE)
+def test_optimizer_gives_all_tensors_at_once_the_values_of_one_after_another(name: str) -> None:
+    networks = []
+    for at_once in (True, False):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3))
+        optimizer = create_optimizer_v2(network, opt=name, lr=0.01, weight_decay=0.05, foreach=at_once)
+        for _ in range(3):
+            network(torch.randn(6, 4)).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        networks.append(network)
+    for one, other in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_thresholds_are_trained(tmp_path: Path) -> None:

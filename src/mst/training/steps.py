@@ -31,6 +31,9 @@ from .distillation import Teacher
 from .order import seed_step
 from .quanta import QuantaCounter
 
+UPDATED_AT_ONCE = ("adam", "adamw", "lion", "rmsprop", "sgd")
+"""Optimizers that update all tensors in a few calls, with the values that each tensor gets alone, bit for bit."""
+
 
 class TrainingSteps:
     """Takes the steps of one run.
@@ -65,7 +68,8 @@ class TrainingSteps:
         if config.sync_batch_norm:
             synchronise_batch_norm(model)
         groups = param_groups_weight_decay(model, config.weight_decay, no_weight_decay_list=without_decay(model))
-        optimizer = create_optimizer_v2(groups, opt=config.optimizer, lr=config.learning_rate)
+        at_once = {"foreach": True} if config.optimizer in UPDATED_AT_ONCE else {}
+        optimizer = create_optimizer_v2(groups, opt=config.optimizer, lr=config.learning_rate, **at_once)
         self.raw_model = model
         self.quanta = QuantaCounter(model)
         if config.spike_penalty and not find_sites(model):
