@@ -43,6 +43,8 @@ from mst.errors import (
     MissingFileError,
 )
 from mst.experiments import (
+    BenchmarkOptions,
+    BenchmarkRun,
     CheckpointOptions,
     CodingOptions,
     ComparisonOptions,
@@ -86,6 +88,7 @@ from mst.experiments import (
     make_recordings,
     open_checkpoint,
     open_recording,
+    run_benchmark,
     run_comparison,
     run_diagnosis,
     run_evaluation,
@@ -191,6 +194,8 @@ __all__ = [
     "ActivationProduct",
     "AddConstant",
     "AugmentConfig",
+    "BenchmarkOptions",
+    "BenchmarkRun",
     "CannotBuildError",
     "ChannelAlignment",
     "ChannelMask",
@@ -323,6 +328,7 @@ __all__ = [
     "register_coding",
     "register_cost_model",
     "register_dataset",
+    "run_benchmark",
     "run_comparison",
     "run_diagnosis",
     "run_evaluation",

@@ -1,3 +1,5 @@
+from .benchmark_options import BenchmarkOptions
+from .benchmarking import BenchmarkRun, run_benchmark
 from .comparison import ComparisonRun, run_comparison
 from .comparison_results import EXIT_LOSSES, LOSSES, AnnRun, CodingRun, Exit, coding_rows, steps_to_within
 from .dataset_checks import DatasetCheck, DatasetListing, ListedDataset, check_dataset, download_dataset, list_datasets
@@ -40,6 +42,8 @@ __all__ = [
     "OPTIONS_FILE",
     "QUANTIZED_CHECKPOINT",
     "AnnRun",
+    "BenchmarkOptions",
+    "BenchmarkRun",
     "CheckpointOptions",
     "CodingOptions",
     "CodingRun",
@@ -101,6 +105,7 @@ __all__ = [
     "open_network",
     "open_recording",
     "parse_options",
+    "run_benchmark",
     "run_comparison",
     "run_diagnosis",
     "run_evaluation",

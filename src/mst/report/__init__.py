@@ -1,5 +1,6 @@
 """Results come in; tables, figures and lines of text go out."""
 
+from .benchmark import benchmark_summary, benchmark_table
 from .codings import codings_against_cost, codings_markdown, early_exit_curves
 from .datasets import cache_summary, check_summary, dataset_table, made_recordings_summary, recording_summary
 from .diagnosis import diagnosis_figure, diagnosis_summary, diagnosis_table, write_diagnosis_csv
@@ -28,6 +29,8 @@ from .tables import (
 __all__ = [
     "accuracy_table",
     "accuracy_vs_time",
+    "benchmark_summary",
+    "benchmark_table",
     "cache_summary",
     "check_summary",
     "codings_against_cost",
