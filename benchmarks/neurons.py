@@ -1,6 +1,8 @@
 """Time of compiled neurons against operations of torch, interleaved in one process; minima of several rounds.
 
-python benchmarks/neurons.py [--rounds N] [--threads 1 2] [--shapes SMALLEST ...]
+python benchmarks/neurons.py [--rounds N] [--threads 1 2] [--shapes 0 1 ...]
+
+Freed memory is kept as by the command (`mst.heap`); --fresh-memory lets every output be zeroed again by the system.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mst.heap import keep_freed_memory
 from mst.neurons import kernels
 from mst.neurons.chunks import Chunk, SignedRule
 from mst.threads import intra_op_threads
@@ -35,7 +38,7 @@ RULES = {
 }
 
 
-def kinds(shape: tuple[int, ...]) -> dict[str, Callable[[], Chunk]]:
+def kinds(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
     """Each kind of neuron as a function that computes a chunk of this shape, from the same state each time."""
     steps, images, _, channels = shape
     x, lam = torch.randn(shape) * 0.4, torch.tensor([1.0])
@@ -54,12 +57,14 @@ def kinds(shape: tuple[int, ...]) -> dict[str, Callable[[], Chunk]]:
         rule = SignedRule(lam, 16, 0, None, burst, in_chunk, is_free)
         return lambda: kernels.signed_chunk(x, count.copy_(levels), rule, images)
 
-    found = {
+    found: dict[str, Callable[[], object]] = {
         "rate": rate(lam),
         "rate, per channel": rate(per_channel),
         "rate, masked": rate(lam, keep),
         "rate, by neuron": rate(lam, by_neuron=True),
     }
+    indices, number = torch.arange(images), shape[2] * channels
+    found["masks of one step"] = lambda: kernels.keep_mask(indices, number, 0.75, seed=0, site="site", step=0)
     return found | {name: signed(*rule) for name, rule in RULES.items()}
 
 
@@ -76,7 +81,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="repetitions, of which the fastest counts")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads")
     parser.add_argument("--shapes", type=int, nargs="+", default=list(range(len(SHAPES))), help="numbers of shapes")
+    parser.add_argument("--fresh-memory", action="store_true", help="give freed memory back to the system")
     options = parser.parse_args()
+    if not options.fresh_memory:
+        keep_freed_memory()
     print(f"{kernels.description()}, torch {torch.__version__}; milliseconds are minima of {options.rounds} rounds")
     for number in options.shapes:
         title, shape = list(SHAPES.items())[number]
