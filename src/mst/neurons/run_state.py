@@ -39,10 +39,10 @@ class SiteCounts:
 
     Args:
         num_neurons: neurons of the site, per image.
-        threshold: λ in activation units; None where each channel has its own.
+        threshold: λ in activation units, one value or one per channel; on its device, which is not waited for.
     """
 
-    def __init__(self, num_neurons: int, threshold: float | None) -> None:
+    def __init__(self, num_neurons: int, threshold: Tensor) -> None:
         self.num_neurons = num_neurons
         self.threshold = threshold
         self._per_step = torch.empty(2, 0, dtype=torch.int64)
@@ -69,7 +69,7 @@ class SiteCounts:
         return self._per_step[1, : self._steps]
 
     def __repr__(self) -> str:
-        return f"SiteCounts({self.num_neurons} neurons, threshold={self.threshold}, {self._steps} steps)"
+        return f"SiteCounts({self.num_neurons} neurons, {self._steps} steps)"
 
 
 @dataclass(eq=False, repr=False)

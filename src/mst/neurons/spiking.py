@@ -105,8 +105,7 @@ class SpikingNeuron(Site):
         """
         counts = run.counts.get(self.site)
         if counts is None:
-            scalar = self.threshold.item() if self.threshold.numel() == 1 else None
-            counts = run.counts[self.site] = SiteCounts(num_neurons, scalar)
+            counts = run.counts[self.site] = SiteCounts(num_neurons, self.threshold)
         counts.add(sent, dropped)
         if self.site in run.spike_observers:
             run.spike_observers[self.site](sent, spikes_TB, by_neuron)

@@ -139,7 +139,7 @@ class _Loop:
             leaving = batch.leaving(start, readout_TBK, unsettled, shown.complete_at)
             start += run.steps_in_chunk
             self._report(run.steps_in_chunk * run.batch_size)
-            if bool(leaving.any()):
+            if leaving is not None and bool(leaving.any()):
                 self._let_leave(leaving, start, readout_TBK, batch)
                 if len(batch.here):
                     refuse_nan(run, leaving)

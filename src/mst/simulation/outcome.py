@@ -67,8 +67,9 @@ class BatchOutcome:
             self.step_logits[start : start + steps, here] = logits_TBK
         return readout_TBK
 
-    def leaving(self, start: int, readout_TBK: Tensor, unsettled_TB: Tensor | None, complete_at: int) -> Tensor:
-        """bool [B]: True for the images that leave after these steps. Notes which have settled, and when.
+    def leaving(self, start: int, readout_TBK: Tensor, unsettled_TB: Tensor | None, complete_at: int) -> Tensor | None:
+        """bool [B]: True for the images that leave after these steps; None where none ever leaves, so that the device
+        is not waited for. Notes which have settled, and when.
 
         Args:
             start: first of the steps.
@@ -76,6 +77,8 @@ class BatchOutcome:
             unsettled_TB: True where a neuron has yet to fire; None if the coding does not settle.
             complete_at: first step at which the network sees all that it will see.
         """
+        if unsettled_TB is None and self._exit is None:
+            return None
         done = start + len(readout_TBK)
         leaving = torch.zeros(len(self.here), dtype=torch.bool, device=readout_TBK.device)
         if unsettled_TB is not None:

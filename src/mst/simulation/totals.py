@@ -77,7 +77,8 @@ class Totals:
             before = self._sites.get(name)
             if before is not None:
                 sent, dropped = sent + before.sent_per_step, dropped + before.dropped_per_step
-            self._sites[name] = SiteRecord(counts.num_neurons, counts.threshold, sent, dropped)
+            threshold = counts.threshold.item() if counts.threshold.numel() == 1 else None
+            self._sites[name] = SiteRecord(counts.num_neurons, threshold, sent, dropped)
 
     def _padded(self, per_step: Tensor) -> Tensor:
         """Nothing is sent in the steps after the last image has left."""
