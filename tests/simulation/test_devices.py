@@ -92,6 +92,14 @@ def test_settled_images_leave_on_cuda() -> None:
     assert any(wait.function == "keep_images" for wait in device.waits)
 
 
+def test_slices_over_time_stay_on_cuda() -> None:
+    snn: SpikingNetwork = CASES["lossless"]()
+    with fake_cuda() as device:
+        device.moved(snn)
+        result = mst.simulate(snn, torch.rand(4, 2, 1, 8, 8), 3, in_slices=True, record_operations=False)
+        assert result.logits.shape == (4, 3)
+
+
 def test_fake_device_refuses_what_a_real_one_would() -> None:
     with fake_cuda() as device:
         there, here = torch.rand(3, device="cuda"), torch.rand(3)
