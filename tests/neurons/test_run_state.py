@@ -94,6 +94,6 @@ def test_reprs_are_short_and_show_no_tensor() -> None:
     with running(run):
         site(torch.zeros(4, 3))
     assert repr(run) == "RunState(seed=3, 2 images, steps 0 to 1, 1 tensors)"
-    assert repr(run.counts["site"]) == "SiteCounts(3 neurons, threshold=1.0, 2 steps)"
+    assert repr(run.counts["site"]) == "SiteCounts(3 neurons, 2 steps)"
     assert repr(site) == "IFNeuron(site='site', mask=random 0.5)"
     assert repr(QCFS(4, role="query")) == "QCFS(num_levels=4, role='query')"
