@@ -67,7 +67,7 @@ SCHEDULES = [
     st.sampled_from([0.0, 0.0, 0.5, 0.75]),
     st.sampled_from([1, 1, 3, 7]),
     st.booleans(),
-    st.booleans(),
+    st.sampled_from([{}, {"drop_settled": True}, {"incremental": True}, {"incremental": True, "drop_settled": True}]),
 )
 def test_settled_output_equals_the_ann(
     seed: int,
@@ -77,7 +77,7 @@ def test_settled_output_equals_the_ann(
     ratio: float,
     input_steps: int,
     rests: bool,
-    drops: bool,
+    options: dict[str, bool],
 ) -> None:
     model = random_mst(seed, num_levels=levels) if kind == "mst" else random_resnet(seed, levels)
     model = mst.mask_spikes(model, ratio, "all") if ratio else model
@@ -86,9 +86,7 @@ def test_settled_output_equals_the_ann(
         model, "lossless", images, schedule=schedule, initial_images=images_of(seed + 1, 5) if rests else None
     )
     bound = schedule.longest(snn.depth, levels, input_steps)
-    result = mst.simulate(
-        snn, images, bound, seed=seed, input_steps=input_steps, drop_settled=drops, record_operations=False
-    )
+    result = mst.simulate(snn, images, bound, seed=seed, input_steps=input_steps, record_operations=False, **options)
     assert (result.logits - ann_logits(model, images, seed)).abs().max().item() < 1e-9
     assert result.settled_at is not None
     assert bool((result.settled_at >= input_steps).all())  # the bound of the proof holds
@@ -178,6 +176,7 @@ def test_lossless_agrees_with_passing_changes_spike_for_spike(name: str, schedul
     )  # fmt: skip
     steps, input_steps = 14, 3
     result = mst.simulate(snn, images, steps, input_steps=input_steps, keep_step_logits=True)
+    same_run(mst.simulate(snn, images, steps, input_steps=input_steps, incremental=True), result)
     changes = [reference(images / input_steps if t < input_steps else torch.zeros_like(images)) for t in range(steps)]
     assert result.step_logits is not None
     assert (result.step_logits - torch.stack(changes).cumsum(0)).abs().max().item() < 1e-9
@@ -192,7 +191,13 @@ def test_lossless_agrees_with_passing_changes_spike_for_spike(name: str, schedul
 
 
 def same_run(a: SimulationResult, b: SimulationResult) -> None:
-    assert a.spike_counts == b.spike_counts
+    for name, site in a.sites.items():
+        assert torch.equal(site.sent_per_step, b.sites[name].sent_per_step)
+        assert torch.equal(site.dropped_per_step, b.sites[name].dropped_per_step)
+    for one_function, other_function in zip(a.functions, b.functions, strict=True):
+        assert one_function.elements_per_step is not None
+        assert other_function.elements_per_step is not None
+        assert torch.equal(one_function.elements_per_step, other_function.elements_per_step)
     assert torch.equal(a.steps_taken, b.steps_taken)
     assert a.settled_at is not None
     assert b.settled_at is not None
@@ -206,17 +211,22 @@ def same_run(a: SimulationResult, b: SimulationResult) -> None:
 
 
 @cache
-def masked_run(ratio: float, steps_per_chunk: int | None = None, drop_settled: bool = False) -> SimulationResult:
+def masked_run(ratio: float, **options: Any) -> SimulationResult:
     model = mst.mask_spikes(random_mst(11, num_levels=16), ratio, "all")
     snn, images = mst.convert(model, "lossless", burst=2, schedule="staggered"), images_of(11, 4)
-    return mst.simulate(snn, images, 40, input_steps=2, steps_per_chunk=steps_per_chunk, drop_settled=drop_settled)
+    return mst.simulate(snn, images, 40, input_steps=2, **options)
 
 
-@pytest.mark.parametrize("options", [{"steps_per_chunk": 4}, {"steps_per_chunk": 99}, {"drop_settled": True}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"steps_per_chunk": 4}, {"steps_per_chunk": 99}, {"drop_settled": True}, {"incremental": True}],
+    ids=str,
+)
 @pytest.mark.parametrize("ratio", [0.0, 0.5])
 def test_lossless_in_chunks_or_without_the_settled_is_the_same_run(ratio: float, options: dict[str, Any]) -> None:
-    assert len(set(masked_run(ratio, 1).steps_taken.tolist())) > 1
-    same_run(masked_run(ratio, 1), masked_run(ratio, **options))
+    base = masked_run(ratio, steps_per_chunk=1)
+    assert len(set(base.steps_taken.tolist())) > 1
+    same_run(base, masked_run(ratio, **options))
 
 
 def test_settled_at_is_the_first_step_after_which_nothing_moves() -> None:

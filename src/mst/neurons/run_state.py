@@ -6,7 +6,7 @@ network, in one thread or in several, cannot touch each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -97,7 +97,7 @@ class RunState:
     names: Mapping[nn.Module, str] = field(default_factory=dict)
     """Module -> its path below the model of this run, which names its site."""
 
-    state: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    state: MutableMapping[tuple[str, str], Tensor] = field(default_factory=dict)
     """(site, slot) -> a tensor [B*k, ...] that is kept from step to step. A neuron declares its slots."""
 
     counts: dict[str, SiteCounts] = field(default_factory=dict)
@@ -105,6 +105,12 @@ class RunState:
 
     visited_sites: set[str] = field(default_factory=set)
     """Sites that the present pass through the network has reached."""
+
+    is_review: bool = False
+    """True while signed neurons only look at what they miss, and do not fire."""
+
+    notes_changed: bool = False
+    """True if signed neurons are to set `changed`."""
 
     spike_observers: dict[str, Callable[[Tensor, Tensor | None, Tensor | None], None]] = field(default_factory=dict)
     """Site -> a function that is given its spikes of each chunk, after masking: int64 [T], and by neuron [T, B*k, ...]
@@ -116,6 +122,9 @@ class RunState:
 
     unsettled: Tensor | None = None
     """bool [steps_in_chunk, B]: images in which a signed neuron has yet to fire after that step."""
+
+    changed: Tensor | None = None
+    """bool [steps_in_chunk, B]: images in which the output of the site reached last has changed in that step."""
 
     _images: Tensor | None = None
     _step_shapes: dict[str, tuple[int, torch.Size]] = field(default_factory=dict)
@@ -151,6 +160,26 @@ class RunState:
         self._images, self.batch_size = images, len(images)
         self.unsettled = None
 
+    @contextmanager
+    def only(self, places: Tensor) -> Iterator[None]:
+        """Within the block the batch consists of some of its images; what they leave in the state is kept.
+
+        Args:
+            places: int64 [n], their places in the batch, in order.
+        """
+        if len(places) == self.batch_size:
+            yield
+            return
+        whole = self.batch_size, self._images, self.state
+        self._images = self.image_indices(places.device)[places]
+        part = _StateOfSome(self.state, places, self.batch_size)
+        self.batch_size, self.state = len(places), part
+        try:
+            yield
+            part.write_back()
+        finally:
+            self.batch_size, self._images, self.state = whole
+
     def image_indices(self, device: torch.device) -> Tensor:
         """int64 [B]: index in the data of each image now in the batch."""
         if self._images is None:
@@ -168,6 +197,14 @@ class RunState:
     def note_unsettled_images(self, images: Tensor) -> None:
         """Add images to `unsettled`; bool [T, B], those in which a neuron of one site has yet to fire."""
         self.unsettled = images if self.unsettled is None else self.unsettled | images
+
+    def take_flags(self) -> tuple[Tensor, Tensor]:
+        """`unsettled` and `changed` of the site reached last in one step, bool [B] each; the run forgets them."""
+        assert self.unsettled is not None
+        assert self.changed is not None
+        flags = self.unsettled[0], self.changed[0]
+        self.unsettled = self.changed = None
+        return flags
 
     def name_of_use(self, path: str) -> str:
         """A name for this use of the module at `path` in this pass: `path`, then "path (2)", "path (3)", ..."""
@@ -256,6 +293,55 @@ class RunState:
         if keep is None:
             keep = self.state[site, MASK_SLOT] = self.keep_mask(like, mask, site, 0, layout)
         return keep
+
+
+class _StateOfSome(dict[tuple[str, str], Tensor]):
+    """The state of some images of a batch, copied out of that of all as it is asked for.
+
+    Args:
+        whole: (site, slot) -> [B*k, ...].
+        places: int64 [n], the images.
+        batch_size: B.
+    """
+
+    def __init__(self, whole: MutableMapping[tuple[str, str], Tensor], places: Tensor, batch_size: int) -> None:
+        super().__init__()
+        self._whole, self._places, self._batch_size = whole, places, batch_size
+
+    def __missing__(self, key: tuple[str, str]) -> Tensor:
+        rows = take_rows(self._whole[key], self._batch_size, self._places)
+        self[key] = rows
+        return rows
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or key in self._whole
+
+    def get(self, key: tuple[str, str], default: Tensor | None = None) -> Tensor | None:  # type: ignore[override]
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def write_back(self) -> None:
+        """Put what the block has left into the state of all."""
+        for key, rows in self.items():
+            put_rows(self._whole[key], self._batch_size, self._places, rows)
+
+
+def take_rows(x: Tensor, batch_size: int, places: Tensor) -> Tensor:
+    """[B*k, ...] -> [n*k, ...]: a copy of the rows of some images; places: int64 [n]."""
+    if len(x) == batch_size:
+        return x.index_select(0, places)
+    return x.view(batch_size, -1, *x.shape[1:]).index_select(0, places).flatten(0, 1)
+
+
+def put_rows(x: Tensor, batch_size: int, places: Tensor, rows: Tensor) -> None:
+    """Write the rows [n*k, ...] of some images into x [B*k, ...]; places: int64 [n]."""
+    if x.is_contiguous():
+        x.view(batch_size, -1).index_copy_(0, places, rows.reshape(len(places), -1))
+    else:
+        whole = x.view(batch_size, -1, *x.shape[1:])
+        whole.index_copy_(0, places, rows.view(len(places), -1, *x.shape[1:]))
 
 
 def begin_run(model: nn.Module, *, seed: int = 0, batch_size: int, first_image: int = 0) -> RunState:

@@ -11,7 +11,7 @@ from mst.errors import InputError
 
 from . import kernels
 from .activation import QCFS
-from .chunks import SignedRule, signed_chunk, signed_output
+from .chunks import Rows, SignedRule, signed_chunk, signed_output
 from .functional import sum_dtype
 from .masks import Layout, SpikeMask
 from .run_state import BEFORE_FIRST_STEP, RunState
@@ -87,23 +87,25 @@ class SignedIFNeuron(SpikingNeuron):
         run = self._run()
         x_TB = run.unfold(x, self.site)
         (count,) = self._state(run, x_TB[0])
-        rule = self._rule(run.step, run.steps_in_chunk)
+        rule = self._rule(run)
         keep = None if self.mask is None else run.held_mask(x_TB[0], self.mask, self.site, self.layout)
         if run.step == BEFORE_FIRST_STEP:
             return signed_output(count[None].to(x.dtype), rule, keep).flatten(0, 1)
         by_neuron = self.site in run.uneven_sites
+        rows = Rows(count.numel() // run.batch_size) if run.notes_changed else None
         if getattr(self._fire, "__func__", None) is SignedIFNeuron._fire:
-            chunk = kernels.signed_chunk(x_TB, count, rule, run.batch_size, keep, by_neuron)
+            chunk = kernels.signed_chunk(x_TB, count, rule, run.batch_size, keep, by_neuron, rows)
         else:
 
             def fire(x: Tensor, count: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
                 return self._fire(x, count, run.step + t)
 
-            chunk = signed_chunk(x_TB, count, rule, run.batch_size, keep, by_neuron, fire=fire)
+            chunk = signed_chunk(x_TB, count, rule, run.batch_size, keep, by_neuron, rows, fire)
         assert chunk.count is not None
         assert chunk.unsettled is not None
         run.state[self.site, SENT_QUANTA] = chunk.count
         run.note_unsettled_images(chunk.unsettled)
+        run.changed = None if chunk.changed_rows is None else chunk.changed_rows[..., 0]
         self._record(
             run, count.numel() // run.batch_size, chunk.sent, chunk.fired - chunk.sent, by_neuron=chunk.by_neuron
         )
@@ -116,14 +118,16 @@ class SignedIFNeuron(SpikingNeuron):
 
     def _fire(self, x: Tensor, count: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """One step: spikes (signed, or just their number), the count after them, and the level that it approaches."""
-        return self._rule(step, 1).fire(x, count, 0)
+        return self._rule_of((self.weight(step),)).fire(x, count, 0)
 
-    def _rule(self, step: int, steps: int) -> SignedRule:
-        """Levels and schedule in the steps of a chunk."""
-        schedule, weights = self.schedule, tuple(self.weight(step + t) for t in range(steps))
-        return SignedRule(
-            self.threshold, self.num_levels, self.min_level, self.max_powers, schedule.burst, weights, schedule.is_free
-        )
+    def _rule(self, run: RunState) -> SignedRule:
+        """Levels and schedule in the steps of the run's chunk."""
+        steps = range(run.step, run.step + run.steps_in_chunk)
+        return self._rule_of(tuple(0 if run.is_review else self.weight(step) for step in steps))
+
+    def _rule_of(self, weights: tuple[int, ...]) -> SignedRule:
+        burst, is_free = self.schedule.burst, self.schedule.is_free
+        return SignedRule(self.threshold, self.num_levels, self.min_level, self.max_powers, burst, weights, is_free)
 
     def initial_state(self, x: Tensor, run: RunState) -> dict[str, Tensor]:
         """The initial levels of every image; zeros where there are none.

@@ -110,6 +110,13 @@ class SpikingNeuron(Site):
         if self.site in run.spike_observers:
             run.spike_observers[self.site](sent, spikes_TB, by_neuron)
 
+    def rest(self, run: RunState) -> None:
+        """One step in which nothing changes, of a site that the run has reached before: no spikes are recorded."""
+        run.visited_sites.add(self.site)
+        counts = run.counts[self.site]
+        for of_steps in (counts.sent, counts.dropped):
+            of_steps.append(torch.zeros_like(of_steps[-1][:1]))
+
     def extra_repr(self) -> str:
         return f"site={self.site!r}" + (f", mask={self.mask}" if self.mask else "")
 

@@ -18,6 +18,7 @@ from mst.neurons import RunState, SpikingNeuron, current_run
 
 from .call_observer import unobserved
 from .fan_out import outputs_reached
+from .functions import Key
 from .trace import FanOuts, Operation, OperationCount
 
 COMMON_ASSUMPTIONS = (
@@ -187,6 +188,17 @@ class OperationCounter(ABC):
                     self._observe(operation, module, tensors, run)
 
         return hook
+
+    def observers(self, run: RunState) -> dict[Key, Callable[[list[Tensor]], None]]:
+        """What counts the calls of modules, for a run that does not call them itself: by (path, "", number of the call
+        in a pass), a function of the call's tensors."""
+        return {
+            (path, "", number): partial(self._show, op, self._modules[path], run)
+            for (path, number), op in self._counted.items()
+        }
+
+    def _show(self, op: Operation, module: nn.Module, run: RunState, tensors: list[Tensor]) -> None:
+        self._observe(op, module, tensors, run)
 
     def _add(self, totals: dict[str, Tensor], name: str, spent: Tensor, run: RunState) -> None:
         """Add int64 [T], what an operation has spent in each step of the chunk."""

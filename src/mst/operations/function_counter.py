@@ -7,8 +7,9 @@ before, and then once for all that has changed until then.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from mst.neurons import RunState, SignedIFNeuron, SpikingNeuron
 from .call_observer import CallObserver, showing_module_inputs
 from .changes import differ, steps_of
 from .counter import per_step
-from .functions import Function, FunctionCount, Operand
+from .functions import Function, FunctionCount, Key, Operand
 from .trace import LAYER_NORM_MACS_PER_ELEMENT, SOFTMAX_MACS_PER_ELEMENT
 
 
@@ -53,16 +54,7 @@ class FunctionCounter:
     def counting(self, run: RunState) -> Iterator[None]:
         """Count while `run` is the current run."""
 
-        def observe(function: Function, tensors: list[Tensor]) -> None:
-            if not _fits(function, tensors, run):
-                self._missed[function.name] = None
-                return
-            first = max(self._first_step[function.name], run.step) if run.step >= 0 else run.step
-            if first < run.step + run.steps_in_chunk:
-                counted = _changed(function, tensors, run, first - run.step)
-                if counted is not None:
-                    self._add(function.name, counted, first)
-
+        observe = partial(self._observe, run)
         observer = CallObserver(self._network, self._observed, run, observe)
         with ExitStack() as observing:
             if self._waiting:
@@ -71,6 +63,24 @@ class FunctionCounter:
                 observing.enter_context(observer.watching())
             yield
         self._missed.update(dict.fromkeys(sorted(observer.missed)))
+
+    def observers(self, run: RunState) -> dict[Key, tuple[Callable[[list[Tensor]], None], int]]:
+        """What counts the calls, for a run that does not make them as the network does: by the key of the call ("" in
+        place of a function's name for that of a module itself), a function of its tensors, and its first step, at
+        which it has to see all images."""
+        keys = {(each.key[0], "", each.key[2]): each for each in self._waiting}
+        keys |= {each.key: each for each in self._observed}
+        return {key: (partial(self._observe, run, each), self._first_step[each.name]) for key, each in keys.items()}
+
+    def _observe(self, run: RunState, function: Function, tensors: list[Tensor]) -> None:
+        if not _fits(function, tensors, run):
+            self._missed[function.name] = None
+            return
+        first = max(self._first_step[function.name], run.step) if run.step >= 0 else run.step
+        if first < run.step + run.steps_in_chunk:
+            counted = _changed(function, tensors, run, first - run.step)
+            if counted is not None:
+                self._add(function.name, counted, first)
 
     def counts(self, macs_per_step: Mapping[str, Tensor | None]) -> tuple[FunctionCount, ...]:
         """Counts so far.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,13 +16,15 @@ from torch import Tensor
 from mst.conversion import Coding, SpikingNetwork
 from mst.data.samples import Batch
 from mst.errors import InputError
-from mst.models import NetworkInput, rows_of
+from mst.incremental import Program
+from mst.models import NetworkInput
 from mst.neurons import BEFORE_FIRST_STEP, RunState, begin_run, running
 
 from .examination import Prepared, check_reached, prepare, refuse_nan, trace_for
 from .input_schedule import InputSchedule
 from .options import SimulationOptions
 from .outcome import BatchOutcome
+from .passes import IncrementalPasses, WholePasses, leaves_out_unchanged, program_for
 from .result import SimulationResult
 from .totals import Totals
 
@@ -82,6 +85,7 @@ class _Loop:
         self.totals = Totals(snn.coding, options, torch.empty(0) if like is None else like)
         self.prepared = Prepared()
         self._traced: torch.Size | None = None
+        self._programs: dict[torch.Size, Program | None] = {}
 
     def add_batch(self, images: Tensor, labels: Tensor | None) -> None:
         """Simulate one batch and add it to the totals."""
@@ -94,16 +98,26 @@ class _Loop:
                 f"images in slices are [B, K, C, height, width] with K from 1 to the {options.num_steps} time steps, "
                 f"got {tuple(images.shape)}"
             )
-        self._prepare(images[:1, 0] if options.in_slices else images[:1])
+        first = images[:1, 0] if options.in_slices else images[:1]
+        self._prepare(first)
+        program = self._program(images[:, 0] if options.in_slices else images)
         run = begin_run(self._snn.network, seed=options.seed, batch_size=len(images), first_image=first_image)
         with ExitStack() as counting:
             for counter in (self.prepared.counter, self.prepared.functions):
                 if counter is not None:
                     counting.enter_context(counter.counting(run))
-            batch = self._run(run, images, labels)
+            batch = self._run(run, images, labels, program)
         refuse_nan(run)
         self.totals.add_outcome(batch)
         self.totals.add_spikes(run)
+
+    def _program(self, images: Tensor) -> Program | None:
+        """The network as a program for images like these [B, ...], if what has not changed is to be left out."""
+        if not leaves_out_unchanged(self._snn, self._options, len(images), images.device):
+            return None
+        if images.shape not in self._programs:
+            self._programs[images.shape] = program_for(self._snn, images, self._options)
+        return self._programs[images.shape]
 
     def _prepare(self, first: Tensor) -> None:
         """Examine the network before the first image [1, ...], and again for images of another size."""
@@ -117,8 +131,10 @@ class _Loop:
                 trace = trace_for(self._snn, first, in_slices=self._options.in_slices, is_examined=True)
                 self.prepared.counter.set_fan_outs(trace.fan_outs)
 
-    def _run(self, run: RunState, images: Tensor, labels: Tensor | None) -> BatchOutcome:
+    def _run(self, run: RunState, images: Tensor, labels: Tensor | None, program: Program | None) -> BatchOutcome:
         options, coding = self._options, self._snn.coding
+        if program is not None:  # one step at a time; images that have settled stay, at no cost
+            options = replace(options, drop_settled=False, steps_per_chunk=1)
         shown = InputSchedule(images, options.num_steps, options.in_slices, coding.sends_changes, options.input_steps)
         batch = BatchOutcome(len(images), options, coding, labels)
         counter = self.prepared.counter
@@ -126,10 +142,13 @@ class _Loop:
             run.begin_chunk(BEFORE_FIRST_STEP, 1)
             with running(run):
                 self._snn(shown.before_first_step())
+        passes = WholePasses(self._snn, self._intake, run, shown)
+        if program is not None:
+            passes = IncrementalPasses(self._snn, self._intake, run, shown, program, self.prepared)
         start, chunk = 0, options.steps_per_chunk or 1
         while start < options.num_steps and len(batch.here):
             run.begin_chunk(start, min(chunk, options.num_steps - start))
-            logits = self._logits(run, shown.at(start, run.steps_in_chunk))
+            logits = passes.logits()
             if start == 0:
                 check_reached(run, self.prepared.sites)
             readout_TBK = batch.read(start, logits.reshape(run.steps_in_chunk, run.batch_size, *logits.shape[1:]))
@@ -144,16 +163,11 @@ class _Loop:
                 if len(batch.here):
                     refuse_nan(run, leaving)
                     run.keep_images(~leaving)
-                    shown.keep_images(~leaving)
+                    passes.keep_images(~leaving)
             # The first step has shown how many neurons there are.
             neurons = run.batch_size * sum(counts.num_neurons for counts in run.counts.values())
             chunk = _steps_at_once(options, coding, neurons)
         return batch
-
-    def _logits(self, run: RunState, shown: Tensor) -> Tensor:
-        """The output of the steps of a chunk, images [T*B, ...] -> [T*B, K]."""
-        with running(run), self._intake.shown(shown):
-            return rows_of(self._snn(shown), self._snn.network, len(shown))
 
     def _let_leave(self, leaving: Tensor, done: int, readout_TBK: Tensor, batch: BatchOutcome) -> None:
         """Images leave after `done` steps and keep their prediction; leaving: bool [B]."""

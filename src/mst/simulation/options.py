@@ -62,6 +62,12 @@ class SimulationOptions:
     """Let each image leave when it has settled, instead of all when the last has, for codings that settle. The others
     are then computed in a smaller batch, whose floating-point sums may differ in their last bits."""
 
+    incremental: bool | None = None
+    """For codings that settle: compute each function again for the images only of which its arguments have changed,
+    one step at a time. The values are the same but for the rounding of sums, and the answers of settled images are
+    computed by the whole network. None: on a CPU, wherever it is possible and pays; True: refuse where it is not
+    possible; False: compute everything at every step."""
+
     batch_size: int | None = None
     """Images at once, for each process; None takes 32 images of a data set, and all of a tensor."""
 
@@ -79,6 +85,12 @@ class SimulationOptions:
             if value not in (True, False):
                 raise InputError(f"{name} must be True or False, got {value!r}")
             object.__setattr__(self, name, bool(value))
+        if self.incremental not in (True, False, None):
+            raise InputError(f"incremental must be True, False or None, got {self.incremental!r}")
+        if self.incremental and self.steps_per_chunk not in (None, 1):
+            raise InputError(
+                "what has not changed is left out one step at a time", remedy="leave out steps_per_chunk or incremental"
+            )
         if not isinstance(self.early_exit, EarlyExit | None):
             raise InputError(f"early_exit must be an EarlyExit, got {type(self.early_exit).__name__}")
         if not 1 <= self.input_steps <= self.num_steps:
@@ -109,6 +121,8 @@ class SimulationOptions:
             raise no_effect("input_steps", coding, lambda each: each.sends_changes)
         if self.drop_settled and not coding.settles:
             raise no_effect("drop_settled", coding, lambda each: each.settles)
+        if self.incremental and not coding.settles:
+            raise no_effect("incremental", coding, lambda each: each.settles)
 
 
 def options_of(options: SimulationOptions | int, changes: Mapping[str, Any]) -> SimulationOptions:

@@ -94,6 +94,8 @@ class BatchOutcome:
         settled_TB[: max(0, complete_at - start)] = False
         first = (start + 1 + settled_TB.to(torch.uint8).argmax(dim=0)).cpu()
         now = settled_TB.any(dim=0)
+        again = self.here[~settled_TB[-1].cpu()]  # found unsettled when the whole network was computed, see `passes`
+        self.settled_at[again], self.steps_taken[again] = -1, self._options.num_steps
         is_new = now.cpu() & ~(self.settled_at[self.here] > 0)
         new = self.here[is_new]
         self.settled_at[new] = self.steps_taken[new] = first[is_new]

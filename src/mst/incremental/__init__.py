@@ -1,0 +1,7 @@
+"""A network under lossless coding comes in; its functions are computed again for the images that have changed."""
+
+from .execution import Execution, Observer
+from .program import Program, program_of
+from .recording import Key, NotRecordableError
+
+__all__ = ["Execution", "Key", "NotRecordableError", "Observer", "Program", "program_of"]
