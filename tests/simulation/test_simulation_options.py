@@ -93,6 +93,7 @@ def test_every_option_changes_what_is_seen(snn: mst.SpikingNetwork) -> None:
         "batch_size": (snn, images(), 2),
         "input_steps": (lossless, images(), 4),
         "drop_settled": (lossless, images(), True),
+        "incremental": (lossless, images(), True),
     }
     usual = {network: seen(network, images()) for network in (snn, lossless)}
     for name, (network, data, value) in changes.items():

@@ -114,8 +114,8 @@ class SpikingNeuron(Site):
         """One step in which nothing changes, of a site that the run has reached before: no spikes are recorded."""
         run.visited_sites.add(self.site)
         counts = run.counts[self.site]
-        for of_steps in (counts.sent, counts.dropped):
-            of_steps.append(torch.zeros_like(of_steps[-1][:1]))
+        none = torch.zeros_like(counts.sent[:1])
+        counts.add(none, none)
 
     def extra_repr(self) -> str:
         return f"site={self.site!r}" + (f", mask={self.mask}" if self.mask else "")

@@ -201,7 +201,7 @@ class _Tally:
             before = self._sites.get(neuron.site, [0, 0, 0])
             self._sites[neuron.site] = [numbers[0], before[1] + numbers[1], before[2] + numbers[2]]
             del run.state[neuron.site, neuron.slots[0]]
-            return signed_output(level[None].to(x.dtype), neuron._rule(0, 1), keep).flatten(0, 1)
+            return signed_output(level[None].to(x.dtype), neuron._rule_of((0,)), keep).flatten(0, 1)
 
         neurons = [module for module in self._snn.network.modules() if isinstance(module, SignedIFNeuron)]
         handles = [neuron.register_forward_hook(settle) for neuron in neurons]
