@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Versions this project was tested with; pyproject.toml holds the ranges it runs with.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help quickstart test test-fast coverage check clean
+.PHONY: help quickstart test test-fast coverage check benchmark clean
 
 help:
 	@echo "make quickstart  install, then train, convert, simulate and measure an MST on digits"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-fast   every test but the slow ones, without the checks"
 	@echo "make coverage    every test, and the lines of src that none of them runs"
 	@echo "make check       formatting, lint, types, imports between rooms"
+	@echo "make benchmark   speed in ratios; fails when one has fallen by a third (benchmarks/ratios.json)"
 	@echo "make clean       remove .venv and caches"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -45,6 +46,9 @@ test-fast: $(VENV)/.installed-dev
 
 coverage: $(VENV)/.installed-dev
 	$(PYTEST) --cov=mst --cov-report=term-missing:skip-covered
+
+benchmark: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ratios.py
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -8,6 +8,7 @@ from .diagnosis import DiagnosisRun, diagnose, run_diagnosis
 from .diagnosis_options import DiagnosedCheckpoint, DiagnosisOptions
 from .diagnosis_results import CodingTrial, Diagnosis, LevelTrial, SiteRemedy
 from .evaluation_run import EvaluationRun, run_evaluation
+from .gpu_suite import run_gpu_suite
 from .importing import ImportRun, run_import
 from .opening import OpenedRun, choose_device, masking_ratio_of, open_checkpoint, open_network, set_masking
 from .options import (
@@ -109,6 +110,7 @@ __all__ = [
     "run_comparison",
     "run_diagnosis",
     "run_evaluation",
+    "run_gpu_suite",
     "run_import",
     "run_measurement",
     "run_quantizing",

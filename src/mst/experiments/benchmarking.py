@@ -206,10 +206,15 @@ def _network(options: BenchmarkOptions, device: torch.device) -> tuple[nn.Module
         if len(images) < options.batch_size:
             images = images.repeat(-(-options.batch_size // len(images)), 1, 1, 1)[: options.batch_size]
         return opened.model.eval(), images.to(device)
+    model, images = random_network(options.network, options.batch_size)
+    return model.to(device), images.to(device)
+
+
+def random_network(name: str, num_images: int) -> tuple[nn.Module, Tensor]:
+    """A model by name with random weights, whose thresholds suit random images, and such images [num_images, ...]."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = create_model(options.network, num_classes=10).eval()
-        shape = image_shape_of(model) or (3, 224, 224)
-        images = torch.randn(max(CALIBRATION_IMAGES, options.batch_size), *shape)
+        model = create_model(name, num_classes=10).eval()
+        images = torch.randn(max(CALIBRATION_IMAGES, num_images), *(image_shape_of(model) or (3, 224, 224)))
     calibrate(model, [images[:CALIBRATION_IMAGES]])
-    return model.to(device).eval(), images[: options.batch_size].to(device)
+    return model.eval(), images[:num_images]
