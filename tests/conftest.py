@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mst.cli import parser
 from mst.models import MaskedSpikingTransformer, MSTConfig
+from mst.neurons import kernels
 
 settings.register_profile("mst", deadline=None)  # a shared machine may be slow at any moment
 settings.load_profile("mst")
@@ -38,6 +39,7 @@ def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     """Keep frames of events in a cache for these tests, not in the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MST_CACHE", str(tmp_path_factory.mktemp("frames")))
+        patch.setattr(kernels, "_is_on_disk", lambda loop: True)  # no note on compiling, whichever test is the first
         yield
 
 

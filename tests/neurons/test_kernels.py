@@ -18,6 +18,7 @@ from mst.neurons.functional import levels_per_unit
 
 pytestmark = pytest.mark.skipif(kernels.numba_version() is None, reason="numba is not installed")
 
+is_on_disk = kernels._is_on_disk  # the tests replace it, see conftest.py
 STEPS, IMAGES = st.integers(1, 4), st.integers(1, 3)
 DTYPES = st.sampled_from([torch.float32, torch.float64])
 
@@ -280,7 +281,10 @@ def test_kernels_do_without_a_folder_for_the_cache(monkeypatch: pytest.MonkeyPat
     assert compiled._entry(lambda: None) == ("compiled", True)
 
 
-def test_kernels_do_with_a_cache_that_cannot_be_written(caplog: pytest.LogCaptureFixture) -> None:
+def test_kernels_do_with_a_cache_that_cannot_be_written(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "_is_on_disk", is_on_disk)
     calls: list[tuple[int, int]] = []
 
     loop = SimpleNamespace(__name__="loop_of_a_test", stats=SimpleNamespace(cache_path=None))
