@@ -353,10 +353,13 @@ def test_simulated_data_set_has_the_split_of_its_images() -> None:
     assert digits(events=ONE).fingerprint == splits.fingerprint != images.fingerprint
 
 
+@pytest.mark.usefixtures("shared_cache")
 def test_frames_come_out_of_the_cache_as_they_went_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = [digits().test[i][0] for i in range(4)]
+    before = digits().test
+    made = [before[i][0] for i in range(4)]
     monkeypatch.setattr("mst.data.events.transform.represent", None)
-    assert all(torch.equal(frame, digits(preprocessing=_nine()).test[i][0]) for i, frame in enumerate(made))
+    again = digits(preprocessing=_nine()).test
+    assert all(torch.equal(frame, again[i][0]) for i, frame in enumerate(made))
 
 
 def _nine() -> Preprocessing:
