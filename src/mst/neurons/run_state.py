@@ -139,6 +139,15 @@ class RunState:
         self.visited_sites.clear()
         self.unsettled = None
 
+    def repeat_image(self, number: int) -> None:
+        """Make a batch of its only image `number` times, each as it is now; masks are drawn anew for each."""
+        self.state = {
+            (site, slot): tensor.repeat(number, *[1] * (tensor.dim() - 1))
+            for (site, slot), tensor in self.state.items()
+            if slot != MASK_SLOT
+        }
+        self.batch_size, self._images = number, None
+
     def keep_images(self, kept: Tensor) -> None:
         """Remove the other images from the batch: their state is deleted, that of the kept ones stays as it is.
 

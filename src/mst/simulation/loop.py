@@ -18,7 +18,7 @@ from mst.data.samples import Batch
 from mst.errors import InputError
 from mst.incremental import Program
 from mst.models import NetworkInput
-from mst.neurons import BEFORE_FIRST_STEP, RunState, begin_run, running
+from mst.neurons import BEFORE_FIRST_STEP, RunState, SignedIFNeuron, begin_run, running
 
 from .examination import Prepared, check_reached, prepare, refuse_nan, trace_for
 from .input_schedule import InputSchedule
@@ -139,9 +139,7 @@ class _Loop:
         batch = BatchOutcome(len(images), options, coding, labels)
         counter = self.prepared.counter
         if counter is not None and counter.counts_changes:
-            run.begin_chunk(BEFORE_FIRST_STEP, 1)
-            with running(run):
-                self._snn(shown.before_first_step())
+            self._rest(run, shown.before_first_step())
         passes = WholePasses(self._snn, self._intake, run, shown)
         if program is not None:
             passes = IncrementalPasses(self._snn, self._intake, run, shown, program, self.prepared)
@@ -168,6 +166,19 @@ class _Loop:
             neurons = run.batch_size * sum(counts.num_neurons for counts in run.counts.values())
             chunk = _steps_at_once(options, coding, neurons)
         return batch
+
+    def _rest(self, run: RunState, nothing: Tensor) -> None:
+        """Show the counters the network before its first step. It is the same for all images, unless a mask, which is
+        drawn for each image, drops initial levels."""
+        neurons = [each for each in self._snn.network.modules() if isinstance(each, SignedIFNeuron)]
+        alike = not any(each.mask is not None and each.initial_levels is not None for each in neurons)
+        run.begin_chunk(BEFORE_FIRST_STEP, 1)
+        number = run.batch_size
+        run.batch_size = 1 if alike else number
+        with running(run):
+            self._snn(nothing[: run.batch_size])
+        if alike:
+            run.repeat_image(number)
 
     def _let_leave(self, leaving: Tensor, done: int, readout_TBK: Tensor, batch: BatchOutcome) -> None:
         """Images leave after `done` steps and keep their prediction; leaving: bool [B]."""
