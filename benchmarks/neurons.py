@@ -85,7 +85,8 @@ def main() -> None:
     options = parser.parse_args()
     if not options.fresh_memory:
         keep_freed_memory()
-    print(f"{kernels.description()}, torch {torch.__version__}; milliseconds are minima of {options.rounds} rounds")
+    kernels.MIN_NEURON_STEPS = 0
+    print(f"numba {kernels.numba_version()}, torch {torch.__version__}; ms are minima of {options.rounds} rounds")
     for number in options.shapes:
         title, shape = list(SHAPES.items())[number]
         print(f"\n{title}: {shape}\n{'kind':<28}{'threads':>8}{'torch':>10}{'kernel':>10}{'ratio':>8}{'ns each':>9}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +20,15 @@ from mst.neurons.functional import levels_per_unit
 pytestmark = pytest.mark.skipif(kernels.numba_version() is None, reason="numba is not installed")
 
 is_on_disk = kernels._is_on_disk  # the tests replace it, see conftest.py
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compile_at_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "MIN_NEURON_STEPS", 0)
+        yield
+
+
 STEPS, IMAGES = st.integers(1, 4), st.integers(1, 3)
 DTYPES = st.sampled_from([torch.float32, torch.float64])
 
@@ -234,16 +244,16 @@ NOT_TAKEN = {
 @pytest.mark.parametrize("what", NOT_TAKEN)
 def test_kernels_leave_to_torch_what_they_cannot_do(what: str) -> None:
     x = NOT_TAKEN[what]
-    assert kernels._can_take(X, X[0], X[0])
-    assert not kernels._can_take(x, x[0], None)
-    assert not kernels._can_take(X, x[0], None)
+    assert kernels._can_take("rate_units", X, X[0], X[0])
+    assert not kernels._can_take("rate_units", x, x[0], None)
+    assert not kernels._can_take("rate_units", X, x[0], None)
     with kernels.without_kernels():
-        assert not kernels._can_take(X, X[0], None)
+        assert not kernels._can_take("rate_units", X, X[0], None)
 
 
 def test_kernels_leave_to_torch_what_is_transformed() -> None:
     taken = []
-    torch.vmap(lambda x: taken.append(kernels._can_take(X, X[0], None)) or x)(X)
+    torch.vmap(lambda x: taken.append(kernels._can_take("rate_units", X, X[0], None)) or x)(X)
     assert taken == [False]
 
 
@@ -258,10 +268,15 @@ def test_torch_and_kernels_take_the_same_arguments(dtype: torch.dtype) -> None:
     assert kernels.rate_chunk(x, state, torch.tensor([1.0]), 3, lambda t: torch.ones(3, 1).bool()).output.dtype == dtype
 
 
-def test_description_names_what_computes() -> None:
+def test_small_runs_do_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "MIN_NEURON_STEPS", 50)
+    monkeypatch.setattr(kernels, "_ready", set())
+    kernels._left_to_torch.clear()
+    taken = [kernels._can_take("rate_units", X, X[0], None) for _ in range(3)]  # 24 neuron-steps each
+    assert taken == [False, False, True]
+    assert kernels.description() == "torch"
+    kernels._ready.add(("rate_units", torch.float32))
     assert kernels.description() == f"compiled, numba {kernels.numba_version()}"
-    with kernels.without_kernels():
-        assert kernels.description() == "torch"
 
 
 def test_kernels_do_without_a_folder_for_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:

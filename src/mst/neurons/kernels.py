@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -40,12 +41,19 @@ RATE_UNIT, SIGNED_UNIT = 1 << 14, 1 << 12
 """Bytes of the neurons that are taken at once through all steps: with input, output and constants such a unit fits
 nearly into the first cache (32 KiB)."""
 
+MIN_NEURON_STEPS = 1 << 24
+"""Neurons times steps of one type that are left to torch before a loop for this type is compiled, or read from the
+disk, which takes some seconds and half a second: small runs do without."""
+
 MIN_DRAWS = 1 << 12
 """Draws of a mask that are worth a call of the compiled form."""
 
 _CLASSES = (Tensor, torch.nn.Parameter)
 _KINDS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
 _ONE = torch.ones(1)
+_ready: set[tuple[str, torch.dtype]] = set()
+_left_to_torch: Counter[tuple[str, torch.dtype]] = Counter()
+_lock = threading.Lock()
 _OFF: ContextVar[bool] = ContextVar("mst_kernels_off", default=False)
 
 
@@ -61,8 +69,8 @@ def numba_version() -> str | None:
 
 
 def description() -> str:
-    """How neurons are computed on a CPU: "compiled, numba 0.61.0" or "torch"."""
-    return f"compiled, numba {numba_version()}" if numba_version() and not _OFF.get() else "torch"
+    """How this process has computed neurons on a CPU: "compiled, numba 0.61.0", or "torch" if it has compiled none."""
+    return f"compiled, numba {numba_version()}" if _ready else "torch"
 
 
 @contextmanager
@@ -85,8 +93,8 @@ def _loops() -> Any:
         return None
 
 
-def _can_take(x_TB: Tensor, state: Tensor, other: Tensor | None) -> bool:
-    """True if there is a compiled form for these operands: input, state, and threshold if it has the type of both."""
+def _can_take(loop: str, x_TB: Tensor, state: Tensor, other: Tensor | None) -> bool:
+    """True if a loop takes these operands (input, state, threshold if it has the type of both) and is to be used."""
     dtype = x_TB.dtype
     return (
         dtype in EXPONENTS
@@ -96,12 +104,19 @@ def _can_take(x_TB: Tensor, state: Tensor, other: Tensor | None) -> bool:
         and _is_plain(x_TB, dtype)
         and _is_plain(state, dtype)
         and (other is None or _is_plain(other, dtype))
-        and _is_usable()
+        and _is_usable(loop, dtype, x_TB.numel())
     )
 
 
-def _is_usable() -> bool:
-    return numba_version() is not None and not is_transformed() and _loops() is not None
+def _is_usable(loop: str, dtype: torch.dtype, elements: int) -> bool:
+    """True if kernels can be used here, and this one has been compiled or is worth it."""
+    if numba_version() is None or is_transformed():
+        return False
+    if (loop, dtype) not in _ready:
+        _left_to_torch[loop, dtype] += elements
+        if _left_to_torch[loop, dtype] <= MIN_NEURON_STEPS:
+            return False
+    return _loops() is not None
 
 
 def _is_plain(x: Tensor, dtype: torch.dtype) -> bool:
@@ -118,7 +133,7 @@ def rate_chunk(
 ) -> Chunk:
     """`chunks.rate_chunk` in one pass over memory."""
     threshold = threshold.detach().to(v.dtype)
-    memory = _memory(x_TB, v, batch_size) if _can_take(x_TB, v, threshold) else None
+    memory = _memory(x_TB, v, batch_size) if _can_take("rate_units", x_TB, v, threshold) else None
     of_threshold = None if memory is None else _same_in_all_images(memory[0].operand(threshold))
     if memory is None or of_threshold is None:
         return chunks.rate_chunk(x_TB, v, threshold, batch_size, keep, by_neuron)
@@ -150,7 +165,8 @@ def rate_chunk(
 def keep_mask(images: Tensor, num_elements: int, masking_ratio: float, *, seed: int, site: str, step: int) -> Tensor:
     """`functional.keep_mask` in one pass over memory."""
     draws = len(images) * num_elements
-    if draws < MIN_DRAWS or _OFF.get() or type(images) is not Tensor or not images.is_cpu or not _is_usable():
+    can = draws >= MIN_DRAWS and not _OFF.get() and type(images) is Tensor and images.is_cpu
+    if not can or not _is_usable("draw_masks", torch.bool, draws):
         return functional.keep_mask(images, num_elements, masking_ratio, seed=seed, site=site, step=step)
     keys = functional.mask_keys(images, num_elements, seed=seed, site=site, step=step)
     of_images, of_elements = (key.numpy().view(np.uint32) for key in keys)
@@ -175,7 +191,8 @@ def signed_chunk(
     rows: Rows | None = None,
 ) -> SignedChunk:
     """`chunks.signed_chunk` in one pass over memory; `count` is updated in place."""
-    can = not x_TB.requires_grad and _can_take(x_TB, count, None if rule.threshold.numel() == 1 else rule.threshold)
+    threshold = None if rule.threshold.numel() == 1 else rule.threshold
+    can = not x_TB.requires_grad and _can_take("signed_units", x_TB, count, threshold)
     memory = _memory(x_TB, count, batch_size, rows) if can else None
     quanta = None if memory is None else _quanta(memory[0], x_TB, rule)
     of_keep = None if memory is None else _no_mask() if keep is None else memory[0].operand(keep)
@@ -326,10 +343,6 @@ def _in_order(numbers: Array, frame: Frame) -> Tensor:
     """[T, n] in the order of the memory -> in the order of the axes."""
     by_axes = torch.from_numpy(numbers).as_strided((len(numbers), *frame.shape), (frame.neurons, *frame.strides))
     return by_axes.reshape(len(numbers), -1)
-
-
-_ready: set[tuple[str, torch.dtype]] = set()
-_lock = threading.Lock()
 
 
 def _compile(loop: Any, dtype: torch.dtype, part: Callable[[int, int], None]) -> None:
