@@ -6,8 +6,8 @@ Letters: T steps, B images of a batch, K what the network returns for one image 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import torch
@@ -19,6 +19,7 @@ from mst.errors import InputError
 from mst.incremental import Program
 from mst.models import NetworkInput
 from mst.neurons import BEFORE_FIRST_STEP, RunState, SignedIFNeuron, begin_run, running
+from mst.text import one_line
 
 from .examination import Prepared, check_reached, prepare, refuse_nan, trace_for
 from .input_schedule import InputSchedule
@@ -57,14 +58,31 @@ def run_batches(
 
     Returns:
         The result of these images; of none, if there are no images.
+
+    Raises:
+        InputError: as `mst.simulate`; a batch does not fit into memory.
     """
     began = time.perf_counter()
     with torch.inference_mode(False), torch.no_grad():
         loop = _Loop(snn, options, first_image, progress)
         for images, labels in batches:
             if len(images):
-                loop.add_batch(images, labels)
+                with _explaining_memory(len(images), options):
+                    loop.add_batch(images, labels)
         return loop.totals.result(loop.prepared, time.perf_counter() - began)
+
+
+@contextmanager
+def _explaining_memory(images: int, options: SimulationOptions) -> Iterator[None]:
+    """Name the remedies where a batch does not fit. It cannot be taken up again: neurons have fired in place."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        chunk = options.steps_per_chunk
+        raise InputError(
+            f"a batch of {images} images does not fit into memory ({one_line(error)})",
+            remedy="take fewer images at once (batch_size)" + (", or fewer steps (steps_per_chunk)" if chunk else ""),
+        ) from error
 
 
 class _Loop:
