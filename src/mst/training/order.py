@@ -92,6 +92,8 @@ class SeededImages(Dataset[tuple[Tensor, int]]):
         self.dataset = dataset
         self.seed = seed
         self.epoch = 0
+        self._is_in_memory = read_batch(dataset, [0], [0]) is not None
+        self._seeds: tuple[int, list[int]] = (-1, [])  # an epoch, and the seeds of all its images
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -105,7 +107,11 @@ class SeededImages(Dataset[tuple[Tensor, int]]):
 
     def read_batch(self, indices: Sequence[int], seeds: None = None) -> tuple[Tensor, Tensor] | None:
         """See `mst.data.rows.read_batch`; the seeds are those of this epoch."""
-        return read_batch(self.dataset, indices, first_words(self.seed, self.epoch, _IMAGE, indices))
+        if not self._is_in_memory:
+            return None
+        if self._seeds[0] != self.epoch:
+            self._seeds = self.epoch, first_words(self.seed, self.epoch, _IMAGE, range(len(self)))
+        return read_batch(self.dataset, indices, [self._seeds[1][index] for index in indices])
 
 
 class EpochBatches(Sampler[list[int]]):
