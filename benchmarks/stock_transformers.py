@@ -112,7 +112,7 @@ def examine(name: str, network: nn.Module, splits: DataSplits, wanted: argparse.
         print(f"\n{name}, {bits} bits, per {scales}, as an SNN\n\n{HEADER}", flush=True)
         for label, schedule in schedules(bits):
             if not wanted.schedules or label in wanted.schedules:
-                print(snn_row(label, quantized, images, schedule, batch_size=64, drop_settled=True), flush=True)
+                print(snn_row(label, quantized, images, schedule, batch_size=64, incremental=True), flush=True)
 
 
 def main() -> None:

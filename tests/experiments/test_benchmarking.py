@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,7 +38,11 @@ def test_interleaved_takes_turns_and_leaves_the_first_round_out() -> None:
 
 
 def test_peak_memory_sees_what_a_run_allocates() -> None:
-    small, large = (peak_memory(lambda size=size: torch.ones(size), CPU) for size in (1, 2**24))
+    def touch(size: int) -> None:
+        with mmap.mmap(-1, size) as fresh:  # memory that the process has not had before, unlike a block of the heap
+            fresh.write(bytes(size))
+
+    small, large = (peak_memory(partial(touch, size), CPU) for size in (2**12, 2**26))
     assert small is None or (large is not None and large > small + 2**25)
 
 

@@ -23,7 +23,7 @@ def plain() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 16), nn.GELU(), nn.LayerNorm(16), nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 3))
 
 
-def images(count: int = 40) -> Tensor:
+def images(count: int = 130) -> Tensor:
     return torch.randn(count, 4, generator=torch.Generator().manual_seed(1))
 
 

@@ -99,3 +99,24 @@ def by_share_of_images(x: Tensor) -> Tensor:
 def test_program_refuses_what_cannot_be_made_again(function: Callable[[Tensor], Tensor], reason: str) -> None:
     with pytest.raises(NotRecordableError, match=reason):
         program(function)
+
+
+class Counting(nn.Module):
+    """Keeps the largest value that it has seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("peak", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.peak.copy_(torch.maximum(self.peak, x.detach().amax().reshape(1)))  # type: ignore[operator, arg-type]
+        return x
+
+
+def test_program_of_a_network_that_changes_a_buffer_is_refused_and_leaves_it_as_it_was() -> None:
+    counting = Counting()
+    network = Custom(counting).eval()
+    assert dict(network.named_buffers())["function.peak"] is counting.peak
+    with pytest.raises(NotRecordableError):
+        program_of(network, torch.rand(1, 3, 4))
+    assert counting.peak.item() == 0.0  # type: ignore[operator]

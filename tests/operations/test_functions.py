@@ -300,7 +300,7 @@ def test_functions_that_are_called_otherwise_for_more_images_are_simulated_but_n
     function: Callable[[Tensor], Tensor],
 ) -> None:
     snn = mst.convert(Between(function).eval(), "lossless", torch.rand(1, 2, 3))
-    result = mst.simulate(snn, torch.rand(8, 2, 3), 20, incremental=False)
+    result = mst.simulate(snn, torch.rand(8, 2, 3), 20)
     assert result.num_settled == 8
     if "tanh_" in str(function.__code__.co_names):  # the same function, in place
         assert result.uncounted == ()

@@ -23,12 +23,12 @@ from mst.report import diagnosis_figure, diagnosis_summary, diagnosis_table, wri
 @pytest.fixture(scope="module")
 def diagnosis() -> mst.Diagnosis:
     torch.manual_seed(0)
-    x = torch.randn(30, 4)
+    x = torch.randn(130, 4)
     plain = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 3))
     model = mst.quantize(plain, 7, x, placement="products")
     model[0].spare = QCFS(4)  # type: ignore[assignment]
     options = mst.DiagnosisOptions(bits=(), simulated_images=3)
-    diagnosis = mst.diagnose(model, (x, torch.arange(30) % 3), options, calibration=x)
+    diagnosis = mst.diagnose(model, (x, torch.arange(130) % 3), options, calibration=x)
     trials = [LevelTrial("levels", 2**b - 1, OutputError(1 / b, 0.3 + b / 10, 0.5)) for b in (3, 4, 8)]
     return replace(diagnosis, trials=(*trials, *diagnosis.trials[-2:]))
 
@@ -44,8 +44,8 @@ def test_summary_says_what_to_change_and_what_is_enough(diagnosis: mst.Diagnosis
     trained = "\n".join(diagnosis_summary(replace(diagnosis, reference="clipped"), 0.7))
     assert "set_thresholds" not in trained  # which would undo what training has chosen
     assert "with a threshold for each channel" in said
-    assert "4 bits (L = 15) are enough for 70 % of the reference's predictions on these 30 images" in said
-    assert "Rate coding cannot carry this network: 2.input_site: levels down to" in said
+    assert "4 bits (L = 15) are enough for 70 % of the reference's predictions on these 130 images" in said
+    assert "Rate coding cannot carry this network: 4.input_site: levels down to" in said
     assert "Lossless coding (free, burst 4): 3 of 3 images settle, in" in said
     assert "(3 images; 100.0 % at the end)" in said
 
@@ -53,7 +53,7 @@ def test_summary_says_what_to_change_and_what_is_enough(diagnosis: mst.Diagnosis
 def test_summary_says_what_is_not_enough(diagnosis: mst.Diagnosis) -> None:
     late = CodingTrial("lossless", (), 4, (0.25, 0.5), 0)
     said = diagnosis_summary(replace(diagnosis, trials=diagnosis.trials[:1], codings=(late,)), 1.0)
-    assert said[-2] == "  none of these keeps 100 % of the reference's predictions on these 30 images"
+    assert said[-2] == "  none of these keeps 100 % of the reference's predictions on these 130 images"
     assert said[-1].startswith("Lossless coding: no image of 4 settles in the steps simulated; 100 % of the")
     assert "not within T = 2 (4 images; 50.0 % at the end)" in said[-1]
 

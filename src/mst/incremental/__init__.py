@@ -1,4 +1,4 @@
-"""A network under lossless coding comes in; its functions are computed again for the images that have changed."""
+"""A network under lossless coding comes in; its output at each step goes out, computed from what has changed."""
 
 from .execution import Execution, Observer
 from .program import Program, program_of

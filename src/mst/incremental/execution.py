@@ -27,13 +27,13 @@ Observe = Callable[[list[Tensor]], None]
 
 @dataclass(frozen=True)
 class Observer:
-    """Who counts the operations of a call."""
+    """Counts the operations of a call."""
 
     observe: Observe
     """Given the tensors of the call, of the images of which any has changed; the run then consists of these images."""
 
     first_step: int = 0
-    """Step at which it is given all images, whatever has changed; before, it takes no notice."""
+    """Step at which it is given all images, whatever has changed; before, it is not called."""
 
 
 class Execution:
@@ -45,7 +45,7 @@ class Execution:
         observers: by the calls that they count.
 
     Raises (`step`):
-        NotRecordableError: a call does not return as many rows as the program says; at the first step only.
+        NotRecordableError: a call does not return as many rows as the program says.
     """
 
     def __init__(self, program: Program, run: RunState, observers: dict[Key, list[Observer]]) -> None:
@@ -87,15 +87,6 @@ class Execution:
         self._is_fresh = False
         self._run.unsettled = torch.stack(list(self._unsettled.values())).any(dim=0)[None]
         return self._argument(self._output, every)
-
-    def keep_images(self, kept: Tensor) -> None:
-        """Forget the images that have left; kept: bool [B]."""
-        images = Images(kept)
-        for number, whole in enumerate(self._whole):
-            if whole is not None and self._has_rows(number):
-                self._whole[number] = [take(each, images) for each in whole]
-        self._unsettled = {number: each[kept] for number, each in self._unsettled.items()}
-        self._all = None
 
     def _changes(self, sources: frozenset[int]) -> Images | None:
         """The images of which anything has changed in calls with these sources; None if there are none."""
@@ -214,7 +205,7 @@ class Execution:
 def _observed(
     program: Program, observers: dict[Key, list[Observer]]
 ) -> dict[int, list[tuple[Observer, tuple[Any, ...]]]]:
-    """Number of a call -> who is to see which tensors before it is made."""
+    """Number of a call -> the observers to call before it, and the tensors that they are given."""
     found: dict[int, list[tuple[Observer, tuple[Any, ...]]]] = {}
     for key, (number, tensors) in program.entered.items():
         for observer in observers.get(key, ()):
@@ -249,7 +240,7 @@ def _kept(program: Program, observed: dict[int, list[tuple[Observer, tuple[Any, 
 
 
 def _last_readers(program: Program, kept: set[int]) -> dict[int, list[int]]:
-    """Number of a call -> the calls whose results nobody reads after it."""
+    """Number of a call -> the calls whose results are not read after it."""
     last = {number: number for number in range(len(program.calls))}
     for number, call in enumerate(program.calls):
         for ref in call.refs:

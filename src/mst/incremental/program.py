@@ -92,7 +92,17 @@ def program_of(network: nn.Module, image: Tensor) -> Program:
     Raises:
         NotRecordableError: the network does what cannot be made again for some of the images alone.
     """
-    small, large = (record(network, _random_images(image, size)) for size in SIZES)
+    tensors = [*network.parameters(), *network.buffers()]
+    kept, versions = [each.clone() for each in network.buffers()], [each._version for each in tensors]
+    try:
+        small, large = (record(network, _random_images(image, size)) for size in SIZES)
+    finally:
+        is_changed = [each._version for each in tensors] != versions
+        if is_changed:
+            for buffer, content in zip(network.buffers(), kept, strict=True):
+                buffer.copy_(content)
+    if is_changed:
+        raise NotRecordableError("its forward changes a buffer")
     return _Builder(small, large).build()
 
 
@@ -136,6 +146,8 @@ class _Builder:
             call.sources = frozenset({number})
             return call
         if not sources and not rows:
+            if any(isinstance(each, PerImage) for each in leaves((args, kwargs))):
+                raise NotRecordableError("a constant depends on the number of images")
             return call
         call.is_by_image = self._is_by_image(call, small, large)
         if not call.is_by_image:
@@ -175,7 +187,7 @@ class _Builder:
         raise NotRecordableError("arguments depend on the number of images")
 
     def _is_by_image(self, call: Call, small: Recorded, large: Recorded) -> bool:
-        """Whether the call on the first and the last of three images gives these images' rows."""
+        """True if the call on the first and the last of three images gives these images' rows."""
         if not all(_grows(one, other) for one, other in zip(small.outputs, large.outputs, strict=True)):
             return False
         if not all(self._is_by_row(ref) for ref in call.refs if self._has_rows(ref)):
@@ -193,7 +205,7 @@ class _Builder:
 
         try:
             found = outputs_of(call, replaced(call.args, given), replaced(call.kwargs, given))
-        except (RuntimeError, ValueError, TypeError, IndexError):  # it cannot be made for some of the images
+        except Exception:  # whatever the function raises, it cannot be called with some of the images
             return False
         return len(found) == len(large.outputs) and all(
             _same(one, _first_and_last(other)) for one, other in zip(found, large.outputs, strict=True)

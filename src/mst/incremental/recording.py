@@ -1,6 +1,6 @@
-"""One pass through a network, written down call by call, so that it can be made again for some of the images.
+"""A recording of one pass through a network, call by call, so that it can be repeated for some of the images.
 
-A function mode sees every torch function. Neurons are calls of their own; what is inside them is not written down.
+A function mode sees every torch function. Neurons are calls of their own; what is inside them is not recorded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ FACTS = frozenset({
     "is_complex", "is_contiguous", "is_same_size", "get_device", "len", "hash", "storage_offset", "is_signed",
     "is_tensor", "result_type", "type", "repr",
 })  # fmt: skip
-"""Functions that tell the form of a tensor and not its values."""
+"""Functions that return the shape or type of a tensor, not its values."""
+
+SHAPE_BY_VALUES = frozenset({
+    "nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "unique_dim", "bincount", "masked_scatter",
+})  # fmt: skip
+"""Functions whose result has a shape that depends on values."""
 
 
 class NotRecordableError(Exception):
@@ -99,11 +104,11 @@ class Recording:
 
 
 def the_image() -> None:
-    """Stands in the place of the function of the first call, which is no call."""
+    """Stands in the place of a function in the first entry, which is not a call."""
 
 
 def record(network: nn.Module, images: Tensor) -> Recording:
-    """Write down one pass of `images` [B, ...], none of them alike, through a network of signed neurons.
+    """Record one pass of `images` [B, ...], none of them alike, through a network of signed neurons.
 
     The neurons return random levels, so that no two images are alike behind them either.
 
@@ -114,7 +119,7 @@ def record(network: nn.Module, images: Tensor) -> Recording:
 
 
 class _Recorder(TorchFunctionMode):
-    """Writes down a pass while it is active."""
+    """Records a pass while it is active."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -174,10 +179,10 @@ class _Recorder(TorchFunctionMode):
         if not isinstance(module, SpikingNeuron):
             return None
         if not isinstance(module, SignedIFNeuron) or len(args) != 1 or keywords_and_output[0]:
-            raise NotRecordableError(f"site {module.site!r} is no plain call of signed neurons")
+            raise NotRecordableError(f"site {module.site!r} is not called with one tensor")
         low, high = module.levels
         shape = args[0].shape
-        levels = torch.randint(low, high + 1, shape, generator=self._generator).to(args[0])
+        levels = torch.empty_like(args[0]).copy_(torch.randint(low, high + 1, shape, generator=self._generator))
         output = (levels * quantum(levels, module.threshold, module.num_levels)).to(levels.dtype)
         self._note(Recorded(module, self._noted(args), {}, (output,), None, None))
         self._inside_neuron -= 1
@@ -199,6 +204,8 @@ class _Recorder(TorchFunctionMode):
         known = [x for x in given if id(x) in self._refs]
         if full in LEAVES_TORCH and known:
             raise NotRecordableError(f"{full} in {path!r} may decide by values")
+        if known and (name in SHAPE_BY_VALUES or _by_flags(name, args, kwargs)):
+            raise NotRecordableError(f"the shape of what {full} in {path!r} returns may depend on values")
         self._refuse_chance(func, name, args, kwargs)
         call_args, call_kwargs = self._noted(args), self._noted(kwargs)
         versions = [x._version for x in given]
@@ -216,7 +223,7 @@ class _Recorder(TorchFunctionMode):
                 raise NotRecordableError(f"{full} in {path!r} returns no tensor")
             return result
         elif any(id(out) in self._refs for out in outputs):  # returns what it was given
-            if len(outputs) > 1 or outputs[0] not in known:
+            if len(outputs) > 1 or not any(outputs[0] is each for each in known):
                 raise NotRecordableError(f"{full} in {path!r} returns one of its arguments")
             return result
         target = self._refs[id(written[0])] if written else None
@@ -289,6 +296,15 @@ def leaves(value: Any) -> Iterator[Any]:
         yield from (value.start, value.stop, value.step)
     else:
         yield value
+
+
+def _by_flags(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """True for a selection by flags, or by a number of repetitions that is a tensor."""
+    if name in ("getitem", "setitem", "index_put"):
+        return any(isinstance(each, Tensor) and each.dtype in (torch.bool, torch.uint8) for each in leaves(args[1:2]))
+    if name == "where":
+        return len(args) + len(kwargs) == 1
+    return name == "repeat_interleave" and any(isinstance(each, Tensor) for each in (*args[1:2], *kwargs.values()))
 
 
 def _address(x: Tensor) -> int:

@@ -140,7 +140,7 @@ class RunState:
         self.unsettled = None
 
     def repeat_image(self, number: int) -> None:
-        """Make a batch of its only image `number` times, each as it is now; masks are drawn anew for each."""
+        """Make a batch of its only image `number` times, each as it is now; masks are drawn again for each."""
         self.state = {
             (site, slot): tensor.repeat(number, *[1] * (tensor.dim() - 1))
             for (site, slot), tensor in self.state.items()

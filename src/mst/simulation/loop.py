@@ -25,7 +25,7 @@ from .examination import Prepared, check_reached, prepare, refuse_nan, trace_for
 from .input_schedule import InputSchedule
 from .options import SimulationOptions
 from .outcome import BatchOutcome
-from .passes import IncrementalPasses, WholePasses, leaves_out_unchanged, program_for
+from .passes import IncrementalPasses, WholePasses, program_for
 from .result import SimulationResult
 from .totals import Totals
 
@@ -103,7 +103,7 @@ class _Loop:
         self.totals = Totals(snn.coding, options, torch.empty(0) if like is None else like)
         self.prepared = Prepared()
         self._traced: torch.Size | None = None
-        self._programs: dict[torch.Size, Program | None] = {}
+        self._programs: dict[torch.Size, Program] = {}
 
     def add_batch(self, images: Tensor, labels: Tensor | None) -> None:
         """Simulate one batch and add it to the totals."""
@@ -130,11 +130,11 @@ class _Loop:
         self.totals.add_spikes(run)
 
     def _program(self, images: Tensor) -> Program | None:
-        """The network as a program for images like these [B, ...], if what has not changed is to be left out."""
-        if not leaves_out_unchanged(self._snn, self._options, len(images), images.device):
+        """The network as a program for images like these [B, ...], for incremental simulation."""
+        if not self._options.incremental:
             return None
         if images.shape not in self._programs:
-            self._programs[images.shape] = program_for(self._snn, images, self._options)
+            self._programs[images.shape] = program_for(self._snn, images)
         return self._programs[images.shape]
 
     def _prepare(self, first: Tensor) -> None:
@@ -160,7 +160,7 @@ class _Loop:
             self._rest(run, shown.before_first_step())
         passes = WholePasses(self._snn, self._intake, run, shown)
         if program is not None:
-            passes = IncrementalPasses(self._snn, self._intake, run, shown, program, self.prepared)
+            passes = IncrementalPasses(self._snn, self._intake, run, shown, program, self.prepared, options.num_steps)
         start, chunk = 0, options.steps_per_chunk or 1
         while start < options.num_steps and len(batch.here):
             run.begin_chunk(start, min(chunk, options.num_steps - start))

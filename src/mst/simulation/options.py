@@ -62,11 +62,10 @@ class SimulationOptions:
     """Let each image leave when it has settled, instead of all when the last has, for codings that settle. The others
     are then computed in a smaller batch, whose floating-point sums may differ in their last bits."""
 
-    incremental: bool | None = None
-    """For codings that settle: compute each function again for the images only of which its arguments have changed,
-    one step at a time. The values are the same but for the rounding of sums, and the answers of settled images are
-    computed by the whole network. None: on a CPU, wherever it is possible and pays; True: refuse where it is not
-    possible; False: compute everything at every step."""
+    incremental: bool = False
+    """For codings that settle: compute each function again only for the images of which its arguments have changed, one
+    step at a time. The values are the same but for the rounding of sums. A network is refused that does not allow it.
+    Not together with early_exit."""
 
     batch_size: int | None = None
     """Images at once, for each process; None takes 32 images of a data set, and all of a tensor."""
@@ -80,16 +79,15 @@ class SimulationOptions:
             if value is not None or name not in _MAY_BE_NONE:
                 label = "num_steps (T)" if name == "num_steps" else name
                 object.__setattr__(self, name, whole_number(label, value, least))
-        for name in ("keep_step_logits", "record_operations", "in_slices", "drop_settled"):
+        for name in ("keep_step_logits", "record_operations", "in_slices", "drop_settled", "incremental"):
             value = getattr(self, name)
             if value not in (True, False):
                 raise InputError(f"{name} must be True or False, got {value!r}")
             object.__setattr__(self, name, bool(value))
-        if self.incremental not in (True, False, None):
-            raise InputError(f"incremental must be True, False or None, got {self.incremental!r}")
-        if self.incremental and self.steps_per_chunk not in (None, 1):
+        if self.incremental and (self.steps_per_chunk not in (None, 1) or self.early_exit is not None):
             raise InputError(
-                "what has not changed is left out one step at a time", remedy="leave out steps_per_chunk or incremental"
+                "incremental simulation goes one step at a time and keeps all images until they have settled",
+                remedy="leave out incremental, or steps_per_chunk and early_exit",
             )
         if not isinstance(self.early_exit, EarlyExit | None):
             raise InputError(f"early_exit must be an EarlyExit, got {type(self.early_exit).__name__}")

@@ -6,9 +6,9 @@ Letters: T steps of a chunk, B images now in the batch, K what the network retur
 from __future__ import annotations
 
 import copy
-import logging
 
 import torch
+import torch.nn.modules.module as torch_modules
 from torch import Tensor, nn
 
 from mst.conversion import SpikingNetwork
@@ -16,15 +16,13 @@ from mst.errors import InputError
 from mst.incremental import Execution, Key, NotRecordableError, Observer, Program, program_of
 from mst.models import NetworkInput, rows_of
 from mst.neurons import RunState, SignedIFNeuron, SpikingNeuron, begin_run, running
+from mst.text import one_line
 
 from .examination import Prepared
 from .input_schedule import InputSchedule
-from .options import SimulationOptions
 
-logger = logging.getLogger(__name__)
-
-FEWEST_IMAGES = 8
-"""Images of a batch from which on it pays to write the network down first, where that is left open."""
+WITHOUT = "leave incremental out"
+"""The remedy where incremental simulation is not possible."""
 
 
 class WholePasses:
@@ -56,14 +54,16 @@ class WholePasses:
 class IncrementalPasses(WholePasses):
     """Computes what has changed, one step at a time.
 
-    When no neuron has anything left to send, all is computed once more, whole, by the network itself, while no neuron
-    fires. So the answer is that of the whole network, and that it has settled is seen there too; if not (a value at the
-    border of a level was rounded otherwise), all steps that follow are whole.
+    When no neuron has anything left to send, and after the last step, the network itself computes all images once more
+    while no neuron fires. The answers are those of this pass, and an image has settled only if no neuron misses
+    anything there either. If one does (a value at the border of a level was rounded otherwise), all steps that follow
+    are whole.
 
     Args:
         snn, intake, run, shown: see `WholePasses`.
         program: the network.
         prepared: whose counters count what is computed.
+        num_steps: T.
     """
 
     def __init__(
@@ -74,9 +74,11 @@ class IncrementalPasses(WholePasses):
         shown: InputSchedule,
         program: Program,
         prepared: Prepared,
+        num_steps: int,
     ) -> None:
         super().__init__(snn, intake, run, shown)
         self._execution = Execution(program, run, _observers(prepared, run))
+        self._num_steps = num_steps
         self._before: Tensor | None = None
         self._is_doubtful = False
 
@@ -86,10 +88,15 @@ class IncrementalPasses(WholePasses):
         images = self._shown.at(self._run.step, 1)
         is_new = self._before is None or not torch.equal(images, self._before)
         self._before = images
-        with running(self._run), self._intake.shown(images):
-            logits = self._execution.step(images, is_new)
-        assert self._run.unsettled is not None
-        if self._run.step < self._shown.complete_at or bool(self._run.unsettled.any()):
+        try:
+            with running(self._run):
+                logits = self._execution.step(images, is_new)
+        except (NotRecordableError, RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise _impossible(error) from error
+        unsettled = self._run.unsettled
+        assert unsettled is not None
+        is_last = self._run.step + 1 == self._num_steps
+        if not is_last and (self._run.step < self._shown.complete_at or bool(unsettled.any())):
             return logits
         review = copy.copy(self._run)
         review.is_review, review.counts, review.spike_observers = True, {}, {}
@@ -97,78 +104,66 @@ class IncrementalPasses(WholePasses):
         review.begin_chunk(self._run.step, 1)
         logits = self._whole(review, images)
         assert review.unsettled is not None
-        self._run.unsettled = review.unsettled
+        self._run.unsettled = unsettled | review.unsettled
         self._is_doubtful = bool(review.unsettled.any())
         return logits
 
-    def keep_images(self, kept: Tensor) -> None:
-        super().keep_images(kept)
-        self._execution.keep_images(kept)
-        assert self._before is not None
-        self._before = self._before[kept]
 
-
-def leaves_out_unchanged(
-    snn: SpikingNetwork, options: SimulationOptions, num_images: int, device: torch.device
-) -> bool:
-    """Whether a batch of this size is to be computed by `IncrementalPasses`, if the network can be."""
-    if options.incremental is not None:
-        return options.incremental
-    pays = num_images >= FEWEST_IMAGES and device.type == "cpu" and options.steps_per_chunk is None
-    return pays and snn.coding.settles
-
-
-def program_for(snn: SpikingNetwork, images: Tensor, options: SimulationOptions) -> Program | None:
-    """The network as a program, for passes over what has changed; None where it cannot be written down.
+def program_for(snn: SpikingNetwork, images: Tensor) -> Program:
+    """The network as a program for incremental passes, of which one step has been tried on these images.
 
     Args:
         snn: the network.
         images: [B, ...], the first batch of this size, or its first slices.
-        options: of the simulation.
 
     Raises:
-        InputError: options.incremental is True, and the network cannot be written down.
+        InputError: the network cannot be recorded, or the program does not do on these images what the network does.
     """
     try:
-        _refuse_strangers(snn.network, images)
-        return _tried_program(snn, images)
+        _refuse_observed(snn.network, images)
+        program = program_of(snn.network, images[:1])
+        one, other = (begin_run(snn.network, batch_size=len(images)) for _ in range(2))
+        with running(one):
+            found = Execution(program, one, {}).step(images, all_changed=True)
+        with running(other):
+            expected = rows_of(snn(images), snn.network, len(images))
+        slots = [(neuron.site, slot) for neuron in _neurons(snn.network) for slot in neuron.slots]
+        if not _close(found, expected) or not all(_close(one.state[slot], other.state[slot]) for slot in slots):
+            raise NotRecordableError("its first step differs from that of the whole network")
+        return program
     except NotRecordableError as error:
-        if options.incremental:
-            raise InputError(
-                f"what has not changed cannot be left out: {error}", remedy="leave incremental out"
-            ) from error
-        logger.info("every step computes all images: %s", error)
-        return None
+        raise _impossible(error) from error
+    except Exception as error:  # a foreign forward may raise anything
+        raise _impossible(error) from error
 
 
-def _tried_program(snn: SpikingNetwork, images: Tensor) -> Program:
-    """The program of a network, of which one step has been made for as many images as these.
-
-    Raises:
-        NotRecordableError: there is none, or it does not hold for so many images.
-    """
-    try:
-        program, run = program_of(snn.network, images[:1]), begin_run(snn.network, batch_size=len(images))
-        with running(run):
-            Execution(program, run, {}).step(images, all_changed=True)
-    except (InputError, RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise NotRecordableError("the calls depend on the number of images") from error
-    return program
+def _impossible(error: Exception) -> InputError:
+    return InputError(f"incremental simulation of this network is not possible: {one_line(error)}", remedy=WITHOUT)
 
 
-def _refuse_strangers(network: nn.Module, image: Tensor) -> None:
-    """Refuse what must see every pass of the network as it is.
+def _close(one: Tensor, other: Tensor) -> bool:
+    """True if two tensors differ by rounding at most."""
+    tolerance = 1e-9 if one.element_size() == 8 else 1e-4 if one.element_size() == 4 else 3e-2
+    return torch.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def _neurons(network: nn.Module) -> list[SpikingNeuron]:
+    return [module for module in network.modules() if isinstance(module, SpikingNeuron)]
+
+
+def _refuse_observed(network: nn.Module, image: Tensor) -> None:
+    """Refuse autocast, neurons of other classes, and hooks, which have to see every pass of the network.
 
     Raises:
-        NotRecordableError: there is such a thing.
+        NotRecordableError: there is one of these.
     """
     modules = list(network.modules())
     if torch.is_autocast_enabled(image.device.type):
         raise NotRecordableError("autocast is on")
-    neurons = [each for each in modules if isinstance(each, SpikingNeuron)]
-    if not all(type(each) is SignedIFNeuron for each in neurons):
+    if not all(type(each) is SignedIFNeuron for each in _neurons(network)):
         raise NotRecordableError("neurons of another kind than mst.SignedIFNeuron")
     hooks = [hook for each in modules for hook in (*each._forward_hooks.values(), *each._forward_pre_hooks.values())]
+    hooks += [*torch_modules._global_forward_hooks.values(), *torch_modules._global_forward_pre_hooks.values()]
     if any(getattr(hook, "__module__", "").partition(".")[0] != __package__.partition(".")[0] for hook in hooks):
         raise NotRecordableError("a hook watches a module")
 
