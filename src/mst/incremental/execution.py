@@ -43,16 +43,13 @@ class Execution:
         program: the network.
         run: the run, of which no step has been made.
         observers: by the calls that they count.
-
-    Raises (`step`):
-        NotRecordableError: a call does not return as many rows as the program says.
     """
 
     def __init__(self, program: Program, run: RunState, observers: dict[Key, list[Observer]]) -> None:
         self._calls, self._output, self._run = program.calls, program.output, run
         self._observed = _observed(program, observers)
         self._kept = _kept(program, self._observed)
-        self._last_reader = _last_readers(program, self._kept)
+        self._last_reader = _last_readers(program)
         self._values: list[tuple[Tensor, ...] | None] = [None] * len(self._calls)  # of this step's images
         self._whole: list[list[Tensor] | None] = [None] * len(self._calls)  # of all images
         self._owned: list[bool] = [False] * len(self._calls)
@@ -69,6 +66,9 @@ class Execution:
         Args:
             images: [B, ...], the input at this step.
             all_changed: False if it is that of the step before.
+
+        Raises:
+            NotRecordableError: a call does not return as many rows as the program says.
         """
         if self._all is None:
             self._all = Images(torch.ones(len(images), dtype=torch.bool, device=images.device))
@@ -239,7 +239,7 @@ def _kept(program: Program, observed: dict[int, list[tuple[Observer, tuple[Any, 
     return kept
 
 
-def _last_readers(program: Program, kept: set[int]) -> dict[int, list[int]]:
+def _last_readers(program: Program) -> dict[int, list[int]]:
     """Number of a call -> the calls whose results are not read after it."""
     last = {number: number for number in range(len(program.calls))}
     for number, call in enumerate(program.calls):

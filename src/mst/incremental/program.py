@@ -79,7 +79,7 @@ class Program:
     """Calls of modules: how many calls came before, and the tensors that the module is given, or `Ref`s to them."""
 
     output: Ref
-    """What the network returns."""
+    """The output of the network."""
 
 
 def program_of(network: nn.Module, image: Tensor) -> Program:

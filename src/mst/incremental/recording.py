@@ -47,7 +47,7 @@ class Ref(NamedTuple):
     """Number of the call; 0 is the image."""
 
     item: int
-    """Which of its tensors."""
+    """Index among the tensors that the call returns."""
 
 
 THE_IMAGE = Ref(0, 0)
@@ -63,7 +63,7 @@ class Key(NamedTuple):
     """Name of the function; "" for the call of the module itself."""
 
     number: int
-    """How often the module has made it, or was called, in this pass; counted from 1."""
+    """Number of this call among those that the module makes, or of the module, in one pass; counted from 1."""
 
 
 @dataclass
@@ -100,7 +100,7 @@ class Recording:
     """Calls of modules: how many calls came before, and the tensors that the module was given, or `Ref`s to them."""
 
     output: Ref = THE_IMAGE
-    """What the network has returned."""
+    """The output of the network."""
 
 
 def the_image() -> None:

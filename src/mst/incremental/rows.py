@@ -1,4 +1,4 @@
-"""Which images of a batch: all, none, or some; and their rows in a tensor."""
+"""Subsets of the images of a batch, and their rows in a tensor."""
 
 from __future__ import annotations
 

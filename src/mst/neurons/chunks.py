@@ -24,7 +24,7 @@ Keep = Callable[[int], Tensor]
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of an image that are told apart: so many neurons that follow each other on the axes [k, ...]."""
+    """Rows of an image: pieces of `length` consecutive neurons on the axes [k, ...]."""
 
     length: int
     """Neurons of a row; divides those of an image."""
@@ -39,7 +39,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What the neurons of a site have done in the steps of a chunk."""
+    """Output and spikes of the neurons of a site in the steps of a chunk."""
 
     output: Tensor
     """[T, B*k, ...]: scaled spikes, or the running sums of the output; after masking."""
@@ -56,7 +56,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class SignedChunk(Chunk):
-    """What signed neurons have done in the steps of a chunk."""
+    """Output, spikes and state of signed neurons in the steps of a chunk."""
 
     count: Tensor | None = None
     """[B*k, ...], quanta that each neuron has sent after the last step; may be the tensor of before, updated."""

@@ -40,7 +40,7 @@ class SimulationOptions:
     """Keep the logits of each step, [T, N, classes]."""
 
     record_operations: bool = True
-    """Count MACs and ACs too (a few per cent of the time)."""
+    """Count MACs and ACs too (about a tenth of the time)."""
 
     seed: int = 0
     """Seed of the spike masks. Masks depend on (seed, site, step, image); batch size and chunk length do not change
@@ -60,7 +60,8 @@ class SimulationOptions:
 
     drop_settled: bool = False
     """Let each image leave when it has settled, instead of all when the last has, for codings that settle. The others
-    are then computed in a smaller batch, whose floating-point sums may differ in their last bits."""
+    are then computed in a smaller batch, whose floating-point sums may differ in their last bits. An incremental
+    simulation keeps them: they cost nothing there."""
 
     incremental: bool = False
     """For codings that settle: compute each function again only for the images of which its arguments have changed, one
