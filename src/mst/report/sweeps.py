@@ -250,6 +250,8 @@ def _cost_curves(
         axes.plot([ann_spent], [ann], "*", color=colour, markersize=9, markeredgecolor=ANN_COLOUR, markeredgewidth=0.5)
     if any(spent[-1] > 0 for spent in costs):
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")  # 0.2 is easier to read than a power of ten
+        axes.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "2357" else "")
     axes.set_ylim(max(0.0, floor), max(ends) + 2)
     if shown:
         axes.set_xlim(left=0.8 * min(shown))
