@@ -110,6 +110,10 @@ def _set_by_user(present: int) -> bool:
 def _default_numbers() -> set[int]:
     """Numbers that PyTorch chooses by itself, depending on its build: logical or physical cores."""
     logical = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
     siblings = {path.read_text() for path in Path("/sys/devices/system/cpu").glob("cpu*/topology/thread_siblings_list")}
-    return {logical, usable, len(siblings) or logical}
+    return {logical, usable_cores(), len(siblings) or logical}
+
+
+def usable_cores() -> int:
+    """Number of logical cores on which this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mst.experiments.options import CheckpointOptions, CodingOptions, StepOptions
 
+from .beside import TrainingBeside, has_idle_core
 from .display import console, print_files, progress_bar
 from .train import EpochPrinter
 
 if TYPE_CHECKING:
-    from mst.experiments import MeasurementRun
+    from mst.experiments import MeasurementRun, TrainingOptions
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ def quickstart(output: Path | None = None, events: bool = False, time_steps: int
     """Train an MST on digits with masking ratios 0 and 0.75, convert, simulate and measure both; or on events.
 
     The unmasked one is also run under lossless coding, where the SNN ends at its ANN's own answers. Prints accuracy
-    against time steps and energy, and writes figures and records. Nothing is downloaded.
+    against time steps and energy, and writes figures and records. Nothing is downloaded. The networks are too small for
+    several threads: where a second core is free, both are trained at the same time.
 
     Args:
         output: Folder for everything; by default runs/quickstart, or the next free number of it.
@@ -69,26 +72,65 @@ def quickstart(output: Path | None = None, events: bool = False, time_steps: int
     measured: dict[str, MeasurementRun] = {}
     written: list[Path] = []
     runs = _runs(events, StepOptions(time_steps, seed=seed))
-    for label, run in runs.items():
-        trained = output_folder / run.recipe
-        if not trained.exists():
-            console.rule(f"{run.recipe}: training" + ("" if events else f", {label}"))
-            _train(run.recipe, trained)
-        measured[label] = _measure(trained, run)
-        written += _write_run(measured[label], output_folder, run.folder, label)
+    trainings = _Trainings(output_folder, [run.recipe for run in runs.values()])
+    with closing(trainings):
+        for label, run in runs.items():
+            trained = trainings.folder(run.recipe)
+            if not trained.exists() or run.recipe in trainings.beside:
+                console.rule(f"{run.recipe}: training" + ("" if events else f", {label}"))
+                trainings.finish(run.recipe)
+            measured[label] = _measure(trained, run)
+            written += _write_run(measured[label], output_folder, run.folder, label)
     settings = {"output": output, "events": events, "time_steps": time_steps, "seed": seed}
     first_of = {run.recipe: label for label, run in reversed(runs.items())}  # runs of one network have one ANN
     written += _report(measured, tuple(first_of.values()), output_folder, settings)
     print_files(*written)
 
 
-def _train(recipe: str, folder: Path) -> None:
-    from mst.experiments import TrainingOptions, load_recipe, run_training
+class _Trainings:
+    """The trainings of a quickstart; where a core is idle, those after the first run beside it.
 
-    options = load_recipe(recipe)
+    Args:
+        output: folder of the quickstart; each training has a folder in it.
+        recipes: what to train, in the order in which the networks are needed.
+    """
+
+    def __init__(self, output: Path, recipes: Sequence[str]) -> None:
+        self._output = output
+        self.beside: dict[str, TrainingBeside] = {}
+        others = [recipe for recipe in dict.fromkeys(recipes) if recipe != recipes[0]]
+        if others and has_idle_core():
+            self.beside = {recipe: TrainingBeside(_recipe(recipe), self.folder(recipe)) for recipe in others}
+
+    def folder(self, recipe: str) -> Path:
+        """Folder of a training."""
+        return self._output / recipe
+
+    def finish(self, recipe: str) -> None:
+        """Train, or wait for the training that runs beside."""
+        from mst.experiments import run_training
+
+        options = _recipe(recipe)
+        printer = EpochPrinter(options.train.epochs)
+        if recipe in self.beside:
+            self.beside[recipe].finish(printer)
+            del self.beside[recipe]
+            return
+        with progress_bar() as progress:
+            run_training(options, self.folder(recipe), progress=progress, on_epoch=printer)
+
+    def close(self) -> None:
+        """Stop what still runs."""
+        for training in self.beside.values():
+            training.stop()
+
+
+def _recipe(name: str) -> TrainingOptions:
+    from mst.experiments import TrainingOptions, load_recipe
+
+    options = load_recipe(name)
     assert isinstance(options, TrainingOptions)
-    with progress_bar() as progress:
-        run_training(options, folder, progress=progress, on_epoch=EpochPrinter(options.train.epochs))
+    return options
 
 
 def _measure(trained: Path, run: _Run) -> MeasurementRun:
