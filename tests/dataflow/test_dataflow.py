@@ -153,3 +153,8 @@ def test_tensors_in_looks_into_lists_and_dictionaries() -> None:
     x, y, z = torch.rand(3, 1)
     assert [int(torch.equal(each, expected)) for each, expected in zip(
         tensors_in([x, (1, [y]), {"z": z, "n": None}]), (x, y, z), strict=True)] == [1, 1, 1]  # fmt: skip
+
+
+def test_trace_dataflow_reports_a_tensor_that_meets_a_single_number_of_the_batch() -> None:
+    seen = trace_dataflow(Chain(lambda x: x + torch.maximum(torch.zeros(3), x.max()).sum()).eval(), IMAGE)
+    assert any("maximum" in each.what for each in seen.obstacles)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -180,6 +181,24 @@ def test_rows_that_are_left_out_keep_their_output(data: st.DataObject) -> None:
     )
     assert same(still.output, whole.output)
     assert int(still.fired) == 0
+
+
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_signed_kernel_updates_the_counts_of_some_images_in_place(is_compiled: bool) -> None:
+    rule = SignedRule(torch.tensor([1.0]), 5, 0, None, 2, (2,), False)
+    x, places = torch.rand(1, 4, 7), torch.tensor([0, 3])  # two images of two rows each, of a batch of four
+    count = torch.randint(0, 6, (8, 7)).float()
+    of_some, before = count.view(4, 2, 7)[places].flatten(0, 1), count.clone()
+    expected = chunks.signed_chunk(x, of_some, rule, 2)
+    with ExitStack() as stack:
+        if not is_compiled:
+            stack.enter_context(kernels.without_kernels())
+        found = kernels.signed_chunk(x, count, rule, 2, rows=Rows(14, places=places))
+    assert found.count is count
+    assert same(found.output, expected.output)
+    assert same(found.fired, expected.fired)
+    assert same(count.view(4, 2, 7)[places].flatten(0, 1), expected.count)
+    assert torch.equal(count.view(4, 14)[1:3], before.view(4, 14)[1:3])
 
 
 @pytest.mark.parametrize("length", [3, 1500])

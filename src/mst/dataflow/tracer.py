@@ -302,7 +302,7 @@ class _Tracer(TorchFunctionMode):
             return flow
         if name in tables.DIVISIONS_BY:
             return self._add(remedies.division(where), flow)
-        is_over_batch = output.dim() == 0 or (output.shape[0] != source.shape[0])
+        is_over_batch = output.dim() == 0 or output.shape[:1] != source.shape[:1]
         return self._add(remedies.unsupported(name, where, module, is_over_batch), flow)
 
     def _linear(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mst.neurons import RunState, SignedIFNeuron
-from mst.neurons.run_state import put_rows
+from mst.neurons.image_rows import put_rows
 
 from .program import Call, PerImage, Program, outputs_of
 from .recording import Key, NotRecordableError, Ref, leaves, replaced

@@ -8,7 +8,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from mst.neurons.run_state import take_rows
+from mst.neurons.image_rows import take_rows
 
 ALMOST_ALL = 0.75
 """Share of a batch above which all of its images are taken: copying the others costs more than computing them."""

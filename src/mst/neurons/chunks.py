@@ -36,6 +36,10 @@ class Rows:
     out: Tensor | None = None
     """[T, B*k, ...], where the output is written; rows that are left out keep what is there."""
 
+    places: Tensor | None = None
+    """int64 [B], for `kernels.signed_chunk`: places of the images in a batch of whose images the count is given. None:
+    the count is that of these images."""
+
 
 @dataclass(frozen=True)
 class Chunk:

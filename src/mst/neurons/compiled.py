@@ -193,12 +193,16 @@ def _nearest_power(rest, factor, mask, power, bits):  # type: ignore[no-untyped-
 def _largest_powers(quanta, most, constants, scratch, total):  # type: ignore[no-untyped-def]
     """`powers.largest_powers`; constants: 4/3 and the mask of sign and exponent."""
     rest, power, bits = scratch
-    factor, mask = constants[0], constants[1][0]
+    factor, mask, zero = constants[0], constants[1][0], quanta.dtype.type(0)
     for i in range(total.size):
-        total[i] = quanta.dtype.type(0)
+        total[i] = zero
     for _ in range(most):
+        left = np.int32(0)
         for i in range(total.size):
             rest[i] = quanta[i] - total[i]
+            left = np.int32(left | np.int32(rest[i] != zero))
+        if left == 0:
+            break
         _nearest_power(rest, factor, mask, power, bits)
         for i in range(total.size):
             total[i] += power[i]
@@ -222,86 +226,99 @@ def _count_powers(quanta, whole, number):  # type: ignore[no-untyped-def]
 
 
 @_part
-def _plain_spikes(target, count, rule, sent, number):  # type: ignore[no-untyped-def]
-    """`signed.spikes_of_weight` for a weight of 1: quanta to send, and the number of their spikes; rule: burst."""
+def _plain_spikes(target, rule, count, number):  # type: ignore[no-untyped-def]
+    """`signed.spikes_of_weight` for a weight of 1: the count after them, and their number; rule: burst."""
     zero, most, least = rule.dtype.type(0), rule[0], -rule[0]
-    for i in range(sent.size):
+    for i in range(count.size):
         spikes = target[i] - count[i]
         spikes = least if spikes < least else spikes
         spikes = most if spikes > most else spikes
-        sent[i] = spikes
+        count[i] += spikes
         size = abs(spikes)
         number[i] = np.int32(size if size <= most else zero)
 
 
 @_part
-def _weighted_spikes(target, count, rule, weight, sent, number):  # type: ignore[no-untyped-def]
-    """`signed.spikes_of_weight` for a weight above 1; rule: burst, lowest and highest level."""
-    one, zero, three = rule.dtype.type(1), rule.dtype.type(0), rule.dtype.type(3)
+def _weighted_spikes(target, rule, weight, count, number):  # type: ignore[no-untyped-def]
+    """`signed.spikes_of_weight` for a weight above 1; rule: burst, lowest and highest level.
+
+    Quotients of whole numbers n/d are rounded down as floor((n + 1/2)·(1/d)): n/d + 1/(2d) is at least 1/(2d) away from
+    any whole number, more than the error of the product while n < 2^22 (`kernels.MOST_QUANTA`).
+    """
+    one, zero, three, half = rule.dtype.type(1), rule.dtype.type(0), rule.dtype.type(3), rule.dtype.type(0.5)
     burst, low, high = rule[0], rule[1], rule[2]
-    for i in range(sent.size):
-        missing = target[i] - count[i]
-        spikes = np.floor((abs(missing) * three + weight) / (three * weight))
+    a_third, a_whole = one / (three * weight), one / weight
+    for i in range(count.size):
+        before = count[i]
+        missing = target[i] - before
+        spikes = np.floor((abs(missing) * three + weight + half) * a_third)
         spikes = burst if spikes > burst else spikes
-        room = np.floor((high - count[i] if missing > zero else count[i] - low) / weight)
+        room = np.floor(((high - before if missing > zero else before - low) + half) * a_whole)
         spikes = room if room < spikes else spikes
+        number[i] = np.int32(spikes if spikes <= burst else zero)
         spikes = spikes * ((one if missing > zero else zero) - (one if missing < zero else zero))
-        sent[i] = spikes * weight
-        size = abs(spikes)
-        number[i] = np.int32(size if size <= burst else zero)
+        count[i] = before + spikes * weight
 
 
 @_inlined
-def _free_spikes(target, count, burst, constants, scratch, sent, number):  # type: ignore[no-untyped-def]
-    """`signed.free_quanta`, and the number of their spikes."""
-    missing, whole = scratch[3], scratch[4]
-    for i in range(sent.size):
+def _free_spikes(target, burst, constants, scratch, count, number):  # type: ignore[no-untyped-def]
+    """`signed.free_quanta`: the count after them, and the number of their spikes."""
+    missing, whole, sent = scratch[3], scratch[4], scratch[6]
+    for i in range(count.size):
         missing[i] = target[i] - count[i]
     _largest_powers(missing, burst, constants, scratch[:3], sent)
     if burst > 1:
         _count_powers(sent, whole, number)
     else:
-        zero = sent.dtype.type(0)
-        for i in range(sent.size):
-            number[i] = np.int32(sent[i] != zero)
+        for i in range(count.size):
+            number[i] = np.int32(sent[i] != sent.dtype.type(0))
+    for i in range(count.size):
+        count[i] += sent[i]
 
 
 @_inlined
-def _spikes(target, count, rule, weight, scratch, sent, number):  # type: ignore[no-untyped-def]
-    """What these neurons send under their schedule in a step with this weight."""
+def _fire(target, rule, weight, scratch, count, number):  # type: ignore[no-untyped-def]
+    """The count after what these neurons send under their schedule in a step with this weight."""
     numbers, constants, (burst, _, is_free) = rule
     if weight == 0:
-        for i in range(sent.size):
-            sent[i] = sent.dtype.type(0)
+        for i in range(count.size):
             number[i] = np.int32(0)
     elif is_free:
-        _free_spikes(target, count, burst, constants, scratch, sent, number)
+        _free_spikes(target, burst, constants, scratch, count, number)
     elif weight == 1:
-        _plain_spikes(target, count, numbers[3:], sent, number)
+        _plain_spikes(target, numbers[3:], count, number)
     else:
-        _weighted_spikes(target, count, numbers[3:], numbers.dtype.type(weight), sent, number)
+        _weighted_spikes(target, numbers[3:], numbers.dtype.type(weight), count, number)
 
 
 @_part
-def _send(target, sent, quantum, count, y):  # type: ignore[no-untyped-def]
-    """Add what is sent to the count, and write the output; returns the state of these neurons, MISSING or IS_NAN."""
-    zero = target.dtype.type(0)
-    missing, undefined = 0, 0
+def _state_of(target, count):  # type: ignore[no-untyped-def]
+    """MISSING or IS_NAN of these neurons."""
+    missing, undefined, zero = np.int32(0), np.int32(0), target.dtype.type(0)
     for i in range(count.size):
-        after = count[i] + sent[i]
-        count[i] = after
-        y[i] = after * quantum[i]
-        rest = target[i] - after
-        missing += abs(rest) > zero
-        undefined += rest != rest
-    return (MISSING if missing else 0) | (IS_NAN if undefined else 0)
+        rest = target[i] - count[i]
+        missing = np.int32(missing | np.int32(rest != zero))
+        undefined = np.int32(undefined | np.int32(rest != rest))
+    return (IS_NAN if undefined else 0) | (MISSING if missing else 0)
+
+
+@_part
+def _write(count, quantum, y):  # type: ignore[no-untyped-def]
+    for i in range(count.size):
+        y[i] = count[i] * quantum[i]
+
+
+@_part
+def _fill(value, values):  # type: ignore[no-untyped-def]
+    for i in range(values.size):
+        values[i] = value
 
 
 @_part
 def _total(number):  # type: ignore[no-untyped-def]
-    total = 0
+    total = np.int32(0)
     for i in range(number.size):
-        total += number[i]
+        total = np.int32(total + number[i])
     return total
 
 
@@ -323,15 +340,17 @@ def _mask(keep, number, y):  # type: ignore[no-untyped-def]
 @_inlined
 def _signed_step(x, constants, rule, weight, scratch, count, y, number):  # type: ignore[no-untyped-def]
     """One step of some neurons before masking; returns their state. constants: L/λ and λ/L of each."""
-    target, sent = scratch[5], scratch[6]
+    target = scratch[5]
     _to_levels(x, constants[0], rule[0], target)
     most_powers = rule[2][1]
     if most_powers > 0:
-        _largest_powers(target, most_powers, rule[1], scratch[:3], sent)
+        rounded = scratch[6]
+        _largest_powers(target, most_powers, rule[1], scratch[:3], rounded)
         for i in range(target.size):
-            target[i] = sent[i]
-    _spikes(target, count, rule, weight, scratch, sent, number)
-    return _send(target, sent, constants[1], count, y)
+            target[i] = rounded[i]
+    _fire(target, rule, weight, scratch, count, number)
+    _write(count, constants[1], y)
+    return _state_of(target, count)
 
 
 @_entry
@@ -342,7 +361,8 @@ def signed_units(x, quanta, keep, memory, results, rule, span):  # type: ignore[
         x: running sums of the input, an operand.
         quanta: (L/λ, λ/L, layout of both), operands without steps and images.
         keep: uint8, an operand; of size 0 without a mask.
-        memory: counts [B·n], updated in place, and the running sums of the output [T·B·n], overwritten.
+        memory: counts of all images of the batch, updated in place; int64 [B], places there of the images that are
+            computed; the running sums of their output [T·B·n], overwritten.
         results: int64 [units, T] of spikes fired, likewise of those sent; int32 [T, n], added to, of those sent by each
             neuron, summed over images (size 0: not wanted); uint8 [T, B, r], state of each row; uint8 [B, r], 0 for
             rows to be left out, whose outputs are not written (size 0: none).
@@ -353,15 +373,20 @@ def signed_units(x, quanta, keep, memory, results, rule, span):  # type: ignore[
     """
     (steps, images, length, rows, begin, end), firsts, weights = span
     fired, sent, by_neuron, states, active = results
-    counts, outputs = memory
+    counts, places, outputs = memory
     neurons, size = firsts[-1], firsts[1] - firsts[0]
     floats, integers = np.empty((8, size), counts.dtype), np.empty((2, size), np.int32)
     of_keep = np.empty(size, np.uint8)
-    for unit in range(begin, end):
-        width = firsts[unit + 1] - firsts[unit]
-        _gather(quanta[0], quanta[2], quanta[2][0], firsts[unit], floats[0, :width])
-        _gather(quanta[1], quanta[2], quanta[2][0], firsts[unit], floats[1, :width])
-        for b in range(images):
+    is_one = quanta[0].size == 1
+    if is_one:
+        _fill(quanta[0][0], floats[0])
+        _fill(quanta[1][0], floats[1])
+    for b in range(images):
+        for unit in range(begin, end):
+            width = firsts[unit + 1] - firsts[unit]
+            if not is_one:
+                _gather(quanta[0], quanta[2], quanta[2][0], firsts[unit], floats[0, :width])
+                _gather(quanta[1], quanta[2], quanta[2][0], firsts[unit], floats[1, :width])
             for t in range(steps):
                 for r in range(-(-width // length)):
                     row, low = unit * rows + r, r * length
@@ -375,7 +400,7 @@ def signed_units(x, quanta, keep, memory, results, rule, span):  # type: ignore[
                     )  # fmt: skip
                     constants = floats[0, low : low + number], floats[1, low : low + number]
                     now = _read(x[0], x[1], t * x[1][0] + b * x[1][1], first, floats[7, :number])
-                    count, y = counts[b * neurons + first :][:number], outputs[place : place + number]
+                    count, y = counts[places[b] * neurons + first :][:number], outputs[place : place + number]
                     spikes = integers[1, :number]
                     state = _signed_step(now, constants, rule, weights[t], scratch, count, y, spikes)
                     total = _total(spikes)

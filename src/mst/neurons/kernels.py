@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -32,6 +32,7 @@ from mst.text import note
 from . import chunks, functional
 from .chunks import Chunk, Keep, Rows, SignedChunk, SignedRule
 from .functional import is_transformed, levels_per_unit, quantum
+from .image_rows import put_rows, take_rows
 from .layouts import CHANGED, FIRST_ROW, IS_NAN, MISSING, Array, Frame, Operand, flat, frame_of
 from .parallel import run_in_threads
 from .powers import EXPONENTS, NEAREST
@@ -44,6 +45,9 @@ nearly into the first cache (32 KiB)."""
 MIN_NEURON_STEPS = 1 << 24
 """Neurons times steps of one type that are left to torch before a loop for this type is compiled, or read from the
 disk, which takes some seconds and half a second: small runs do without."""
+
+MOST_QUANTA = 1 << 20
+"""Range of levels, times 3, above which signed neurons are left to torch, see `compiled._weighted_spikes`."""
 
 MIN_DRAWS = 1 << 12
 """Draws of a mask that are worth a call of the compiled form."""
@@ -93,13 +97,14 @@ def _loops() -> Any:
         return None
 
 
-def _can_take(loop: str, x_TB: Tensor, state: Tensor, other: Tensor | None) -> bool:
-    """True if a loop takes these operands (input, state, threshold if it has the type of both) and is to be used."""
+def _can_take(loop: str, x_TB: Tensor, state: Tensor, other: Tensor | None, is_part: bool = False) -> bool:
+    """True if a loop takes these operands (input, state, threshold if it has the type of both) and is to be used;
+    is_part: the state is that of more images than the input."""
     dtype = x_TB.dtype
     return (
         dtype in EXPONENTS
         and not _OFF.get()
-        and x_TB.shape[1:] == state.shape
+        and x_TB.shape[1 + is_part :] == state.shape[is_part:]
         and x_TB.numel() > 0
         and _is_plain(x_TB, dtype)
         and _is_plain(state, dtype)
@@ -190,14 +195,38 @@ def signed_chunk(
     by_neuron: bool = False,
     rows: Rows | None = None,
 ) -> SignedChunk:
-    """`chunks.signed_chunk` in one pass over memory; `count` is updated in place."""
+    """`chunks.signed_chunk` in one pass over memory; `count` is updated in place, and is returned itself."""
+    found = _signed_in_one_pass(x_TB, count, rule, batch_size, keep, by_neuron, rows)
+    if found is not None:
+        return found
+    places = None if rows is None else rows.places
+    if places is None:
+        return chunks.signed_chunk(x_TB, count, rule, batch_size, keep, by_neuron, rows)
+    images = len(count) // (x_TB.shape[1] // batch_size)
+    found = chunks.signed_chunk(x_TB, take_rows(count, images, places), rule, batch_size, keep, by_neuron, rows)
+    assert found.count is not None
+    put_rows(count, images, places, found.count)
+    return replace(found, count=count)
+
+
+def _signed_in_one_pass(
+    x_TB: Tensor,
+    count: Tensor,
+    rule: SignedRule,
+    batch_size: int,
+    keep: Tensor | None,
+    by_neuron: bool,
+    rows: Rows | None,
+) -> SignedChunk | None:
+    """See `signed_chunk`; None where the loop does not apply."""
     threshold = None if rule.threshold.numel() == 1 else rule.threshold
-    can = not x_TB.requires_grad and _can_take("signed_units", x_TB, count, threshold)
+    is_part = rows is not None and rows.places is not None
+    can = not x_TB.requires_grad and _can_take("signed_units", x_TB, count, threshold, is_part) and _is_exact(rule)
     memory = _memory(x_TB, count, batch_size, rows) if can else None
     quanta = None if memory is None else _quanta(memory[0], x_TB, rule)
     of_keep = None if memory is None else _no_mask() if keep is None else memory[0].operand(keep)
     if memory is None or quanta is None or of_keep is None:
-        return chunks.signed_chunk(x_TB, count, rule, batch_size, keep, by_neuron, rows)
+        return None
     frame, y_TB = memory
     x, steps, neurons = frame.operand(x_TB, True), len(x_TB), frame.neurons
     units = _units(neurons, neurons if rows is None else rows.length, SIGNED_UNIT // count.itemsize)
@@ -207,7 +236,8 @@ def signed_chunk(
     results = counts[0], counts[1], numbers, states, units.active(rows)
     of_rule = _rule_of(count.dtype, (rule.min_level, rule.num_levels), rule.burst, rule.max_powers, rule.is_free)
     weights = np.array(rule.weights, np.int64)
-    arrays, loop = (flat(count, count.numel()), flat(y_TB, x_TB.numel())), _loops().signed_units
+    places = _all_places(batch_size) if rows is None or rows.places is None else rows.places.numpy()
+    arrays, loop = (flat(count, count.numel()), places, flat(y_TB, x_TB.numel())), _loops().signed_units
 
     def part(begin: int, end: int) -> None:
         span = (steps, batch_size, units.length, units.rows, begin, end), units.firsts, weights
@@ -227,6 +257,17 @@ def signed_chunk(
         None if of_rows is None else torch.from_numpy((of_rows & CHANGED) > 0),
         None if of_rows is None else _is_missing(of_rows),
     )
+
+
+@lru_cache(maxsize=64)
+def _all_places(images: int) -> Array:
+    return np.arange(images)
+
+
+def _is_exact(rule: SignedRule) -> bool:
+    """True if the loop divides whole numbers exactly."""
+    lowest, highest = rule.levels
+    return 3 * (highest - lowest) + max(rule.weights) < MOST_QUANTA
 
 
 @dataclass(frozen=True)
@@ -282,7 +323,7 @@ def _units(neurons: int, row: int, size: int) -> _Units:
 
 def _memory(x_TB: Tensor, state: Tensor, batch_size: int, rows: Rows | None = None) -> tuple[Frame, Tensor] | None:
     """The frame of a site, and a tensor for its output that lies in memory as its state does."""
-    frame = frame_of(state.shape, state.stride(), batch_size)
+    frame = frame_of(x_TB.shape[1:], state.stride(), batch_size)
     if frame is None or (rows is not None and (frame.neurons % rows.length or not state.is_contiguous())):
         return None
     out = torch.empty_like(x_TB) if rows is None or rows.out is None else rows.out

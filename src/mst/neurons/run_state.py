@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mst.errors import ExplainedError, InputError
 
 from .chunks import unsettled_images
+from .image_rows import put_rows, take_rows
 from .masks import Layout, SpikeMask
 from .precision import full_precision
 
@@ -126,6 +127,9 @@ class RunState:
     changed: Tensor | None = None
     """bool [steps_in_chunk, B]: images in which the output of the site reached last has changed in that step."""
 
+    places: Tensor | None = None
+    """int64 [B]: within `only`, places of the images in the whole batch; None: the batch is whole."""
+
     _images: Tensor | None = None
     _step_shapes: dict[str, tuple[int, torch.Size]] = field(default_factory=dict)
 
@@ -182,12 +186,17 @@ class RunState:
         whole = self.batch_size, self._images, self.state
         self._images = self.image_indices(places.device)[places]
         part = _StateOfSome(self.state, places, self.batch_size)
-        self.batch_size, self.state = len(places), part
+        self.batch_size, self.state, self.places = len(places), part, places
         try:
             yield
             part.write_back()
         finally:
             self.batch_size, self._images, self.state = whole
+            self.places = None
+
+    def of_all(self, site: str, slot: str) -> Tensor:
+        """A tensor of the state with the rows of the whole batch, also within `only`."""
+        return self.state.whole[site, slot] if isinstance(self.state, _StateOfSome) else self.state[site, slot]
 
     def image_indices(self, device: torch.device) -> Tensor:
         """int64 [B]: index in the data of each image now in the batch."""
@@ -315,15 +324,15 @@ class _StateOfSome(dict[tuple[str, str], Tensor]):
 
     def __init__(self, whole: MutableMapping[tuple[str, str], Tensor], places: Tensor, batch_size: int) -> None:
         super().__init__()
-        self._whole, self._places, self._batch_size = whole, places, batch_size
+        self.whole, self._places, self._batch_size = whole, places, batch_size
 
     def __missing__(self, key: tuple[str, str]) -> Tensor:
-        rows = take_rows(self._whole[key], self._batch_size, self._places)
+        rows = take_rows(self.whole[key], self._batch_size, self._places)
         self[key] = rows
         return rows
 
     def __contains__(self, key: object) -> bool:
-        return super().__contains__(key) or key in self._whole
+        return super().__contains__(key) or key in self.whole
 
     def get(self, key: tuple[str, str], default: Tensor | None = None) -> Tensor | None:  # type: ignore[override]
         try:
@@ -334,23 +343,7 @@ class _StateOfSome(dict[tuple[str, str], Tensor]):
     def write_back(self) -> None:
         """Put what the block has left into the state of all."""
         for key, rows in self.items():
-            put_rows(self._whole[key], self._batch_size, self._places, rows)
-
-
-def take_rows(x: Tensor, batch_size: int, places: Tensor) -> Tensor:
-    """[B*k, ...] -> [n*k, ...]: a copy of the rows of some images; places: int64 [n]."""
-    if len(x) == batch_size:
-        return x.index_select(0, places)
-    return x.view(batch_size, -1, *x.shape[1:]).index_select(0, places).flatten(0, 1)
-
-
-def put_rows(x: Tensor, batch_size: int, places: Tensor, rows: Tensor) -> None:
-    """Write the rows [n*k, ...] of some images into x [B*k, ...]; places: int64 [n]."""
-    if x.is_contiguous():
-        x.view(batch_size, -1).index_copy_(0, places, rows.reshape(len(places), -1))
-    else:
-        whole = x.view(batch_size, -1, *x.shape[1:])
-        whole.index_copy_(0, places, rows.view(len(places), -1, *x.shape[1:]))
+            put_rows(self.whole[key], self._batch_size, self._places, rows)
 
 
 def begin_run(model: nn.Module, *, seed: int = 0, batch_size: int, first_image: int = 0) -> RunState:

@@ -86,14 +86,16 @@ class SignedIFNeuron(SpikingNeuron):
         """
         run = self._run()
         x_TB = run.unfold(x, self.site)
-        (count,) = self._state(run, x_TB[0])
+        is_own = getattr(self._fire, "__func__", None) is SignedIFNeuron._fire
+        places = run.places if is_own else None
+        count = self._state(run, x_TB[0])[0] if places is None else run.of_all(self.site, SENT_QUANTA)
         rule = self._rule(run)
         keep = None if self.mask is None else run.held_mask(x_TB[0], self.mask, self.site, self.layout)
         if run.step == BEFORE_FIRST_STEP:
             return signed_output(count[None].to(x.dtype), rule, keep).flatten(0, 1)
-        by_neuron = self.site in run.uneven_sites
-        rows = Rows(count.numel() // run.batch_size) if run.notes_changed else None
-        if getattr(self._fire, "__func__", None) is SignedIFNeuron._fire:
+        by_neuron, neurons = self.site in run.uneven_sites, x_TB[0].numel() // run.batch_size
+        rows = Rows(neurons, places=places) if run.notes_changed else None
+        if is_own:
             chunk = kernels.signed_chunk(x_TB, count, rule, run.batch_size, keep, by_neuron, rows)
         else:
 
@@ -103,12 +105,11 @@ class SignedIFNeuron(SpikingNeuron):
             chunk = signed_chunk(x_TB, count, rule, run.batch_size, keep, by_neuron, rows, fire)
         assert chunk.count is not None
         assert chunk.unsettled is not None
-        run.state[self.site, SENT_QUANTA] = chunk.count
+        if places is None:
+            run.state[self.site, SENT_QUANTA] = chunk.count
         run.note_unsettled_images(chunk.unsettled)
         run.changed = None if chunk.changed_rows is None else chunk.changed_rows[..., 0]
-        self._record(
-            run, count.numel() // run.batch_size, chunk.sent, chunk.fired - chunk.sent, by_neuron=chunk.by_neuron
-        )
+        self._record(run, neurons, chunk.sent, chunk.fired - chunk.sent, by_neuron=chunk.by_neuron)
         return chunk.output.flatten(0, 1)
 
     @property
