@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 # Versions this project was tested with; pyproject.toml holds the ranges it runs with.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help quickstart test test-fast coverage check benchmark clean
+.PHONY: help quickstart test test-fast test-interop coverage check benchmark clean
 
 help:
 	@echo "make quickstart  install, then train, convert, simulate and measure an MST on digits"
 	@echo "make test        install with the dev extra, then run every check and every test"
 	@echo "make test-fast   every test but the slow ones, without the checks"
+	@echo "make test-interop  exported networks in SpikingJelly, Sinabs, Norse and snnTorch, each installed by itself"
 	@echo "make coverage    every test, and the lines of src that none of them runs"
 	@echo "make check       formatting, lint, types, imports between rooms"
 	@echo "make benchmark   speed in ratios; fails when one has fallen by a third (benchmarks/ratios.json)"
@@ -43,6 +44,22 @@ test: check
 
 test-fast: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow"
+
+# Each simulator lies in a folder of its own, in front of the environment: Sinabs asks for an older nir than the others,
+# and none may bring another torch. Their dependencies on chips, sound and pictures are left out.
+INTEROP := spikingjelly sinabs norse snntorch
+spikingjelly_PACKAGES := spikingjelly==2.0.0 nirtorch==2.6 nir==1.0.8 loguru==0.7.3
+sinabs_PACKAGES := sinabs==3.1.3 nirtorch==1.0 nir==1.0.4 pbr==7.1.3
+norse_PACKAGES := norse==1.1.0 nirtorch==2.6 nir==1.0.8
+snntorch_PACKAGES := snntorch==1.0.0 nirtorch==2.6 nir==1.0.8
+
+$(VENV)/interop/%: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --upgrade --target $@ $($*_PACKAGES)
+
+test-interop: $(INTEROP:%=$(VENV)/interop/%)
+	for name in $(INTEROP); do \
+	  PYTHONPATH=$(VENV)/interop/$$name OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m interop -k $$name tests/interchange || exit 1; \
+	done
 
 coverage: $(VENV)/.installed-dev
 	$(PYTEST) --cov=mst --cov-report=term-missing:skip-covered

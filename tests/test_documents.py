@@ -75,6 +75,17 @@ def test_diagnose_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert scope["diagnosis"].codings[-1].num_settled == 8
 
 
+def test_export_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("nir")
+    monkeypatch.chdir(tmp_path)
+    scope = run("docs/export.md", {"__name__": "export"})
+    said = capsys.readouterr().out
+    assert re.match(r"0 of \d+ neuron-steps differ, \d{3,} spikes", said)
+    assert "sinabs: faithful; alone it reads: several spikes" in said
+    assert "tensor(True)" in said
+    assert scope["check"].fits
+
+
 def test_pages_of_data_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     data = run("docs/data.md", {"__name__": "data"})

@@ -61,6 +61,8 @@ from mst.experiments import (
     EvaluationOptions,
     EvaluationRun,
     ExitOptions,
+    ExportOptions,
+    ExportRun,
     ImportOptions,
     ImportRun,
     MadeRecordings,
@@ -92,6 +94,7 @@ from mst.experiments import (
     run_comparison,
     run_diagnosis,
     run_evaluation,
+    run_export,
     run_gpu_suite,
     run_import,
     run_measurement,
@@ -101,6 +104,7 @@ from mst.experiments import (
     run_sweep,
     run_training,
 )
+from mst.interchange import ExportError
 from mst.measure import (
     COST_MODELS,
     Cost,
@@ -234,6 +238,9 @@ __all__ = [
     "ExitOptions",
     "ExitPoint",
     "ExplainedError",
+    "ExportError",
+    "ExportOptions",
+    "ExportRun",
     "FileConflictError",
     "FiringSchedule",
     "Function",
@@ -333,6 +340,7 @@ __all__ = [
     "run_comparison",
     "run_diagnosis",
     "run_evaluation",
+    "run_export",
     "run_gpu_suite",
     "run_import",
     "run_measurement",

@@ -38,6 +38,7 @@ VERBS: dict[str, Verb] = {
     "compare": Verb("compare", "compare", "run a checkpoint under rate and lossless coding side by side"),
     "diagnose": Verb("diagnose", "diagnose", "show where quantisation costs accuracy; advise bits and time steps"),
     "benchmark": Verb("benchmark", "benchmark", "time a simulation beside its ANN and a plain loop over the steps"),
+    "export": Verb("export", "export", "write NIR or ONNX, verify it in other simulators, hold it against chips"),
     "sweep": Verb("sweep", "sweep", "train and simulate every combination of settings"),
     "import": Verb("import_weights", "import_weights", "turn released weights, or a Swin's, into a checkpoint"),
     "datasets": Verb("run", "datasets", "list, check, show, download and make data sets", has_subcommands=True),

@@ -8,6 +8,8 @@ from .diagnosis import DiagnosisRun, diagnose, run_diagnosis
 from .diagnosis_options import DiagnosedCheckpoint, DiagnosisOptions
 from .diagnosis_results import CodingTrial, Diagnosis, LevelTrial, SiteRemedy
 from .evaluation_run import EvaluationRun, run_evaluation
+from .export_options import ExportOptions
+from .exporting import ExportRun, run_export
 from .gpu_suite import run_gpu_suite
 from .importing import ImportRun, run_import
 from .opening import OpenedRun, choose_device, masking_ratio_of, open_checkpoint, open_network, set_masking
@@ -64,6 +66,8 @@ __all__ = [
     "EvaluationRun",
     "Exit",
     "ExitOptions",
+    "ExportOptions",
+    "ExportRun",
     "ImportOptions",
     "ImportRun",
     "LevelTrial",
@@ -110,6 +114,7 @@ __all__ = [
     "run_comparison",
     "run_diagnosis",
     "run_evaluation",
+    "run_export",
     "run_gpu_suite",
     "run_import",
     "run_measurement",

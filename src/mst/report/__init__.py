@@ -5,6 +5,7 @@ from .codings import codings_against_cost, codings_markdown, early_exit_curves
 from .datasets import cache_summary, check_summary, dataset_table, made_recordings_summary, recording_summary
 from .diagnosis import diagnosis_figure, diagnosis_summary, diagnosis_table, write_diagnosis_csv
 from .events import draw_recording, event_animation, event_frames, event_scatter
+from .export import chip_table, differing_table, export_summary
 from .figures import accuracy_vs_time, energy_bars, firing_rates
 from .settled import settled_summary, settled_table
 from .summaries import energy_summary, run_label, run_title, simulation_summary
@@ -33,12 +34,14 @@ __all__ = [
     "benchmark_table",
     "cache_summary",
     "check_summary",
+    "chip_table",
     "codings_against_cost",
     "codings_markdown",
     "dataset_table",
     "diagnosis_figure",
     "diagnosis_summary",
     "diagnosis_table",
+    "differing_table",
     "draw_recording",
     "early_exit_curves",
     "energy_bars",
@@ -47,6 +50,7 @@ __all__ = [
     "event_animation",
     "event_frames",
     "event_scatter",
+    "export_summary",
     "firing_rates",
     "function_table",
     "made_recordings_summary",

@@ -1,0 +1,85 @@
+"""`mst export`: files, what is verified, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import mst
+from conftest import randomise, tiny_config
+from mst.cli.main import main
+from mst.quantization import create_model, note_quantization
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.manual_seed(0)
+    model = create_model("vgg16_small", num_levels=4, width=1, in_chans=1, img_size=8, max_pool="average")
+    mst.set_thresholds(model, torch.rand(8, 1, 8, 8))
+    note_quantization(model, image_shape=(1, 8, 8), num_classes=10)
+    path = tmp_path_factory.mktemp("cnn") / "small.safetensors"
+    mst.save_checkpoint(model, path, mst.CheckpointInfo(dataset="digits"))
+    return str(path)
+
+
+def test_export_writes_nir_verifies_it_and_checks_a_chip(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nir")
+    file = tmp_path / "small.nir"
+    short = ["--images", "3", "--time-steps", "4"]
+    assert main(["export", checkpoint, "-o", str(file), "--verify", "mst", "--check", "speck", *short]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "mst (faithful) beside mst, 3 images, T = 4, float64: 0 of" in said
+    assert "speck: does not fit" in said
+    assert re.search(r"all │ layers │ 14 cores │ 9 │ 1.56 times the limit", said)
+    record = json.loads((tmp_path / "small.nir.json").read_text())
+    assert record["results"]["differing"] == 0 < record["results"]["spikes"]
+    assert not record["results"]["fits"]
+    assert main(["export", checkpoint, "-o", str(file), "--weight-bits", "8", "--double", "false", *short]) == 0
+    assert "weights of 8 bits, 3 images: " in capsys.readouterr().out
+    assert set(json.loads((tmp_path / "small.nir.json").read_text())["results"]) == {"plain", "rounded"}
+
+
+def test_export_writes_programs_of_torch(checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", checkpoint, "--to", "torch"]) == 0
+    images = torch.rand(3, 1, 8, 8)
+    expected = mst.evaluate(mst.load_checkpoint(checkpoint), (images, torch.zeros(3, dtype=torch.long))).logits
+    torch.testing.assert_close(torch.export.load("small.pt2").module()(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--part", "step"], "part has no effect on nir"),
+        (["--to", "onnx", "--check", "speck"], "chips are checked on the graph of nir, not on onnx; add --to nir"),
+        (["--to", "onnx", "--verify", "sinabs"], "--verify sinabs does not read onnx; choose onnxruntime"),
+        (["--to", "torch", "--verify", "mst"], "--verify mst does not read torch; leave --verify out"),
+        (["--coding", "lossless"], "the coding has no effect without --to onnx --part step"),
+        (["--to", "torch", "--part", "step", "--weight-bits", "8"], "weight_bits has no effect on a step"),
+        (["--images", "0"], "images must be at least 1, got 0"),
+    ],
+)
+def test_export_options_without_effect_are_refused(
+    arguments: list[str], message: str, checkpoint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", checkpoint, *arguments]) != 0
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_export_refuses_a_transformer_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = mst.MaskedSpikingTransformer(tiny_config())
+    randomise(model)
+    mst.save_checkpoint(model, tmp_path / "mst.safetensors", mst.CheckpointInfo(dataset="digits"))
+    assert main(["export", "mst.safetensors"]) == 1
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if each.strip()]
+    assert "places cannot be held by a graph of NIR. - patch_embed: " in line
+    assert not list(tmp_path.glob("*.nir"))

@@ -1,0 +1,122 @@
+"""ONNX and torch.export: the quantised ANN, and one step of the SNN under both codings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import mst
+from conftest import randomise, tiny_config
+from exported_networks import IMAGES, branched, simple
+from mst.interchange import (
+    AnnNetwork,
+    ExportError,
+    StepNetwork,
+    ann_network,
+    compare_onnx,
+    export_onnx,
+    export_torch,
+)
+from mst.models import MaskedSpikingTransformer
+
+
+def transformer() -> MaskedSpikingTransformer:
+    model = MaskedSpikingTransformer(tiny_config(depths=(1,), num_heads=(2,), mlp_batch_norm=False)).eval()
+    randomise(model)
+    return model.double()
+
+
+SMALL = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("coding", ["rate", "lossless", "free"])
+def test_step_network_takes_the_steps_of_the_simulation(coding: str) -> None:
+    options = {"rate": {}, "lossless": {"burst": 2}, "free": {"burst": 1, "schedule": "free"}}[coding]
+    snn = mst.convert(transformer(), "rate" if coding == "rate" else "lossless", **options)  # type: ignore[arg-type]
+    step = StepNetwork(snn, SMALL)
+    result = mst.simulate(snn, SMALL, 5, keep_step_logits=True, steps_per_chunk=1)
+    state: tuple[torch.Tensor, ...] = step.initial_state(4, SMALL)
+    assert result.step_logits is not None
+    for number, expected in enumerate(result.step_logits):
+        logits, *after = step(SMALL, torch.tensor(number), *state)
+        state = tuple(after)
+        torch.testing.assert_close(logits, expected, rtol=1e-12, atol=1e-12)
+    assert len(result.step_logits) == 5
+
+
+def test_step_network_pools_over_time_and_starts_from_initial_levels() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 3, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 3)
+    )
+    randomise(network)
+    model = mst.quantize(network, 4, calibration=IMAGES).double()
+    images = IMAGES.double()
+    for snn in (mst.convert(model), mst.convert(model, "lossless", initial_images=images)):
+        step, logits = StepNetwork(snn, images), torch.zeros(())
+        state: tuple[torch.Tensor, ...] = step.initial_state(5, images)
+        for number in range(3):
+            logits, *after = step(images, torch.tensor(number), *state)
+            state = tuple(after)
+        steps = mst.simulate(snn, images, 3, keep_step_logits=True, steps_per_chunk=1).step_logits
+        assert steps is not None
+        torch.testing.assert_close(logits, steps[-1])
+
+
+def test_ann_network_is_the_ann() -> None:
+    model = branched(per_channel=True)
+    expected = mst.evaluate(model, (IMAGES, torch.zeros(5, dtype=torch.long))).logits
+    assert torch.equal(AnnNetwork(model)(IMAGES), expected)
+    rounded = ann_network(model, 4)(IMAGES)
+    assert not torch.equal(rounded, expected)
+
+
+def test_masks_are_refused_with_all_places() -> None:
+    model = mst.mask_spikes(branched(), 0.5, "act1")
+    with pytest.raises(ExportError, match=r"1 place cannot be held by a graph without state.*act1: drops spikes"):
+        AnnNetwork(model)
+    with pytest.raises(ExportError, match=r"export without masks \(--masking-ratio 0\)"):
+        StepNetwork(mst.convert(model), IMAGES)
+
+
+@pytest.mark.slow
+def test_onnx_of_the_ann_quantises_levels_and_weights_and_equals_torch(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = simple()
+    program = export_onnx(ann_network(model, 8, quantized=True), IMAGES, tmp_path / "net.onnx", {"weight_bits": 8})
+    content = onnx.load(program.path)
+    kinds = [node.op_type for node in content.graph.node]
+    assert kinds.count("QuantizeLinear") == 2
+    assert kinds.count("DequantizeLinear") == 2 + 3
+    assert not {node.domain for node in content.graph.node} - {""}
+    about = json.loads({each.key: each.value for each in content.metadata_props}["mst"])
+    assert about == {"network": "ann", "any_batch": True, "prediction": "logits", "weight_bits": 8}
+    found = compare_onnx(ann_network(model, 8), program, [IMAGES[:2], IMAGES[2:]])
+    assert (found.num_images, found.same_answers, found.within) == (5, 5, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("coding", ["rate", "lossless"])
+def test_onnx_of_a_step_equals_torch(coding: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    step = StepNetwork(mst.convert(simple(), coding), IMAGES)
+    program = export_onnx(step, IMAGES, tmp_path / "step.onnx")
+    assert program.inputs == ("images", "step", "1_before", "5_before")
+    found = compare_onnx(step, program, [IMAGES], num_steps=6)
+    assert (found.same_answers, found.within) == (5, 5)
+
+
+def test_torch_export_takes_both_forms(tmp_path: Path) -> None:
+    model = simple()
+    export_torch(ann_network(model), IMAGES, tmp_path / "ann.pt2")
+    again = torch.export.load(tmp_path / "ann.pt2").module()
+    torch.testing.assert_close(again(IMAGES), AnnNetwork(model)(IMAGES))
+    step = StepNetwork(mst.convert(model), IMAGES)
+    program = export_torch(step, IMAGES, tmp_path / "step.pt2")
+    given = (IMAGES, torch.tensor(0), *step.initial_state(5, IMAGES))
+    torch.testing.assert_close(torch.export.load(program.path).module()(*given), step(*given))
