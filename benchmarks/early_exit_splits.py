@@ -4,7 +4,7 @@ In each split a rule is chosen on validation images, to cost at most a stated ac
 loss is measured on the others. The logits of each coding are kept in the output folder and used again.
 
 python benchmarks/early_exit_splits.py digits --validation-images 120 --losses 5 2.5   (trains a small MST; 1 minute)
-python benchmarks/early_exit_splits.py zoo/fashion-mnist-mst.safetensors --max-images 2000
+python benchmarks/early_exit_splits.py zoo:fashion-mnist-mst --max-images 2000
 """
 
 from __future__ import annotations

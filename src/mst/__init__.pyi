@@ -6,6 +6,7 @@ from mst.checkpoints import (
     NoDescriptionError,
     WeightsDoNotFitError,
     import_released,
+    load,
     load_checkpoint,
     load_initial_weights,
     read_checkpoint_info,
@@ -82,7 +83,9 @@ from mst.experiments import (
     SweepRun,
     TrainingOptions,
     TrainingRun,
+    ZooCheck,
     check_dataset,
+    check_zoo,
     diagnose,
     download_dataset,
     list_datasets,
@@ -188,6 +191,7 @@ from mst.training import (
     evaluate,
     train,
 )
+from mst.zoo import ZooCard, ZooRun
 
 __version__: str
 
@@ -302,11 +306,15 @@ __all__ = [
     "TrainingRun",
     "TrainingStoppedError",
     "WeightsDoNotFitError",
+    "ZooCard",
+    "ZooCheck",
+    "ZooRun",
     "__version__",
     "allocate_levels",
     "calibrate",
     "calibrate_early_exit",
     "check_dataset",
+    "check_zoo",
     "choose_threads",
     "convert",
     "correct_biases",
@@ -320,6 +328,7 @@ __all__ = [
     "intra_op_threads",
     "limit_powers",
     "list_datasets",
+    "load",
     "load_checkpoint",
     "load_dataset",
     "load_initial_weights",

@@ -23,6 +23,7 @@ from mst.quantization import shape_thresholds
 from mst.text import one_line
 
 from .reading import without_wrappers
+from .references import ZOO, checkpoint_file
 
 FORMAT_VERSION = 4
 """Newest version. 4 stores how the levels of each site are rounded, 3 which they are, 2 stored one number of levels for
@@ -119,7 +120,7 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
     """Rebuild the model of a checkpoint, masking included, in evaluation mode.
 
     Args:
-        path: of a .safetensors file that `save_checkpoint` wrote.
+        path: of a .safetensors file that `save_checkpoint` wrote; or zoo:NAME, see `mst.load`.
         model: for a network whose class is your own: that network, quantised as when it was saved. It is filled with
             the weights and returned, without wrappers of torch around it.
 
@@ -129,10 +130,10 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
         CannotBuildError: the network's class is the user's own, and `model` is not given.
         InputError: the file is damaged or not a checkpoint, a newer version wrote it, or it does not fit `model`.
     """
-    header = _read_header(Path(path))
+    header = _read_header(path)
     architecture = header["architecture"]
     try:
-        with safe_open(str(path), "pt") as file:
+        with safe_open(str(checkpoint_file(path)), "pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         spec = ARCHITECTURES[architecture].from_description(architecture, header["config"])
         if model is None:
@@ -165,6 +166,23 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
             f"the weights and the description do not fit each other: {one_line(error)}", where=str(path)
         ) from error
     return model
+
+
+def load(name: str | Path, model: nn.Module | None = None) -> nn.Module:
+    """A trained network: one that comes with the package, by its name, or a checkpoint, by its path.
+
+    `mst.zoo.cards()` describes those that come with the package, and `mst zoo` lists them.
+
+    Args:
+        name: of the zoo, with or without "zoo:" before it, or a path. A file of this name comes first.
+        model: see `load_checkpoint`.
+
+    Raises:
+        MissingFileError: neither a network of the zoo nor a file.
+        InputError: as `load_checkpoint`.
+    """
+    is_name = isinstance(name, str) and not Path(name).suffix and not Path(name).exists()
+    return load_checkpoint(f"{ZOO}{name.removeprefix(ZOO)}" if is_name else name, model)  # type: ignore[union-attr]
 
 
 def stored_levels(path: Path) -> Mapping[str, Any] | None:
@@ -203,7 +221,7 @@ def read_checkpoint_info(path: str | Path) -> CheckpointInfo:
     Raises:
         MissingFileError, NoDescriptionError, InputError: as `load_checkpoint`.
     """
-    header = _read_header(Path(path))
+    header = _read_header(path)
     try:
         preprocessing = header["preprocessing"]
         return CheckpointInfo(
@@ -216,12 +234,12 @@ def read_checkpoint_info(path: str | Path) -> CheckpointInfo:
         raise _damaged(str(path), error) from error
 
 
-def _read_header(path: Path) -> dict[str, Any]:
-    where = str(path)
+def _read_header(reference: str | Path) -> dict[str, Any]:
+    where, path = str(reference), checkpoint_file(reference)
     if not path.is_file():
         raise MissingFileError(f"no such checkpoint: {path}")
     try:
-        with safe_open(where, "pt") as file:
+        with safe_open(str(path), "pt") as file:
             text = (file.metadata() or {}).get(_HEADER_KEY)
     except (SafetensorError, OSError, RuntimeError) as error:
         is_torch = path.suffix in (".pth", ".pt", ".bin")

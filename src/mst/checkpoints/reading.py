@@ -16,6 +16,7 @@ from mst.errors import InputError, MissingFileError
 from mst.text import note
 
 from .pickles import read_pickle, stands_for
+from .references import checkpoint_file
 
 _KEYS = (
     "model", "state_dict", "model_state_dict", "model_state", "net", "network", "weights", "params", "module",
@@ -39,13 +40,14 @@ def read_state_dict(path: Path, names: Collection[str] = ()) -> dict[str, Tensor
     """The weights in a .safetensors or torch file, under the names that a network has.
 
     Args:
-        path: the file.
+        path: the file, or zoo:NAME.
         names: as for `state_dict_in`.
 
     Raises:
         MissingFileError: no such file.
         InputError: as `read_pickle` and `state_dict_in`.
     """
+    path = checkpoint_file(path)
     if not path.is_file():
         raise MissingFileError(f"no such file: {path}")
     if path.suffix == ".safetensors":

@@ -30,7 +30,7 @@ FREE_OPTIONS = "model_kwargs."
 OPTIONS_FILE = "options.json"
 """The options of a training, in its output folder; `--resume` reads it."""
 
-POSITIONAL = {"import": "weights"}
+POSITIONAL = {"import": "weights", "zoo": "network"}
 """Verb -> the option that a first word without dashes is taken for."""
 
 SWITCHES = ("true", "false")

@@ -41,6 +41,7 @@ VERBS: dict[str, Verb] = {
     "export": Verb("export", "export", "write NIR or ONNX, verify it in other simulators, hold it against chips"),
     "sweep": Verb("sweep", "sweep", "train and simulate every combination of settings"),
     "import": Verb("import_weights", "import_weights", "turn released weights, or a Swin's, into a checkpoint"),
+    "zoo": Verb("zoo", "zoo", "list the trained networks that come with the package; check their figures"),
     "datasets": Verb("run", "datasets", "list, check, show, download and make data sets", has_subcommands=True),
     "quickstart": Verb("quickstart", "quickstart", "train, convert, simulate and measure on digits, in minutes"),
 }

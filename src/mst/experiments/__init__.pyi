@@ -37,6 +37,7 @@ from .sweep_options import SweepOptions
 from .sweep_results import COLUMNS, SeedRun, SweepCell, SweepResult, sweep_rows
 from .sweeping import SweepObserver, SweepRun, run_sweep
 from .training_run import OPTIONS_FILE, TrainingRun, run_training
+from .zoo_check import ZooCheck, check_zoo
 
 __all__ = [
     "COLUMNS",
@@ -94,7 +95,9 @@ __all__ = [
     "SweepRun",
     "TrainingOptions",
     "TrainingRun",
+    "ZooCheck",
     "check_dataset",
+    "check_zoo",
     "choose_device",
     "coding_label",
     "coding_rows",

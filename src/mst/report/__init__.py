@@ -26,6 +26,7 @@ from .tables import (
     steps_in_words,
     steps_shown,
 )
+from .zoo import card_lines, option_words, runs_table, zoo_table
 
 __all__ = [
     "accuracy_table",
@@ -33,6 +34,7 @@ __all__ = [
     "benchmark_summary",
     "benchmark_table",
     "cache_summary",
+    "card_lines",
     "check_summary",
     "chip_table",
     "codings_against_cost",
@@ -55,9 +57,11 @@ __all__ = [
     "function_table",
     "made_recordings_summary",
     "operation_table",
+    "option_words",
     "recording_summary",
     "run_label",
     "run_title",
+    "runs_table",
     "settled_summary",
     "settled_table",
     "simulation_summary",
@@ -71,4 +75,5 @@ __all__ = [
     "sweep_pareto",
     "write_diagnosis_csv",
     "write_sweep_csv",
+    "zoo_table",
 ]
