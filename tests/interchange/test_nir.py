@@ -241,9 +241,19 @@ def _damaged(path: Path) -> Path:
     return path
 
 
+def _without_threshold(path: Path) -> Path:
+    write_nir(trace_graph(simple()), path)
+    with h5py.File(path, "r+") as file:
+        node = file["node"]["nodes"]["neurons_1"]
+        del node["v_threshold"]
+        node["v_threshold"] = np.zeros((3, 2, 2))
+    return path
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
+        (_without_threshold, r"the node neurons_1 is damaged: thresholds \(3, 2, 2\) .*, or not above 0"),
         (_no_file, "there is no such file"),
         (_text, r"it is not a file of NIR \(.*give a file of mst export --to nir$"),
         (_leaky, r"neither maps nor integrate-and-fire neurons: leaky \(LIF\)"),

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mst.checkpoints import load_checkpoint
 from mst.conversion import convert
 from mst.errors import InputError
 from mst.interchange import (
@@ -43,7 +42,7 @@ from mst.quantization import image_shape_of
 from mst.threads import intra_op_threads
 
 from .export_options import SUFFIXES, ExportOptions
-from .opening import OpenedRun, open_checkpoint, set_masking
+from .opening import OpenedRun, load_network, open_checkpoint
 from .options import CheckpointOptions, CodingOptions
 from .spiking_run import check_coding
 
@@ -130,11 +129,7 @@ def run_export(
         opened = open_checkpoint(checkpoint)
         model = opened.model
     else:
-        model = load_checkpoint(checkpoint.checkpoint)
-        if checkpoint.masking_ratio is not None:
-            set_masking(
-                model, checkpoint.checkpoint, checkpoint.masking_ratio, checkpoint.mask_sites, checkpoint.mask_rule
-            )
+        model = load_network(checkpoint)
     model = copy_network(model).cpu().eval()
     file = options.output or Path(checkpoint.checkpoint.stem).with_suffix(SUFFIXES[options.to])
     with intra_op_threads(1 if opened is None else opened.threads):

@@ -112,12 +112,22 @@ def open_checkpoint(options: CheckpointOptions | str | Path) -> OpenedRun:
     if not isinstance(options, CheckpointOptions):
         options = CheckpointOptions(Path(options))
     join_processes(options.device)
-    model, info = load_checkpoint(options.checkpoint), read_checkpoint_info(options.checkpoint)
+    return open_network(load_network(options), read_checkpoint_info(options.checkpoint), options)
+
+
+def load_network(options: CheckpointOptions) -> nn.Module:
+    """Load a checkpoint's network, with the masks and levels that the options ask for; no data set is opened.
+
+    Raises:
+        MissingFileError: the checkpoint does not exist.
+        InputError: a damaged file; masks or levels that do not fit.
+    """
+    model = load_checkpoint(options.checkpoint)
     if options.masking_ratio is not None:
         set_masking(model, options.checkpoint, options.masking_ratio, options.mask_sites, options.mask_rule)
     if options.max_powers is not None:
         _limit(model, options.checkpoint, options.max_powers)
-    return open_network(model, info, options)
+    return model
 
 
 def open_network(

@@ -145,6 +145,7 @@ SPECK_ASSUMPTIONS = (
     "state: threshold plus the largest sum of one step; sums over several steps may be larger",
     "the last layer's logits are read as its membrane potentials; the chip itself gives spikes",
     "images come in as spikes; here the first layer reads analog values",
+    "the chip has no time steps: a neuron fires as soon as its potential allows, and more than once in one step of here",
 )
 
 
@@ -241,7 +242,7 @@ LOIHI2_CORES, LOIHI2_NEURONS, LOIHI2_BYTES, LOIHI2_SYNAPSES = 128, 8192, 192 * 1
 LOIHI2_SOURCES = (
     "Intel Labs, Loihi 2 technology brief, 2021: 128 cores, up to 8,192 neurons and 192 KB of memory in a core, up to "
     "120 million synapses",
-    "Intel, Lava, neurons and connections in fixed point: weights of 8 bits, membrane potentials of 24 bits",
+    "Intel, Lava, proc/lif/models.py and proc/dense/process.py: membrane potentials of 24 bits, weights of 8 bits",
 )
 
 LOIHI2_ASSUMPTIONS = (
@@ -251,6 +252,7 @@ LOIHI2_ASSUMPTIONS = (
     "synapses: connections of all neurons, those of a convolution one by one",
     "an average pool is a layer of connections that is multiplied into the map behind it, and takes no core",
     "state: threshold plus the largest sum of one step; sums over several steps may be larger",
+    "neurons are programmed with a soft reset (Lava's LIF resets to 0) and fire at the threshold",
     "fan-in has no published limit and is not checked; the first layer reads analog values",
 )
 

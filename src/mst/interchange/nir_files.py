@@ -139,6 +139,7 @@ def read_nir(path: Path | str) -> Graph:
     whole = read_nir_package(path)
     facts = _facts_in(path)
     about = facts.get("nodes", {})
+    about = {name: each for name, each in about.items() if isinstance(each, dict)} if isinstance(about, dict) else {}
     shapes: dict[str, tuple[int, ...]] = {}
     sources: dict[str, list[str]] = {name: [] for name in whole.nodes}
     edges = tuple((str(source), str(target)) for source, target in whole.edges)
@@ -227,11 +228,15 @@ def _read_node(name: str, node: Any, source: tuple[int, ...], about: Mapping[str
         return Flatten(name, path, (torch.Size(source).numel(),))
     if kind == "IF":
         threshold = torch.as_tensor(np.asarray(node.v_threshold)).double()
+        if tuple(threshold.shape) != source or not bool((threshold > 0).all()):
+            raise ValueError(f"thresholds {tuple(threshold.shape)} for neurons {source}, or not above 0")
         return Neurons(name, path, source, _shortest(threshold), int(about.get("num_levels", 16)))
     weight = torch.as_tensor(np.asarray(node.weight)).double()
     given = getattr(node, "bias", None)
     bias = None if given is None else torch.as_tensor(np.asarray(given)).double()
     role: MapRole = about.get("role", "map")
+    if not source or source[0] != weight.shape[1] * int(getattr(node, "groups", 1)) or len(source) != weight.dim() - 1:
+        raise ValueError(f"weights {tuple(weight.shape)} for inputs {source}")
     if kind in ("Affine", "Linear"):
         return Map(name, path, (len(weight),), weight, bias, role)
     axes = weight.dim() - 2
