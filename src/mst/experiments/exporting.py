@@ -131,7 +131,7 @@ def run_export(
     else:
         model = load_network(checkpoint)
     model = copy_network(model).cpu().eval()
-    file = options.output or Path(checkpoint.checkpoint.stem).with_suffix(SUFFIXES[options.to])
+    file = options.output or Path(checkpoint.checkpoint.stem.rpartition(":")[2] + SUFFIXES[options.to])
     with intra_op_threads(1 if opened is None else opened.threads):
         if options.to == "nir":
             return _export_nir(model, opened, options, file, progress)

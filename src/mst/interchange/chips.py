@@ -145,7 +145,7 @@ SPECK_ASSUMPTIONS = (
     "state: threshold plus the largest sum of one step; sums over several steps may be larger",
     "the last layer's logits are read as its membrane potentials; the chip itself gives spikes",
     "images come in as spikes; here the first layer reads analog values",
-    "the chip has no time steps: a neuron fires as soon as its potential allows, and more than once in one step of here",
+    "the chip has no time steps: a neuron fires as soon as its potential allows, also more than once in a step",
 )
 
 
