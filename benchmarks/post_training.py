@@ -38,6 +38,11 @@ def correct_biases(model: nn.Module, images: Tensor) -> None:
     mst.correct_biases(model, images)
 
 
+def correct_weights(model: nn.Module, images: Tensor) -> None:
+    """Fit the weights to the quantised values that they multiply."""
+    mst.correct_weights(model, images)
+
+
 def more_behind_softmax(model: nn.Module, images: Tensor) -> None:
     """More levels at the softmax of attention, thresholds fitted to them."""
     roles = {site.role: site.num_levels - site.min_level for site in find_sites(model).values()}
@@ -101,6 +106,7 @@ def run_with_hooks(model: nn.Module, images: Tensor, add: Callable[[QCFS], Any])
 WAYS: dict[str, tuple[Callable[[nn.Module, Tensor], None], ...]] = {
     "as quantised": (),
     "biases corrected": (correct_biases,),
+    "weights corrected": (correct_weights,),
     f"softmax {SOFTMAX_BITS} bits more": (more_behind_softmax,),
     "both": (more_behind_softmax, correct_biases),
     "fitted behind quantised sites": (behind_quantised_sites,),

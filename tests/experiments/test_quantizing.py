@@ -53,7 +53,7 @@ def test_quantize_writes_a_checkpoint_that_the_other_verbs_take(
 def test_quantize_with_options_of_its_own(float_checkpoint: Path, tmp_path: Path) -> None:
     options = QuantizingOptions(
         float_checkpoint, num_levels=15, quantize=QuantizeOptions(placement="products", per_channel=True),
-        max_powers=1, bias_correction=True, allocate_levels=True, calibration_images=32, max_images=5, device="cpu",
+        max_powers=1, weight_correction=True, allocate_levels=True, calibration_images=32, max_images=5, device="cpu",
     )  # fmt: skip
     run = run_quantizing(options, tmp_path)
     sites = find_sites(mst.load_checkpoint(run.checkpoint))

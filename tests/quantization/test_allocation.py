@@ -75,8 +75,10 @@ def test_allocate_levels_refuses_what_it_cannot_share_out() -> None:
         mst.allocate_levels(model, images(), min_bits=4)
     with pytest.raises(InputError, match="min_bits must not exceed max_bits, got 3 and 2"):
         mst.allocate_levels(model, images(), min_bits=3, max_bits=2)
-    with pytest.raises(InputError, match="there are no images to measure effects with"):
+    with pytest.raises(InputError, match="there are no images to allocate levels with"):
         mst.allocate_levels(model, images(0))
     trained = nn.Sequential(nn.Linear(12, 8), mst.QCFS(63, 0.05), nn.Linear(8, 3))
-    with pytest.raises(InputError, match="was trained with quantisation, and its weights are fitted to its levels"):
+    with pytest.raises(
+        InputError, match="was trained with quantisation, and its weights and biases are fitted to its levels"
+    ):
         mst.allocate_levels(trained, images())

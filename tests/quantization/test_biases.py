@@ -101,7 +101,9 @@ def test_correct_biases_refuses_what_it_cannot_correct() -> None:
     with pytest.raises(InputError, match="there are no images to correct biases with"):
         mst.correct_biases(model, images(0))
     trained = nn.Sequential(nn.Flatten(), nn.Linear(72, 8), mst.QCFS(63, 0.05), nn.Linear(8, 3))
-    with pytest.raises(InputError, match="was trained with quantisation, and its biases are fitted to it already"):
+    with pytest.raises(
+        InputError, match="was trained with quantisation, and its weights and biases are fitted to its levels"
+    ):
         mst.correct_biases(trained, images(20))
     with pytest.raises(InputError, match="bias_correction .*give calibration"):
         mst.quantize(bare, 7, example=images(2), placement="products", bias_correction=True)

@@ -16,6 +16,7 @@ from mst.quantization import (
     activation_classes,
     allocate_levels,
     correct_biases,
+    correct_weights,
     quantization_of,
     quantize,
     set_thresholds,
@@ -92,6 +93,7 @@ def run_quantizing(options: QuantizingOptions, output: str | Path) -> Quantizing
     made = {
         "quantized_from": str(options.checkpoint), "calibration_images": options.calibration_images,
         "allocate_levels": options.allocate_levels, "bias_correction": options.bias_correction,
+        "weight_correction": options.weight_correction,
         "float_accuracy": plain.accuracy, "accuracy": evaluation.accuracy,
     }  # fmt: skip
     save_checkpoint(model, path, replace(info, provenance={**info.provenance, **made}))
@@ -128,4 +130,6 @@ def _quantized(opened: OpenedRun, options: QuantizingOptions) -> nn.Module:
         set_thresholds(model, images, **how.calibration())
     if options.bias_correction:
         correct_biases(model, images)
+    if options.weight_correction:
+        correct_weights(model, images)
     return model.eval()

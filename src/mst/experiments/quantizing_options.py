@@ -42,6 +42,10 @@ class QuantizingOptions:
     bias_correction: bool = False
     """Take the shift that quantisation makes in the mean of each channel out of the biases; helps at 4 bits."""
 
+    weight_correction: bool = False
+    """Fit the weights of each map to the quantised values that they multiply, and biases with them; takes a minute or
+    more."""
+
     calibration_images: int = 256
     """Training images that set the levels."""
 
@@ -65,6 +69,8 @@ class QuantizingOptions:
             num_levels=self.num_levels, max_powers=self.max_powers, calibration_images=self.calibration_images,
             batch_size=self.batch_size, max_images=self.max_images, threads=self.threads,
         )  # fmt: skip
+        if self.bias_correction and self.weight_correction:
+            raise InputError("weight_correction corrects biases too", remedy="leave bias_correction out")
         if self.quantize.placement == "none":
             raise InputError("placement none sets no sites", remedy="choose products or activations")
         if self.quantize.small_stem:

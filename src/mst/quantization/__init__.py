@@ -10,6 +10,7 @@ from .fitting import ThresholdFrom, fit_threshold
 from .named import activation_classes, check_same_as_plain, create_model
 from .quantizer import quantize, shape_thresholds
 from .spec import OWN, MaxPool, Quantization, note_quantization, quantization_of
+from .weights import correct_weights
 
 __all__ = [
     "OWN",
@@ -22,6 +23,7 @@ __all__ = [
     "check_same",
     "check_same_as_plain",
     "correct_biases",
+    "correct_weights",
     "create_model",
     "fit_threshold",
     "image_shape_of",

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from functools import partial
 from math import log2
 
-import torch
 from torch import Tensor, nn
 
-from mst.data import ImageData, image_batches
+from mst.data import ImageData
 from mst.errors import InputError
-from mst.models import NetworkInput, ann_of
+from mst.models import ann_of
 from mst.neurons import QCFS, set_levels
 from mst.numbers import whole_number
 
 from .calibration import in_evaluation
-from .site_errors import Diagnoser, beside_reference
+from .post_training import beside_float
+from .site_errors import Diagnoser
 
 MOST_IMAGES = 16
 """Images at which the effect of each site is measured at most; the network runs on them once for each site."""
@@ -52,19 +52,8 @@ def allocate_levels(model: nn.Module, images: ImageData, *, min_bits: int = 3, m
     if low > high:
         raise InputError(f"min_bits must not exceed max_bits, got {min_bits} and {max_bits}")
     model = ann_of(model, "mst.allocate_levels", "allocate the levels of the ANN, then convert it")
-    batches = list(image_batches(images))
-    if not batches:
-        raise InputError("there are no images to measure effects with")
-    together = torch.cat(batches)
-    count = min(len(together), MOST_IMAGES)
-    batch = NetworkInput(model).take(together[[index * len(together) // count for index in range(count)]])
     with in_evaluation(model):
-        diagnoser, _ = beside_reference(model, [(batch, None)])
-        if diagnoser.reference == "clipped":
-            raise InputError(
-                f"{type(model).__name__} was trained with quantisation, and its weights are fitted to its levels",
-                remedy="allocate the levels of a network that was quantised from images and not trained since",
-            )
+        diagnoser, batch = beside_float(model, images, MOST_IMAGES, "allocate levels")
         sizes = _neurons(diagnoser, batch)
         effects = {name: _effect(diagnoser, batch, name) for name in sizes}
     bits = {name: log2(diagnoser.sites[name].num_levels - diagnoser.sites[name].min_level + 1) for name in sizes}

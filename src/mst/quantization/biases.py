@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
-from mst.data import ImageData, image_batches
+from mst.data import ImageData
 from mst.errors import InputError
-from mst.models import NetworkInput, TokenBatchNorm, ann_of
+from mst.models import TokenBatchNorm, ann_of
 
 from .calibration import in_evaluation
-from .site_errors import beside_reference
+from .post_training import beside_float
 from .survey import MAPS
 
 MOST_IMAGES = 256
@@ -53,19 +52,8 @@ def correct_biases(model: nn.Module, images: ImageData) -> tuple[str, ...]:
         is the weights that are quantised.
     """
     model = ann_of(model, "mst.correct_biases", "correct the biases of the ANN, then convert it")
-    batches = list(image_batches(images))
-    if not batches:
-        raise InputError("there are no images to correct biases with")
-    together = torch.cat(batches)
-    count = min(len(together), MOST_IMAGES)
-    batch = NetworkInput(model).take(together[[index * len(together) // count for index in range(count)]])
     with in_evaluation(model):
-        diagnoser, _ = beside_reference(model, [(batch, None)])
-        if diagnoser.reference == "clipped":
-            raise InputError(
-                f"{type(model).__name__} was trained with quantisation, and its biases are fitted to it already",
-                remedy="correct biases of a network that was quantised from images and not trained since",
-            )
+        diagnoser, batch = beside_float(model, images, MOST_IMAGES, "correct biases")
         layers = _layers(model)
         means, calls = {}, Counter[str]()
 
