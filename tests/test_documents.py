@@ -75,6 +75,12 @@ def test_diagnose_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert scope["diagnosis"].codings[-1].num_settled == 8
 
 
+def test_zoo_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    scope = run("docs/zoo.md", {"__name__": "zoo"})
+    assert re.match(r"99\.17 % after \d", capsys.readouterr().out)
+    assert scope["result"].num_images == 360
+
+
 def test_export_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("nir")
     monkeypatch.chdir(tmp_path)
