@@ -35,8 +35,9 @@ class ExportOptions:
     """Round weights to this many bits, one scale for each output channel. By default they stay as they are. Accuracy
     and spikes are printed beside those of the unrounded weights."""
 
-    qdq: bool = True
-    """onnx, the ann: write levels that fit into 8 bits as QuantizeLinear and DequantizeLinear."""
+    qdq: bool | None = None
+    """onnx, the ann: write levels that fit into 8 bits as QuantizeLinear and DequantizeLinear. By default with
+    --weight-bits only: behind such levels onnxruntime rounds other weights to 8 bits by itself."""
 
     check: ChipName | None = None
     """nir: count what the network needs of a chip, speck or loihi2, and what does not fit."""

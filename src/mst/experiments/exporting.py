@@ -189,8 +189,8 @@ def _export_program(
         facts |= {"coding": coding.coding}
     else:
         network = ann_network(model, options.weight_bits)
-        is_onnx = options.to == "onnx" and options.qdq
-        written = ann_network(model, options.weight_bits, quantized=True) if is_onnx else network
+        quantized = options.to == "onnx" and (options.weight_bits is not None if options.qdq is None else options.qdq)
+        written = ann_network(model, options.weight_bits, quantized=True) if quantized else network
     program = export_onnx(written, images, file, facts) if options.to == "onnx" else export_torch(written, images, file)
     comparison = before = after = None
     if opened is not None:
