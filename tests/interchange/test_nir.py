@@ -89,6 +89,7 @@ def test_reading_gives_the_graph_that_was_written(tmp_path: Path) -> None:
     found = compare_spikes(GraphNetwork(graph).steps, GraphNetwork(again).steps, [IMAGES], STEPS)
     assert (found.differing, found.num_images, found.same_answers) == (0, 5, 5)
     assert found.largest_difference < 1e-12
+    assert torch.is_grad_enabled()
 
 
 def test_compare_spikes_counts_each_difference(tmp_path: Path) -> None:

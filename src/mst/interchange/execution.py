@@ -97,9 +97,10 @@ class GraphNetwork(nn.Module):
     def steps(self, images: Tensor, num_steps: int) -> Iterator[Step]:
         """The steps of a run from the beginning; images: [B, ...], the same at each step."""
         self.reset()
-        with torch.no_grad():
-            for _ in range(num_steps):
-                yield self(images)
+        for _ in range(num_steps):
+            with torch.no_grad():  # left before each yield: of two runs in turns each would restore the other's mode
+                step = self(images)
+            yield step
 
 
 def network_steps(snn: SpikingNetwork, images: Tensor, num_steps: int) -> Iterator[Step]:
