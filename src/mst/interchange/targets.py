@@ -137,9 +137,10 @@ class LoadedNetwork(ABC):
         try:
             with torch.no_grad():
                 self._start(images)
-                for _ in range(num_steps):
+            for _ in range(num_steps):
+                with torch.no_grad():
                     logits = self._step(images.to(self.dtype))
-                    yield Step(dict(found), logits.reshape(len(images), *self.graph.output.shape))
+                yield Step(dict(found), logits.reshape(len(images), *self.graph.output.shape))
         finally:
             for handle in handles:
                 handle.remove()
