@@ -1,4 +1,4 @@
-"""Write the digests and the measured figures of the zoo's cards anew.
+"""Measure the networks of the zoo and write digests and figures into their cards.
 
     python benchmarks/zoo_cards.py --data-path FOLDER [NAME ...]
 

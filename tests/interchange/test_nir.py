@@ -255,7 +255,7 @@ def _without_threshold(path: Path) -> Path:
     ("made", "message"),
     [
         (_without_threshold, r"the node neurons_1 is damaged: thresholds \(3, 2, 2\) .*, or not above 0"),
-        (_no_file, "there is no such file"),
+        (_no_file, "the file does not exist"),
         (_text, r"it is not a file of NIR \(.*give a file of mst export --to nir$"),
         (_leaky, r"neither maps nor integrate-and-fire neurons: leaky \(LIF\)"),
         (_foreign, "it does not state how its neurons start and are reset"),

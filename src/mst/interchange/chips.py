@@ -1,4 +1,4 @@
-"""What of a network fits onto a chip, counted without one, from limits that its makers have published."""
+"""Resources that a network needs on a chip, counted without one and held against the limits of the chip."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Need:
     """Name of the quantity."""
 
     needed: float
-    """What the network needs."""
+    """Amount that the network needs."""
 
     limit: float
-    """What the chip has."""
+    """Amount that the chip has."""
 
     unit: str
     """Of both."""
@@ -52,10 +52,10 @@ class ChipCheck:
     """(module path, what the chip cannot do there at all)."""
 
     sources: tuple[str, ...]
-    """Where the limits are published."""
+    """Publications of the limits; "second hand" marks those that were not read in the original."""
 
     assumptions: tuple[str, ...]
-    """How the network would lie on the chip."""
+    """Assumptions about the mapping of the network to the chip."""
 
     @property
     def fits(self) -> bool:
@@ -240,9 +240,9 @@ def _most_placed(sizes: Sequence[tuple[float, float]]) -> int:
 LOIHI2_CORES, LOIHI2_NEURONS, LOIHI2_BYTES, LOIHI2_SYNAPSES = 128, 8192, 192 * 1024, 120_000_000
 
 LOIHI2_SOURCES = (
-    "Intel Labs, Loihi 2 technology brief, 2021: 128 cores, up to 8,192 neurons and 192 KB of memory in a core, up to "
-    "120 million synapses",
-    "Intel, Lava, proc/lif/models.py and proc/dense/process.py: membrane potentials of 24 bits, weights of 8 bits",
+    "Intel Labs, Loihi 2 technology brief, 2021, second hand (quoted by others, not read there): 128 cores, up "
+    "to 8,192 neurons and 192 KB of memory in a core, up to 120 million synapses",
+    "Intel, Lava, proc/lif/models.py: membrane potentials of 24 bits; weights of 8 bits: second hand, not checked",
 )
 
 LOIHI2_ASSUMPTIONS = (

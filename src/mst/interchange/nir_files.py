@@ -132,7 +132,7 @@ def read_nir(path: Path | str) -> Graph:
         The graph, with dense convolutions.
 
     Raises:
-        MissingFileError: there is no such file.
+        MissingFileError: the file does not exist.
         InputError: it is not a file of NIR; it does not state how its neurons are reset and start; nodes that a graph
             of maps and integrate-and-fire neurons does not hold, all of them.
     """
@@ -168,7 +168,7 @@ def read_nir_package(path: Path | str) -> Any:
     """
     nir = package("nir")
     if not Path(path).is_file():
-        raise MissingFileError("there is no such file", where=str(path))
+        raise MissingFileError("the file does not exist", where=str(path))
     try:
         whole = nir.read(str(path))
     except Exception as error:  # h5py and nir raise whatever the bytes lead them to

@@ -44,7 +44,7 @@ class Target:
     """Neurons that it makes of the file when it is left alone."""
 
     reason: str
-    """What is set after loading, and what cannot be."""
+    """Settings made after loading, and those that the simulator lacks."""
 
 
 TARGETS: dict[str, Target] = {
@@ -159,7 +159,7 @@ class _PlainNetwork(LoadedNetwork):
         """Nothing to do."""
 
     def _start(self, images: Tensor) -> None:
-        """Each run begins anew."""
+        """Nothing to do: `steps` resets the state."""
 
     def _step(self, images: Tensor) -> Tensor:
         logits: Tensor = self.module(images).logits
