@@ -47,7 +47,13 @@ class ExportError(InputError):
         alike: dict[tuple[str, str], list[str]] = {}
         for each in obstacles:
             alike.setdefault((each.what, each.remedy), []).append(each.where or THE_NETWORK)
-        lines = [f"- {', '.join(where)}: {what}; {remedy}" for (what, remedy), where in alike.items()]
+        ending = f", or {ONNX}"
+        is_common = len(alike) > 1 and all(remedy.endswith(ending) for _, remedy in alike)
+        lines = [
+            f"- {', '.join(where)}: {what}; {remedy.removesuffix(ending) if is_common else remedy}"
+            for (what, remedy), where in alike.items()
+        ]
+        lines += [f"Or {ONNX}"] if is_common else []
         super().__init__(f"{count} cannot be held by {form}. " + "\n".join(lines))
 
     def __reduce__(self) -> tuple[Any, ...]:
