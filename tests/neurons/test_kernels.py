@@ -244,6 +244,46 @@ def test_simulation_is_the_same_with_and_without_kernels(schedule: ScheduleName 
         assert torch.equal(one.acs_per_step, other.acs_per_step)
 
 
+class HeadsApart(nn.Module):
+    """Products of queries and keys that are slices of one map's output, so that they lie apart in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qk, self.of_q, self.of_k, self.product = (
+            nn.Linear(6, 12),
+            QCFS(6, 0.5),
+            QCFS(6, 0.5),
+            mst.ActivationProduct(),
+        )
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k = self.qk(x).reshape(-1, 5, 2, 2, 3).permute(2, 0, 3, 1, 4).unbind(0)
+        products: Tensor = self.product(self.of_q(q), self.of_k(k).transpose(-1, -2))
+        return self.head(products.mean(dim=(1, 2)))
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+def test_whole_runs_stay_in_the_kernels_when_slices_lie_apart_in_memory(
+    incremental: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, images = HeadsApart().eval(), torch.randn(4, 5, 6)
+    images[1] = images[0] / 100  # settles early and leaves
+    snn = mst.convert(net, "lossless", images[:1], schedule="free")
+    with kernels.without_kernels():
+        expected = mst.simulate(snn, images, 30, incremental=incremental)
+
+    def left_to_torch(*_args: object, **_options: object) -> None:
+        raise AssertionError("left to torch")
+
+    monkeypatch.setattr(chunks, "signed_chunk", left_to_torch)
+    found = mst.simulate(snn, images, 30, incremental=incremental)
+    assert found.settled_at is not None and found.settled_at.unique().numel() > 1
+    assert torch.equal(found.logits, expected.logits)
+    for site, record in expected.sites.items():
+        assert torch.equal(found.sites[site].sent_per_step, record.sent_per_step)
+
+
 # ------------------------------------------------------------------------------ where torch has to do
 
 

@@ -5,6 +5,7 @@ Letters: B images, n of them, k rows of an image on the batch axis, `...` furthe
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -22,3 +23,17 @@ def put_rows(x: Tensor, batch_size: int, places: Tensor, rows: Tensor) -> None:
     else:
         whole = x.view(batch_size, -1, *x.shape[1:])
         whole.index_copy_(0, places, rows.view(len(places), -1, *x.shape[1:]))
+
+
+def empty_rows(x: Tensor, number: int, dtype: torch.dtype) -> Tensor:
+    """Uninitialised [number, ...] whose axes lie in memory in the order of those of x [B*k, ...], so that one loop can
+    pass over both; contiguous where the images of x do not lie one after another without gaps."""
+    shape, image = (number, *x.shape[1:]), x.numel() // max(1, len(x))
+    is_dense = torch.empty_like(x).stride() == x.stride() and (len(x) <= 1 or x.stride(0) == image)
+    strides = (image, *x.stride()[1:])
+    return x.new_empty_strided(shape, strides, dtype=dtype) if is_dense else x.new_empty(shape, dtype=dtype)
+
+
+def in_memory_as(rows: Tensor, x: Tensor) -> Tensor:
+    """Rows [m, ...] of images, laid out as by `empty_rows`."""
+    return rows if x.is_contiguous() else empty_rows(x, len(rows), rows.dtype).copy_(rows)

@@ -324,10 +324,17 @@ def _units(neurons: int, row: int, size: int) -> _Units:
 def _memory(x_TB: Tensor, state: Tensor, batch_size: int, rows: Rows | None = None) -> tuple[Frame, Tensor] | None:
     """The frame of a site, and a tensor for its output that lies in memory as its state does."""
     frame = frame_of(x_TB.shape[1:], state.stride(), batch_size)
-    if frame is None or (rows is not None and (frame.neurons % rows.length or not state.is_contiguous())):
+    if frame is None or not _are_pieces(rows, frame.neurons, state):
         return None
     out = torch.empty_like(x_TB) if rows is None or rows.out is None else rows.out
     return (frame, out) if _lies_alike(out.shape, out.stride(), state.stride()) else None
+
+
+def _are_pieces(rows: Rows | None, neurons: int, state: Tensor) -> bool:
+    """True if rows of an image of so many neurons are pieces of its memory."""
+    if rows is None or rows.length == neurons:
+        return True
+    return neurons % rows.length == 0 and state.is_contiguous()
 
 
 @lru_cache(maxsize=1024)

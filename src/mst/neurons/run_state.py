@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mst.errors import ExplainedError, InputError
 
 from .chunks import unsettled_images
-from .image_rows import put_rows, take_rows
+from .image_rows import in_memory_as, put_rows, take_rows
 from .masks import Layout, SpikeMask
 from .precision import full_precision
 
@@ -146,7 +146,7 @@ class RunState:
     def repeat_image(self, number: int) -> None:
         """Make a batch of its only image `number` times, each as it is now; masks are drawn again for each."""
         self.state = {
-            (site, slot): tensor.repeat(number, *[1] * (tensor.dim() - 1))
+            (site, slot): in_memory_as(tensor.repeat(number, *[1] * (tensor.dim() - 1)), tensor)
             for (site, slot), tensor in self.state.items()
             if slot != MASK_SLOT
         }
@@ -169,7 +169,8 @@ class RunState:
                     where=f"site {site!r}",
                     remedy="keep state as [B*k, ...], images first",
                 )
-            self.state[site, slot] = tensor.view(self.batch_size, -1, *tensor.shape[1:])[kept].flatten(0, 1)
+            rows = tensor.view(self.batch_size, -1, *tensor.shape[1:])[kept].flatten(0, 1)
+            self.state[site, slot] = in_memory_as(rows, tensor)
         self._images, self.batch_size = images, len(images)
         self.unsettled = None
 

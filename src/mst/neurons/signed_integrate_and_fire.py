@@ -13,6 +13,7 @@ from . import kernels
 from .activation import QCFS
 from .chunks import Rows, SignedRule, signed_chunk, signed_output
 from .functional import sum_dtype
+from .image_rows import empty_rows
 from .masks import Layout, SpikeMask
 from .run_state import BEFORE_FIRST_STEP, RunState
 from .schedule import FiringSchedule
@@ -94,7 +95,8 @@ class SignedIFNeuron(SpikingNeuron):
         if run.step == BEFORE_FIRST_STEP:
             return signed_output(count[None].to(x.dtype), rule, keep).flatten(0, 1)
         by_neuron, neurons = self.site in run.uneven_sites, x_TB[0].numel() // run.batch_size
-        rows = Rows(neurons, places=places) if run.notes_changed else None
+        out = None if places is None else empty_rows(count, x_TB.shape[1], x.dtype)[None]  # places: one step
+        rows = Rows(neurons, out=out, places=places) if run.notes_changed else None
         if is_own:
             chunk = kernels.signed_chunk(x_TB, count, rule, run.batch_size, keep, by_neuron, rows)
         else:
@@ -146,7 +148,8 @@ class SignedIFNeuron(SpikingNeuron):
                 where=f"site {self.site!r}",
                 remedy="compute the initial levels from images of the same size",
             )
-        return {SENT_QUANTA: initial.to(wide).repeat(run.batch_size, *[1] * (x.dim() - 1))}
+        levels = initial.to(wide).repeat(run.batch_size, *[1] * (x.dim() - 1))
+        return {SENT_QUANTA: torch.empty_like(x, dtype=wide).copy_(levels)}  # in memory as the output will be
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self.schedule}, depth={self.depth}"
