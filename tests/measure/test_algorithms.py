@@ -71,7 +71,7 @@ def test_algorithms_of_erf_have_the_error_that_is_stated(
 
 def test_algorithms_price_every_elementary_operation() -> None:
     for model in COST_MODELS.values():
-        assert all(model.knows(kind) for kind in ELEMENTARY)
+        assert all(model.knows(kind) for kind in ELEMENTARY) == model.name.startswith("45nm")
     energies = [COST_MODELS[f"45nm-{name}"].energy_of("exp") for name in ("fp32", "fp16", "int8", "fp32-tables")]
     by_hand = [9 * 3.7 + 10 * 0.9, 6 * 1.1 + 7 * 0.4, 4 * 0.2 + 5 * 0.03, 3.7 + 0.9]
     assert energies == pytest.approx(by_hand, rel=1e-12)

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 import mst
 from conftest import randomise, tiny_config
+from counted_by_hand import by_hand
 from mst.errors import InputError
 from mst.measure import (
     AC,
@@ -21,31 +21,9 @@ from mst.measure import (
     register_cost_model,
 )
 from mst.models import MaskedSpikingTransformer
-from mst.neurons import QCFS
 from mst.simulation import SimulationResult
 
 ONES = CostModel("ones", {MAC: 1.0, AC: 1.0}, "test", "simulated")
-
-
-class Hand(nn.Module):
-    """Two inputs, a 2x2 map, a site with threshold 1, a 2x3 map: small enough to count by hand."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.site, self.last = nn.Linear(2, 2, bias=False), QCFS(2, 1.0), nn.Linear(2, 3, bias=False)
-        with torch.no_grad():
-            self.first.weight.copy_(torch.eye(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.last(self.site(self.first(x)))
-        return y
-
-
-@pytest.fixture(scope="module")
-def by_hand() -> SimulationResult:
-    """Inputs 1 and 0.5 for 4 steps. From 1/2 on, the first neuron spikes at every step, the second at two of them."""
-    images = torch.tensor([[1.0, 0.5]])
-    return mst.simulate(mst.convert(Hand().eval(), example=images), images, 4)
 
 
 @pytest.fixture(scope="module", params=["rate", "lossless"])
@@ -58,11 +36,10 @@ def result(request: pytest.FixtureRequest) -> SimulationResult:
 @pytest.mark.parametrize(
     ("name", "mac", "ac"), [("45nm-fp32", 4.6, 0.9), ("45nm-fp16", 1.5, 0.4), ("45nm-int8", 0.23, 0.03)]
 )
-def test_cost_models_price_a_network_counted_by_hand(
-    by_hand: SimulationResult, name: str, mac: float, ac: float
-) -> None:
-    estimate = mst.estimate_energy(by_hand, COST_MODELS[name])
-    assert by_hand.spike_counts == {"site": 6}
+def test_cost_models_price_a_network_counted_by_hand(name: str, mac: float, ac: float) -> None:
+    result = by_hand("rate")
+    estimate = mst.estimate_energy(result, COST_MODELS[name])
+    assert result.spike_counts == {"site": 6}
     macs, acs = 4 * 4, 6 * 3  # the first map at every step; three outputs for each spike
     assert estimate.snn.energy_pj == pytest.approx(macs * mac + acs * ac, rel=1e-12)
     assert estimate.ann.energy_pj == pytest.approx((4 + 6) * mac, rel=1e-12)

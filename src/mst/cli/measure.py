@@ -9,7 +9,7 @@ from mst.options import flatten
 
 from .display import console, print_files, print_line, progress_bar
 
-SUMMARY = ("energy_pj", "num_macs", "num_acs", "energy_ratio", "parts", "firing_rate")
+SUMMARY = ("energy_pj", "num_macs", "num_acs", "energy_ratio", "parts", "firing_rate", "verdict", "alpha_watts")
 """Figures of measurement.json that the run record repeats."""
 
 
@@ -62,7 +62,7 @@ def measure(
     console.print(energy_table({label: estimate}))
     for line in energy_summary(run):
         print_line(line)
-    content = measurement_record(estimate, result) | simulation.facts()
+    content = measurement_record(estimate, result, run.verdict) | simulation.facts()
     content |= {"ann_accuracy": simulation.ann_accuracy, "snn_accuracy": simulation.snn_accuracy}
     settings = {**flatten(checkpoint, steps, coding, energy), "output": output}
     summary = {name: content[name] for name in SUMMARY}

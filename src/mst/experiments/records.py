@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +15,18 @@ from typing import Any
 import torch
 
 from mst.files import write_json
-from mst.measure import Cost, EnergyEstimate, Part
+from mst.measure import (
+    ALPHA_WATTS,
+    AXES,
+    BudgetRow,
+    Cost,
+    EnergyEstimate,
+    Part,
+    Verdict,
+    budget_by,
+    budget_by_step,
+    mask_savings,
+)
 from mst.neurons import kernels
 from mst.simulation import SimulationResult
 
@@ -115,8 +127,18 @@ def _settling(result: SimulationResult) -> dict[str, Any]:
     return {"images": len(settled), "mean_steps": mean, "most_steps": last}
 
 
-def measurement_record(estimate: EnergyEstimate, result: SimulationResult) -> dict[str, Any]:
-    """`measurement.json`: operations and energy per image, for SNN and ANN, per operation, per site and total."""
+def measurement_record(
+    estimate: EnergyEstimate, result: SimulationResult, verdict: Verdict | None = None
+) -> dict[str, Any]:
+    """`measurement.json`: operations and energy per image, for SNN and ANN, per operation, per site and total.
+
+    docs/energy.md describes its fields.
+
+    Args:
+        estimate: of the SNN.
+        result: of its simulation.
+        verdict: on it, if there is one.
+    """
     rates = result.firing_rates
     return {
         "unit": {"energy_pj": "pJ per image", "num_macs": "per image", "num_acs": "per image"},
@@ -164,8 +186,72 @@ def measurement_record(estimate: EnergyEstimate, result: SimulationResult) -> di
             name: {"firing_rate": rates.get(name), "snn": _cost(cost.snn), "ann": _cost(cost.ann)}
             for name, cost in estimate.sites.items()
         },
+        "spikes_per_neuron": result.spikes_per_neuron,
+        "alpha_watts": ALPHA_WATTS.price(result),
+        "verdict": None if verdict is None else verdict_record(verdict),
+        "budget": None if estimate.unpriced else budget_record(estimate, result),
+        "unpriced": estimate.unpriced,
         "constants": estimate.cost_model.to_dict(),
         "assumptions": estimate.assumptions,
+    }
+
+
+def verdict_record(verdict: Verdict) -> dict[str, Any]:
+    """The verdict as plain values: energies of baselines and ratios, thresholds, and the sentence."""
+    return {
+        "text": str(verdict),
+        "baselines": {
+            each.name: {
+                "snn_energy_pj": each.snn_energy_pj,
+                "ann_energy_pj": each.ann_energy_pj,
+                "energy_ratio": each.ratio,
+                "note": each.note,
+            }
+            for each in verdict.baselines
+        },
+        "spikes_per_neuron": verdict.spikes_per_neuron,
+        "spikes_per_synapse": verdict.spikes_per_synapse,
+        "thresholds": [
+            {
+                "spikes_per_neuron": each.spikes_per_neuron,
+                "is_below": each in verdict.below,
+                "source": each.source,
+                "condition": each.condition,
+            }
+            for each in verdict.thresholds
+        ],
+        "depends_on": verdict.depends_on,
+    }
+
+
+def budget_record(estimate: EnergyEstimate, result: SimulationResult) -> dict[str, Any]:
+    """Where energy goes: every row with its counts, and sums along each axis, in pJ per image."""
+    rows, images = estimate.budget, result.num_images
+    sent = {
+        name: (int(each.sent_per_step.sum()) / images, int(each.dropped_per_step.sum()) / images)
+        for name, each in result.sites.items()
+    }
+    axes = {f"by_{axis}": budget_by(rows, axis) for axis in AXES}
+    return {
+        "total": _part(estimate.everything),
+        **{
+            name: {label: {"snn_energy_pj": ours, "ann_energy_pj": theirs} for label, (ours, theirs) in sums.items()}
+            for name, sums in axes.items()
+        },
+        "snn_energy_pj_by_step": budget_by_step(rows, "kind"),
+        "masks": [asdict(each) for each in mask_savings(rows, sent)],
+        "rows": [_budget_row(row) for row in rows],
+    }
+
+
+def _budget_row(row: BudgetRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "kind": row.counted.kind,
+        "stage": row.counted.stage,
+        "sources": dict(row.counted.sources),
+        "snn": _elementary(row.snn),
+        "ann": _elementary(row.ann),
     }
 
 

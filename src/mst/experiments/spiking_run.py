@@ -23,9 +23,12 @@ from mst.measure import (
     MAC,
     CostModel,
     EnergyEstimate,
+    Verdict,
     check_can_be_priced,
     cost_model_named,
+    count_effective_macs,
     estimate_energy,
+    verdict_on,
 )
 from mst.neurons import DEFAULT_SCHEDULE
 from mst.progress import ProgressCallback, Stage
@@ -125,6 +128,10 @@ class MeasurementRun:
 
     estimate: EnergyEstimate
     """Operations and energy per image, of the SNN and of its ANN."""
+
+    verdict: Verdict | None = None
+    """The SNN beside its ANNs and the published thresholds; None where the cost model lacks an energy, see
+    `EnergyEstimate.unpriced`."""
 
 
 def coding_label(options: CodingOptions) -> str:
@@ -250,7 +257,16 @@ def run_measurement(
     """
     model = cost_model_of(energy)
     simulation = run_simulation(checkpoint, steps, coding, progress=progress, must_be_priced=model)
-    return MeasurementRun(simulation, estimate_energy(simulation.result, model))
+    result, opened = simulation.result, simulation.opened
+    estimate = estimate_energy(result, model)
+    if estimate.unpriced:
+        return MeasurementRun(simulation, estimate)
+    with intra_op_threads(opened.threads):
+        effective = count_effective_macs(
+            opened.model, [count.operation for count in result.operations], opened.images,
+            batch_size=opened.batch_size, num_workers=opened.num_workers, seed=steps.seed,
+        )  # fmt: skip
+    return MeasurementRun(simulation, estimate, verdict_on(estimate, result, effective))
 
 
 def cost_model_of(options: EnergyOptions) -> CostModel:

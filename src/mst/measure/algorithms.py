@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from mst.operations import COMPARISON, ERF, EXP, LOG, RECIPROCAL, ROOT, SINE
 
+from .kinds import CURRENT_ADDITION, MASK_DRAW, SPIKE, THRESHOLD_COMPARISON
+
 
 @dataclass(frozen=True)
 class Algorithm:
@@ -124,4 +126,14 @@ def table_algorithms() -> Mapping[str, Algorithm]:
     return {
         COMPARISON: Algorithm(0, 1, "a subtraction"),
         **dict.fromkeys([EXP, LOG, SINE, RECIPROCAL, ROOT, ERF], read),
+    }
+
+
+def neuron_algorithms() -> Mapping[str, Algorithm]:
+    """Parts of a neuron's update, and the draw of a mask."""
+    return {
+        CURRENT_ADDITION: Algorithm(0, 1, "the constant current is added to the potential"),
+        THRESHOLD_COMPARISON: Algorithm(0, 1, "a subtraction"),
+        SPIKE: Algorithm(0, 1, "the threshold is subtracted from the potential"),
+        MASK_DRAW: Algorithm(1, 2, "a linear congruential generator, and a comparison with the masking ratio"),
     }

@@ -11,71 +11,15 @@ from mst.errors import InputError
 from mst.operations import ADDITION, ELEMENTARY, MULTIPLICATION
 from mst.text import nearest_name
 
-from .algorithms import FP16, FP32, INT8, Algorithm, Precision, table_algorithms
-
-MAC = "mac"
-"""Kind of operation: multiply-accumulate."""
-
-AC = "ac"
-"""Kind of operation: accumulate, which is what a spike causes at each output that it reaches."""
+from .algorithms import Algorithm
+from .costs import Cost, Operations
+from .kinds import BESIDE
+from .memory import PLACES, Memory, Sizes
 
 EnergyUnit = Literal["fJ", "pJ", "nJ"]
-Status = Literal["measured", "simulated", "pre-silicon"]
+Status = Literal["measured", "simulated", "pre-silicon", "second hand"]
 
 _IN_PJ: dict[str, float] = {"fJ": 1e-3, "pJ": 1.0, "nJ": 1e3}
-
-
-@dataclass(frozen=True)
-class Operations:
-    """Numbers of operations of one image."""
-
-    counts: Mapping[str, float] = field(default_factory=dict)
-    """Kind of operation (`MAC`, `AC`, ...) -> how many. A kind that is absent does not occur."""
-
-    def __add__(self, other: Operations) -> Operations:
-        kinds = dict.fromkeys([*self.counts, *other.counts])
-        return Operations({kind: self.counts.get(kind, 0.0) + other.counts.get(kind, 0.0) for kind in kinds})
-
-    def scaled(self, factor: float) -> Operations:
-        """These numbers times `factor`."""
-        return Operations({kind: number * factor for kind, number in self.counts.items()})
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Operations and energy of one image."""
-
-    operations: Operations
-    """Number of operations of each kind."""
-
-    energy_pj: float
-    """Energy of all of them, in pJ."""
-
-    @property
-    def num_macs(self) -> float:
-        """Multiply-accumulates."""
-        return self.operations.counts.get(MAC, 0.0)
-
-    @property
-    def num_acs(self) -> float:
-        """Accumulates."""
-        return self.operations.counts.get(AC, 0.0)
-
-    @property
-    def energy_mj(self) -> float:
-        """Energy in mJ."""
-        return self.energy_pj * 1e-9
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.operations + other.operations, self.energy_pj + other.energy_pj)
-
-    def scaled(self, factor: float) -> Cost:
-        """This cost times `factor`."""
-        return Cost(self.operations.scaled(factor), self.energy_pj * factor)
-
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{number:,.0f} {_plural(kind)}" for kind, number in self.operations.counts.items())
-        return f"Cost({readable_energy(self.energy_pj)}: {counts or 'no operations'})"
 
 
 @dataclass(frozen=True)
@@ -96,7 +40,7 @@ class CostModel:
     """Publication or data sheet that the constants come from."""
 
     status: Status
-    """Way in which the source obtained them."""
+    """Way in which the source obtained them; "second hand" if they were not read there."""
 
     technology: str = ""
     """Hardware that the constants belong to: process, voltage, number format."""
@@ -108,6 +52,25 @@ class CostModel:
     """Kind of elementary operation of a function -> how it is computed from multiplications and additions. Its energy
     is theirs, where it has no constant of its own."""
 
+    accesses: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Kind of operation -> memory that it reads or writes ("weights", "activations", "potentials") -> how many words.
+    Their energy is added to that of the arithmetic."""
+
+    memory: Memory | None = None
+    """Energy of an access; needed where there are `accesses`."""
+
+    leaves_out: Mapping[str, str] = field(default_factory=dict)
+    """Kinds that the model deliberately does not price, each with the reason. They are listed with every result."""
+
+    bits: int = 32
+    """Bits of weights and activations that the constants are for."""
+
+    int8: CostModel | None = None
+    """The same technology with weights and activations of 8 bits; None if its constants are not known."""
+
+    given: tuple[str, ...] = ()
+    """Kinds whose constants the user gave in place of the source's, or beside them."""
+
     def __post_init__(self) -> None:
         if self.unit not in _IN_PJ:
             raise InputError(f"unknown unit {self.unit!r}", where=self.name, remedy=f"choose from {', '.join(_IN_PJ)}")
@@ -117,56 +80,101 @@ class CostModel:
         wrong = {kind: energy for kind, energy in self.constants.items() if not (math.isfinite(energy) and energy > 0)}
         if wrong or not self.constants:
             raise InputError(f"energies must be above 0 {self.unit}, got {wrong or 'none'}", where=self.name)
+        if self.accesses and self.memory is None:
+            raise InputError("accesses to memory need the energy of one", where=self.name, remedy="give memory too")
+        for kind, places in self.accesses.items():
+            if not places.keys() <= set(PLACES) or not all(words > 0 for words in places.values()):
+                what = f"{kind} needs numbers of words above 0 of {', '.join(PLACES)}, got {dict(places)}"
+                raise InputError(what, where=self.name)
+        both = [kind for kind in self.leaves_out if kind in self.constants or kind in self.accesses]
+        if both:
+            raise InputError(f"{', '.join(both)} cannot be priced and left out too", where=self.name)
         object.__setattr__(self, "constants", dict(self.constants))
 
-    def energy_of(self, kind: str) -> float:
-        """Energy of one operation of this kind, in pJ.
+    def energy_of(self, kind: str, sizes: Sizes | None = None) -> float:
+        """Energy of one operation of this kind, in pJ: its arithmetic, and the words that it reads and writes.
+
+        Args:
+            kind: of operation. One that the model leaves out costs 0.
+            sizes: words in the memories that it uses, where their size decides the price.
 
         Raises:
-            InputError: the model has no constant for it.
+            InputError: the model has no energy for it, or needs the sizes.
         """
+        if kind in self.leaves_out:
+            return 0.0
+        moved = self._moved(kind, sizes)
         if kind in self.constants:
-            return self.constants[kind] * _IN_PJ[self.unit]
+            return self.constants[kind] * _IN_PJ[self.unit] + moved
         algorithm = self.algorithms.get(kind)
+        if algorithm is None and kind in self.accesses:
+            return moved
         if algorithm is None:
             raise InputError(
                 f"the cost model {self.name} has no energy for operations of the kind {kind!r}, only for "
                 f"{', '.join(self.constants)}",
-                remedy="add the constant, or choose another model",
+                remedy="add the constant (of mac and ac: --mac-pj, --ac-pj), or choose another model",
             )
-        energy = 0.0
+        energy = moved
         for number, part in ((algorithm.multiplications, MULTIPLICATION), (algorithm.additions, ADDITION)):
             energy += number * self.energy_of(part) if number else 0.0
         return energy
 
-    def knows(self, kind: str) -> bool:
-        """True if it has an energy for operations of this kind."""
-        parts = (MULTIPLICATION, ADDITION)
-        return kind in self.constants or (kind in self.algorithms and all(part in self.constants for part in parts))
+    def _moved(self, kind: str, sizes: Sizes | None) -> float:
+        """Energy in pJ of the words that an operation reads and writes."""
+        if kind not in self.accesses:
+            return 0.0
+        assert self.memory is not None
+        return sum(words * self.memory.energy_of(place, sizes) for place, words in self.accesses[kind].items())
 
-    def components(self, operations: Operations) -> dict[str, float]:
+    def knows(self, kind: str) -> bool:
+        """True if it has an energy for operations of this kind, or leaves it out with a reason."""
+        if kind in self.constants or kind in self.accesses or kind in self.leaves_out:
+            return True
+        algorithm = self.algorithms.get(kind)
+        if algorithm is None:
+            return False
+        parts = {MULTIPLICATION: algorithm.multiplications, ADDITION: algorithm.additions}
+        return all(part in self.constants for part, number in parts.items() if number)
+
+    def is_derived(self, kind: str) -> bool:
+        """True if its energy follows from an algorithm rather than from a constant of the source."""
+        return kind in self.algorithms and kind not in self.constants and kind not in self.leaves_out
+
+    def components(self, operations: Operations, sizes: Sizes | None = None) -> dict[str, float]:
         """Energy of each kind of operation that occurs, in pJ: number x energy of one.
 
-        Raises:
-            InputError: a kind occurs for which the model has no constant.
-        """
-        return {kind: number * self.energy_of(kind) for kind, number in operations.counts.items() if number}
-
-    def price(self, operations: Operations) -> Cost:
-        """The cost of these operations: the sum of `components`.
+        Args:
+            operations: their numbers.
+            sizes: see `energy_of`.
 
         Raises:
-            InputError: a kind occurs for which the model has no constant.
+            InputError: a kind occurs for which the model has no energy, or the sizes are needed.
         """
-        return Cost(operations, float(sum(self.components(operations).values())))
+        return {kind: number * self.energy_of(kind, sizes) for kind, number in operations.counts.items() if number}
+
+    def price(self, operations: Operations, sizes: Sizes | None = None) -> Cost:
+        """The cost of these operations: the sum of `components`, with its arguments and errors."""
+        return Cost(operations, float(sum(self.components(operations, sizes).values())))
+
+    @property
+    def at_8_bits(self) -> CostModel | None:
+        """The model for weights and activations of 8 bits: itself if its constants are for these; None if unknown."""
+        return self if self.bits <= 8 else self.int8
 
     def with_constants(self, constants_pj: Mapping[str, float], source: str = "as given") -> CostModel:
         """This model with other constants, in pJ, for some kinds; itself if they are the ones that it has."""
-        own = {kind: self.energy_of(kind) for kind in self.constants}
+        own = {kind: energy * _IN_PJ[self.unit] for kind, energy in self.constants.items()}
         if all(own.get(kind) == energy for kind, energy in constants_pj.items()):
             return self
-        name, constants = f"{self.name}, changed", {**own, **constants_pj}
-        return replace(self, name=name, constants=constants, unit="pJ", technology="", source=source)
+        changed = replace(
+            self, name=f"{self.name}, changed", constants={**own, **constants_pj}, unit="pJ", technology="",
+            source=source, int8=None, given=tuple(constants_pj),
+        )  # fmt: skip
+        added = [kind for kind in constants_pj if kind not in own]
+        if not added:
+            return changed
+        return replace(changed, technology=self.technology, source=f"{self.source}; {', '.join(added)} {source}")
 
     @property
     def origin(self) -> str:
@@ -176,12 +184,21 @@ class CostModel:
     def to_dict(self) -> dict[str, Any]:
         """The model as plain values, for a record; constants as `<kind>_pj`."""
         return {
-            **{f"{kind}_pj": self.energy_of(kind) for kind in [*self.constants, *self.algorithms]},
+            **{f"{kind}_pj": energy * _IN_PJ[self.unit] for kind, energy in self.constants.items()},
+            **{f"{kind}_pj": self.energy_of(kind) for kind in self.algorithms if self._is_plain(kind)},
             "source": self.origin,
             "name": self.name,
             "status": self.status,
             **({"algorithms": {kind: str(each) for kind, each in self.algorithms.items()}} if self.algorithms else {}),
+            **({"accesses": dict(self.accesses), "memory": str(self.memory)} if self.accesses else {}),
+            **({"leaves_out": dict(self.leaves_out)} if self.leaves_out else {}),
+            **({} if self.bits == 32 else {"bits": self.bits}),
+            **({"given": list(self.given)} if self.given else {}),
         }
+
+    def _is_plain(self, kind: str) -> bool:
+        """True if the energy of a kind follows from its algorithm alone."""
+        return self.is_derived(kind) and kind not in self.accesses and self.knows(kind)
 
     def of_function_in_words(self, kind: str) -> str:
         """Energy of an elementary operation of a function, and how it was obtained: "exp 42.3 pJ (derived: ...)"."""
@@ -189,9 +206,10 @@ class CostModel:
         return f"{kind.replace('_', ' ')} {self.energy_of(kind):.3g} pJ{derived}"
 
     def __str__(self) -> str:
-        kinds = [kind for kind in self.constants if kind not in ELEMENTARY]
-        each = ", ".join(f"{kind.upper()} {self.energy_of(kind)} pJ" for kind in kinds)
-        return f"{each}; {self.origin}"
+        kinds = [kind for kind in self.constants if kind not in ELEMENTARY and kind not in BESIDE]
+        each = ", ".join(f"{kind.upper()} {self.constants[kind] * _IN_PJ[self.unit]} pJ" for kind in kinds)
+        memory = f"; {self.memory}" if self.memory else ""
+        return f"{each}{memory}; {self.origin}" + (", second hand" if self.status == "second hand" else "")
 
 
 COST_MODELS: dict[str, CostModel] = {}
@@ -224,44 +242,3 @@ def cost_model_named(name: str) -> CostModel:
             f"unknown cost model {name!r}{nearest_name(name, list(COST_MODELS))} Known: {', '.join(COST_MODELS)}"
         )
     return COST_MODELS[name]
-
-
-def _horowitz(name: str, multiplication: float, addition: float, format_: str, precision: Precision) -> CostModel:
-    """Registers the model, and the same with functions from tables as `<name>-tables`."""
-    mac = round(multiplication + addition, 2)
-    constants = {MAC: mac, AC: addition, MULTIPLICATION: multiplication, ADDITION: addition}
-    source, technology = "Horowitz, ISSCC 2014", f"45 nm CMOS, {format_}"
-    register_cost_model(
-        CostModel(f"{name}-tables", constants, source, "simulated", technology, algorithms=table_algorithms())
-    )
-    return register_cost_model(
-        CostModel(name, constants, source, "simulated", technology, algorithms=precision.algorithms())
-    )
-
-
-HOROWITZ_45NM_FP32 = _horowitz("45nm-fp32", 3.7, 0.9, "32-bit floating point", FP32)
-"""A MAC is a multiplication (3.7 pJ) and an addition (0.9 pJ)."""
-
-HOROWITZ_45NM_FP16 = _horowitz("45nm-fp16", 1.1, 0.4, "16-bit floating point", FP16)
-"""A MAC is a multiplication (1.1 pJ) and an addition (0.4 pJ)."""
-
-HOROWITZ_45NM_INT8 = _horowitz("45nm-int8", 0.2, 0.03, "8-bit integers", INT8)
-"""A MAC is a multiplication (0.2 pJ) and an addition (0.03 pJ). Accumulators of more bits cost more."""
-
-
-def _plural(kind: str) -> str:
-    return kind.upper() + "s" if kind in (MAC, AC) else f"x {kind.replace('_', ' ')}"
-
-
-def energy_unit(energy_pj: float) -> tuple[str, float]:
-    """The unit in which this energy has few digits, and the factor from pJ to it."""
-    for unit, factor in (("mJ", 1e-9), ("µJ", 1e-6), ("nJ", 1e-3)):
-        if energy_pj * factor >= 1:
-            return unit, factor
-    return "pJ", 1.0
-
-
-def readable_energy(energy_pj: float) -> str:
-    """An energy with its unit, to three digits: "1.23 µJ"."""
-    unit, factor = energy_unit(energy_pj)
-    return f"{energy_pj * factor:.3g} {unit}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,7 +13,9 @@ from mst.errors import InputError
 from mst.operations import OperationCount
 from mst.simulation import SimulationResult, trace_for
 
-from .cost_models import AC, HOROWITZ_45NM_FP32, MAC, Cost, CostModel, Operations, cost_model_named, readable_energy
+from .budget import BudgetRow, price_rows
+from .cost_models import CostModel, cost_model_named
+from .costs import Cost, Operations, Part, readable_energy
 from .functions import (
     FUNCTION_ASSUMPTIONS,
     FunctionCost,
@@ -23,9 +24,9 @@ from .functions import (
     function_by_step,
     function_rows,
 )
-
-MAP_KINDS = ("linear", "convolution", "product", "batch_norm")
-"""Kinds of operations that are maps and products; a BatchNorm in evaluation is a linear map of each channel."""
+from .kinds import AC, BESIDE, MAC
+from .published import HOROWITZ_45NM_FP32
+from .rows import ANALOG, MAP_KINDS, ROW_ASSUMPTIONS, count_rows, source_shares
 
 
 @dataclass(frozen=True)
@@ -74,29 +75,6 @@ class SiteCost:
     """Driven by its activations."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part of the energy."""
-
-    snn: Cost
-    """In the SNN."""
-
-    ann: Cost
-    """In the ANN."""
-
-    @property
-    def ratio(self) -> float:
-        """Energy in the SNN as a multiple of the ANN's; NaN if there is nothing of it."""
-        return self.snn.energy_pj / self.ann.energy_pj if self.ann.energy_pj else math.nan
-
-    def __add__(self, other: Part) -> Part:
-        return Part(self.snn + other.snn, self.ann + other.ann)
-
-
-ANALOG = "(analog)"
-"""Stands in for a site where an operation is driven by analog values."""
-
-
 @dataclass(frozen=True, repr=False)
 class EnergyEstimate:
     """Cost per image. The rows of `operations` sum to `snn` and `ann`, and so do those of `sites`.
@@ -139,6 +117,12 @@ class EnergyEstimate:
     whole_energy_pj_per_step: tuple[float, ...] = ()
     """Cumulative, as `snn_energy_pj_per_step`, of what `whole` holds: maps, products and all functions."""
 
+    budget: tuple[BudgetRow, ...] = ()
+    """Every row once: maps and products, functions, neurons, masks and the input. They sum to `everything`."""
+
+    unpriced: tuple[str, ...] = ()
+    """Kinds of operations of neurons, masks and the input that occur and have no energy in the cost model."""
+
     @property
     def ratio(self) -> float:
         """Energy of the SNN as a multiple of its ANN's: of `snn` and `ann`, without functions that have no row among
@@ -162,6 +146,20 @@ class EnergyEstimate:
     def whole(self) -> Part:
         """Maps, products and functions."""
         return self.maps_and_products + self.all_functions
+
+    @property
+    def everything(self) -> Part:
+        """Sum of `budget`: maps, products, functions, neurons, masks and the input.
+
+        Raises:
+            InputError: the cost model has no energy for some of it.
+        """
+        if self.unpriced:
+            raise InputError(
+                f"the cost model {self.cost_model.name} has no energy for {', '.join(self.unpriced)}",
+                remedy="add the constants, or name these kinds in leaves_out, each with the reason",
+            )
+        return sum((row.part for row in self.budget), Part(_NOTHING, _NOTHING))
 
     def __repr__(self) -> str:
         relative = f" = {self.ratio:.2f}x its ANN" if self.ann.energy_pj else ""
@@ -200,6 +198,9 @@ def estimate_energy(result: SimulationResult, cost_model: CostModel | str = HORO
     by_step = {count.operation.name: _by_step(count, result, cost_model) for count in result.operations}
     whole = [by_step[row.name] for row in rows if row.kind in MAP_KINDS]
     whole += [function_by_step(count, result, cost_model, by_step) for count in result.functions]
+    counted = count_rows(result)
+    occurring = {kind for row in counted for each in (row.snn, row.ann) for kind, number in each.items() if number}
+    unpriced = tuple(kind for kind in BESIDE if kind in occurring and not cost_model.knows(kind))
     return EnergyEstimate(
         num_steps=result.num_steps,
         mean_steps=result.mean_steps,
@@ -210,8 +211,10 @@ def estimate_energy(result: SimulationResult, cost_model: CostModel | str = HORO
         snn_energy_pj_per_step=_stopped_after(by_step.values(), result.num_steps),
         whole_energy_pj_per_step=_stopped_after(whole, result.num_steps),
         cost_model=cost_model,
-        assumptions=counter.assumptions + (FUNCTION_ASSUMPTIONS if functions else ()),
+        assumptions=counter.assumptions + (FUNCTION_ASSUMPTIONS if functions else ()) + ROW_ASSUMPTIONS,
         functions=functions,
+        budget=() if unpriced else price_rows(counted, cost_model),
+        unpriced=unpriced,
     )
 
 
@@ -268,16 +271,12 @@ def _by_site(rows: tuple[OperationCost, ...], result: SimulationResult, cost_mod
     their spikes where these were counted together). MACs of a row that spikes drive are those of its other operand,
     which is analog (softmax·v under lossless coding)."""
     sites = dict.fromkeys([*result.sites, ANALOG], SiteCost(_NOTHING, _NOTHING))
-    spikes = result.spike_counts
     for row, count in zip(rows, result.operations, strict=True):
-        drivers, snn = row.sources or (ANALOG,), row.snn
+        snn = row.snn
         if row.sources and snn.num_macs:
             macs, snn = (cost_model.price(Operations({k: snn.operations.counts[k]})) for k in (MAC, AC))
             sites[ANALOG] = SiteCost(sites[ANALOG].snn + macs, sites[ANALOG].ann)
-        parts = count.acs_by_source or [spikes.get(name, 0) for name in drivers]
-        total = sum(parts)
-        for name, part in zip(drivers, parts, strict=True):
-            share = part / total if total else 1.0 / len(drivers)
+        for name, share in source_shares(count, result).items():
             before = sites[name]
             sites[name] = SiteCost(before.snn + snn.scaled(share), before.ann + row.ann.scaled(share))
     return sites

@@ -11,7 +11,8 @@ from torch import Tensor
 from mst.operations import Function, FunctionCount
 from mst.simulation import SimulationResult
 
-from .cost_models import Cost, CostModel, Operations
+from .cost_models import CostModel
+from .costs import Cost, Operations
 
 FUNCTION_ASSUMPTIONS = (
     "A function (GELU, softmax, LayerNorm, a gate, a product of two activations element by element) is its elementary "

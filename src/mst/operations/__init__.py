@@ -15,9 +15,10 @@ from .elementary import (
     SINE,
     Rule,
 )
-from .fan_out import conv_fan_out
+from .fan_out import conv_fan_out, outputs_reached
 from .function_counter import FunctionCounter
 from .functions import Function, FunctionCount
+from .neuron_sites import NeuronSite, neuron_sites
 from .spikes import SpikeCounter
 from .trace import Operation, OperationCount, Trace, trace_operations
 
@@ -37,6 +38,7 @@ __all__ = [
     "Function",
     "FunctionCount",
     "FunctionCounter",
+    "NeuronSite",
     "Operation",
     "OperationCount",
     "OperationCounter",
@@ -44,5 +46,7 @@ __all__ = [
     "SpikeCounter",
     "Trace",
     "conv_fan_out",
+    "neuron_sites",
+    "outputs_reached",
     "trace_operations",
 ]

@@ -30,8 +30,8 @@ COMMON_ASSUMPTIONS = (
     "Constants that are added (biases, position embeddings) cost nothing: they are constant currents or initial "
     "potentials of the neurons.",
     "BatchNorm after a linear map costs nothing, if nothing else reads that map: it folds into the weights.",
-    "The ANN costs its dense MACs once; zeros in its activations save nothing.",
-    "Not counted, for either: memory traffic, bias and residual additions, pooling, membrane updates.",
+    "The ANN costs its dense MACs once; zeros in its activations save nothing (another baseline skips them).",
+    "Not counted, for either: bias and residual additions, pooling.",
 )
 """Assumptions of every counter."""
 

@@ -94,6 +94,15 @@ class Operation:
     """MACs per value of its input, for a convolution whose class does more inside its forward, so that it is not known
     which place reaches how many outputs."""
 
+    num_weights: int = 0
+    """Weights that it multiplies with; of a product, the values per image of the operand that does not drive it."""
+
+    num_inputs: int = 0
+    """Values per image of the input that drives it."""
+
+    num_outputs: int = 0
+    """Values per image of its output."""
+
     @property
     def is_spike_driven(self) -> bool:
         """True if spikes of some site drive it."""
@@ -142,6 +151,9 @@ class Trace:
     fan_outs: FanOuts = field(default_factory=dict, repr=False)
     """Of the operations that spikes drive, for images of the size of the traced one."""
 
+    input_values: int = 0
+    """Values of one image."""
+
 
 def trace_operations(
     network: nn.Module,
@@ -181,7 +193,7 @@ def trace_operations(
         if call.path in flow.free_norms or not any(call.flows):
             continue  # what depends on no image is a constant of the network
         streams = _streams(call)
-        operation = _describe(call, flow.image, streams)
+        operation = _with_sizes(_describe(call, flow.image, streams), call)
         if not streams[0] and operation.pooled > 1 and not _can_be_counted(operation, call, thresholds):
             operation = replace(operation, sources=(), pooled=1, operands=())
         number = 1 + sum(earlier.module == call.path for earlier in found.values())
@@ -198,7 +210,18 @@ def trace_operations(
     if counts_changes:
         functions, lost = with_batch_axes(functions, network, image)
     uncounted = tuple(dict.fromkeys([*flow.uncounted, *unknown, *lost]))
-    return Trace(tuple(found.values()), uncounted, tuple(flow.depths), functions, fan_outs)
+    return Trace(tuple(found.values()), uncounted, tuple(flow.depths), functions, fan_outs, image.numel())
+
+
+def _with_sizes(operation: Operation, call: Call) -> Operation:
+    """The operation with the sizes of what it reads and writes."""
+    driving = min(operation.driving_input, len(call.inputs) - 1)
+    own = [getattr(call.module, name, None) for name in ("weight", "bias")]
+    weights = sum(each.numel() for each in own if isinstance(each, Tensor))
+    if len(call.inputs) > 1:  # the other operand, or the weights of a function
+        weights = call.inputs[1 - driving].numel()
+    inputs, outputs = call.inputs[driving].numel(), call.output.numel()
+    return replace(operation, num_weights=weights, num_inputs=inputs, num_outputs=outputs)
 
 
 def _streams(call: Call) -> tuple[Stream | None, ...]:

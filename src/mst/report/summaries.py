@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mst.experiments import MeasurementRun, SimulationRun, masking_ratio_of
-from mst.measure import EnergyEstimate
+from mst.measure import ALPHA_WATTS, EnergyEstimate
 from mst.operations import ELEMENTARY
 from mst.simulation import ExitCalibration
 
@@ -46,6 +46,7 @@ def energy_summary(run: MeasurementRun) -> list[str]:
     return [
         *simulation_summary(run.simulation),
         *_about_functions(estimate),
+        *_verdict(run),
         f"Constants: {estimate.cost_model}. Assumptions:",
         *(f"  - {assumption}" for assumption in estimate.assumptions),
     ]
@@ -63,6 +64,23 @@ def _about_functions(estimate: EnergyEstimate) -> list[str]:
         "modules at 3 MACs per element, and no other function",
         "Elementary operations of functions:",
         *(f"  - {model.of_function_in_words(kind)}" for kind in kinds),
+    ]
+
+
+def _verdict(run: MeasurementRun) -> list[str]:
+    """The verdict, and what it depends on; or why there is none."""
+    estimate, verdict = run.estimate, run.verdict
+    if verdict is None:
+        return [
+            f"No verdict: the cost model {estimate.cost_model.name} has no energy for {', '.join(estimate.unpriced)}. "
+            "Add the constants, or name these kinds in leaves_out, each with the reason"
+        ]
+    notes = {f"its {each.name}: {each.note}" for each in verdict.baselines if each.ratio is None}
+    return [
+        f"Power by the paper's measure: {ALPHA_WATTS.in_words(run.simulation.result)}",
+        f"Verdict ({estimate.cost_model.name}; everything counted below, on both sides). {verdict}",
+        *(f"  - no comparison with {note}" for note in sorted(notes)),
+        *(f"  - it depends on prices {each}" for each in verdict.depends_on),
     ]
 
 

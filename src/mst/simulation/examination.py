@@ -16,7 +16,7 @@ from mst.errors import InputError
 from mst.models import copy_network
 from mst.neurons import RunState
 from mst.numbers import is_finite
-from mst.operations import FunctionCounter, OperationCounter, Trace, trace_operations
+from mst.operations import FunctionCounter, NeuronSite, OperationCounter, Trace, neuron_sites, trace_operations
 
 from .options import SimulationOptions
 
@@ -35,6 +35,12 @@ class Prepared(NamedTuple):
 
     sites: tuple[str, ...] = ()
     """Sites that the first image has reached."""
+
+    neurons: tuple[NeuronSite, ...] = ()
+    """Facts about these sites; empty if operations are not recorded."""
+
+    input_values: int = 0
+    """Values of one image; 0 if operations are not recorded."""
 
 
 def prepare(snn: SpikingNetwork, image: Tensor, options: SimulationOptions) -> Prepared:
@@ -57,7 +63,9 @@ def prepare(snn: SpikingNetwork, image: Tensor, options: SimulationOptions) -> P
     trace = trace_for(snn, image, in_slices=options.in_slices, is_examined=True)
     counter = snn.coding.counter(snn.network, trace.operations, options.num_steps, options.in_slices, trace.fan_outs)
     functions = FunctionCounter(snn.network, trace.functions, options.num_steps, counter.counts_changes)
-    return Prepared(counter, functions, trace.uncounted, trace.sites)
+    known = neuron_sites(snn.network)
+    neurons = tuple(known[site] for site in trace.sites if site in known)
+    return Prepared(counter, functions, trace.uncounted, trace.sites, neurons, trace.input_values)
 
 
 def _examine(snn: SpikingNetwork, image: Tensor) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mst.operations import FunctionCount, OperationCount
+from mst.operations import FunctionCount, NeuronSite, OperationCount
 
 from .early_exit import EarlyExit
 
@@ -97,6 +97,15 @@ class SimulationResult:
     functions: tuple[FunctionCount, ...] = ()
     """Counts of the functions between the sites, in the order in which they run; empty if they were not recorded."""
 
+    neurons: tuple[NeuronSite, ...] = ()
+    """Facts about the sites on which the cost of their neurons depends; empty if operations were not recorded."""
+
+    input_values: int = 0
+    """Values of one image; 0 if operations were not recorded."""
+
+    in_slices: bool = False
+    """True if recordings were shown in slices over time."""
+
     dtype: str = ""
     """Type that the network computes in: "float32", "bfloat16", "float32, autocast to bfloat16"."""
 
@@ -164,6 +173,11 @@ class SimulationResult:
     def spikes_per_image(self) -> float:
         """Spikes of all sites over all steps, mean over images."""
         return sum(self.spike_counts.values()) / self.num_images
+
+    @property
+    def spikes_per_neuron(self) -> float:
+        """Spikes per neuron and image, over all steps that an image took."""
+        return self.spikes_per_image / sum(site.num_neurons for site in self.sites.values())
 
     @property
     def spikes_per_image_after_step(self) -> Tensor:

@@ -111,6 +111,9 @@ class Totals:
             labels=torch.cat(self._labels) if is_labelled else None,
             input_steps=self._options.input_steps,
             early_exit=self._options.early_exit,
+            neurons=prepared.neurons,
+            input_values=prepared.input_values,
+            in_slices=self._options.in_slices,
             dtype=_named(self._dtype) + _autocast(self._device_type),
             sum_dtype=_named(sum_dtype(self._dtype)),
         )
