@@ -208,13 +208,22 @@ def test_simulate_takes_loaders_with_and_without_labels() -> None:
         mst.simulate(snn, [(x, "labels")], 3)  # type: ignore[list-item]
 
 
-def test_simulate_chooses_a_chunk_by_the_number_of_neurons(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simulate_chooses_images_and_steps_at_once_by_the_number_of_neurons(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = sys.modules["mst.simulation.loop"]
     done: list[int] = []
     snn = spiking()
-    neurons = sum(site.num_neurons for site in mst.simulate(snn, images(1), 1).sites.values())
-    monkeypatch.setattr(sys.modules["mst.simulation.loop"], "NEURON_STEPS_PER_CHUNK", neurons * 5 * 3)
-    mst.simulate(snn, images(5), 9, progress=done.append)
-    assert done == [5, 15, 15, 10]
+    result = mst.simulate(snn, images(9), 20, progress=done.append)
+    neurons = sum(site.num_neurons for site in result.sites.values())
+    assert done == [4, 4 * 19, 5 * 20]  # the first images show how many neurons there are
+    monkeypatch.setattr(loop, "NEURON_STEPS_PER_CHUNK", neurons * 3 * loop.STEPS_OF_PART)
+    done.clear()
+    again = mst.simulate(snn, images(9), 20, progress=done.append)
+    assert done == [4, *[4 * 8] * 2, 4 * 3, *[3 * 8] * 2, 3 * 4, 2 * 12, 2 * 8]
+    torch.testing.assert_close(again.logits, result.logits, rtol=0, atol=1e-12)
+    assert again.spike_counts == result.spike_counts
+    done.clear()
+    mst.simulate(snn, images(9), 20, steps_per_chunk=10, progress=done.append)
+    assert done == [90, 90]
 
 
 @pytest.mark.gpu

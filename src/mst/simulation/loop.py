@@ -5,6 +5,7 @@ Letters: T steps, B images of a batch, K what the network returns for one image 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mst.conversion import Coding, SpikingNetwork
+from mst.conversion import SpikingNetwork
 from mst.data.samples import Batch
 from mst.errors import InputError
 from mst.incremental import Program
@@ -29,8 +30,22 @@ from .passes import IncrementalPasses, WholePasses, program_for
 from .result import SimulationResult
 from .totals import Totals
 
-NEURON_STEPS_PER_CHUNK = 2**24
-"""Neurons times images times steps computed at once where `steps_per_chunk` is left open."""
+NEURON_STEPS_PER_CHUNK = 2**26
+"""Neurons times images times steps computed at once where `steps_per_chunk` is left open: larger sites then fill a few
+hundred megabytes at most, which measured best on a CPU."""
+
+SETTLING_NEURON_STEPS_PER_CHUNK = 2**24
+"""Likewise under a coding that settles."""
+
+STEPS_OF_PART = 8
+"""Steps that a CPU computes at once at least: of a batch that is too large for this it takes some images after the
+others, because what belongs to an image (its membrane potentials, masks) is then read once for several steps."""
+
+FEWEST_OF_PART = 2
+"""Images that are taken at once at least."""
+
+FIRST_OF_PART = 4
+"""Images that are taken first, while the number of neurons is not known."""
 
 SETTLING_STEPS_PER_CHUNK = 4
 """Maximum steps at once under a coding that settles: those after the last one that was needed are thrown away."""
@@ -66,9 +81,12 @@ def run_batches(
     with torch.inference_mode(False), torch.no_grad():
         loop = _Loop(snn, options, first_image, progress)
         for images, labels in batches:
-            if len(images):
-                with _explaining_memory(len(images), options):
-                    loop.add_batch(images, labels)
+            begin, fits = 0, labels is None or len(labels) == len(images)
+            while begin < len(images):
+                end = min(len(images), begin + loop.images_at_once()) if fits else len(images)
+                with _explaining_memory(end - begin, options):
+                    loop.add_batch(images[begin:end], None if labels is None else labels[begin:end])
+                begin = end
         return loop.totals.result(loop.prepared, time.perf_counter() - began)
 
 
@@ -104,6 +122,24 @@ class _Loop:
         self.prepared = Prepared()
         self._traced: torch.Size | None = None
         self._programs: dict[torch.Size, Program] = {}
+        self._neurons: int | None = None
+        self._takes_parts = (
+            options.num_steps > 1
+            and options.steps_per_chunk is None
+            and options.batch_size is None
+            and options.early_exit is None
+            and not snn.coding.settles
+            and (like is None or like.device.type == "cpu")
+        )
+
+    def images_at_once(self) -> int:
+        """Images of a batch that are to be taken at once."""
+        if not self._takes_parts:
+            return sys.maxsize
+        if self._neurons is None:
+            return FIRST_OF_PART
+        steps = min(STEPS_OF_PART, self._options.num_steps)
+        return max(FEWEST_OF_PART, NEURON_STEPS_PER_CHUNK // max(1, self._neurons * steps))
 
     def add_batch(self, images: Tensor, labels: Tensor | None) -> None:
         """Simulate one batch and add it to the totals."""
@@ -161,7 +197,7 @@ class _Loop:
         passes = WholePasses(self._snn, self._intake, run, shown)
         if program is not None:
             passes = IncrementalPasses(self._snn, self._intake, run, shown, program, self.prepared, options.num_steps)
-        start, chunk = 0, options.steps_per_chunk or 1
+        start, chunk = 0, self._steps_at_once(options, run.batch_size)
         while start < options.num_steps and len(batch.here):
             run.begin_chunk(start, min(chunk, options.num_steps - start))
             logits = passes.logits()
@@ -181,9 +217,23 @@ class _Loop:
                     run.keep_images(~leaving)
                     passes.keep_images(~leaving)
             # The first step has shown how many neurons there are.
-            neurons = run.batch_size * sum(counts.num_neurons for counts in run.counts.values())
-            chunk = _steps_at_once(options, coding, neurons)
+            self._neurons = sum(counts.num_neurons for counts in run.counts.values())
+            chunk = self._steps_at_once(options, run.batch_size)
         return batch
+
+    def _steps_at_once(self, options: SimulationOptions, images: int) -> int:
+        """Steps of the next chunk, for so many images; one while the number of neurons is not known."""
+        if options.early_exit is not None:
+            return 1
+        if options.steps_per_chunk is not None:
+            return options.steps_per_chunk
+        if self._neurons is None:
+            return 1
+        neurons = max(1, images * self._neurons)
+        if not self._snn.coding.settles:
+            return max(STEPS_OF_PART if self._takes_parts else 1, NEURON_STEPS_PER_CHUNK // neurons)
+        fit = max(1, SETTLING_NEURON_STEPS_PER_CHUNK // neurons)
+        return 1 if options.drop_settled else min(fit, SETTLING_STEPS_PER_CHUNK)
 
     def _rest(self, run: RunState, nothing: Tensor) -> None:
         """Show the counters the network before its first step. It is the same for all images, unless a mask, which is
@@ -209,15 +259,3 @@ class _Loop:
     def _report(self, image_steps: int) -> None:
         if self._progress is not None and image_steps:
             self._progress(image_steps)
-
-
-def _steps_at_once(options: SimulationOptions, coding: Coding, neurons: int) -> int:
-    """Steps of the next chunk, for a batch with this number of neurons."""
-    if options.early_exit is not None:
-        return 1
-    if options.steps_per_chunk is not None:
-        return options.steps_per_chunk
-    fit = max(1, NEURON_STEPS_PER_CHUNK // max(1, neurons))
-    if not coding.settles:
-        return fit
-    return 1 if options.drop_settled else min(fit, SETTLING_STEPS_PER_CHUNK)
