@@ -15,6 +15,7 @@ from mst.data import DATASETS
 from mst.measure import COST_MODELS
 from mst.neurons import MASK_RULES
 from mst.options import with_changes
+from run_records import write_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -79,6 +80,16 @@ def test_zoo_runs(capsys: pytest.CaptureFixture[str]) -> None:
     scope = run("docs/zoo.md", {"__name__": "zoo"})
     assert re.match(r"99\.17 % after \d", capsys.readouterr().out)
     assert scope["result"].num_images == 360
+
+
+def test_report_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("plotly")
+    monkeypatch.chdir(tmp_path)
+    for name in ("rate", "lossless"):
+        write_run(tmp_path / "runs" / name, name)
+    scope = run("docs/report.md", {"__name__": "report"})
+    assert len(list((tmp_path / "figures").iterdir())) == 2 * len(scope["page"].charts)
+    assert (tmp_path / "report.html").is_file()
 
 
 def test_export_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn, get_args, get_type_hints
 
 from docstring_parser import parse
 from jsonargparse import ArgumentParser, set_parsing_settings
@@ -113,6 +113,9 @@ def verb_parser(name: str, function: Function) -> VerbParser:
             add_group(parser, kind)
         else:
             default = inspect.signature(function).parameters[parameter].default
+            if default is inspect.Parameter.empty:  # words without dashes, at least one
+                parser.add_argument(parameter, type=get_args(kind)[0], nargs="+", help=explained.get(parameter))
+                continue
             parser.add_argument(f"--{parameter}", type=kind, default=default, help=explained.get(parameter))
     return parser
 

@@ -40,6 +40,7 @@ VERBS: dict[str, Verb] = {
     "benchmark": Verb("benchmark", "benchmark", "time a simulation beside its ANN and a plain loop over the steps"),
     "export": Verb("export", "export", "write NIR or ONNX, verify it in other simulators, hold it against chips"),
     "sweep": Verb("sweep", "sweep", "train and simulate every combination of settings"),
+    "report": Verb("report", "report", "write a page about one run, or about several side by side"),
     "import": Verb("import_weights", "import_weights", "turn released weights, or a Swin's, into a checkpoint"),
     "zoo": Verb("zoo", "zoo", "list the trained networks that come with the package; check their figures"),
     "datasets": Verb("run", "datasets", "list, check, show, download and make data sets", has_subcommands=True),

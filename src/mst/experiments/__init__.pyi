@@ -31,6 +31,7 @@ from .quantizing_options import QuantizingOptions
 from .recipes import load_recipe, parse_options
 from .recordings import MadeRecordings, OpenedRecording, first_recording, make_recordings, open_recording
 from .records import measurement_record, run_record, simulation_record, write_run_record
+from .run_files import RunFiles, read_run
 from .settled_run import SettledRun, run_settled
 from .spiking_run import MeasurementRun, SimulationRun, coding_label, run_measurement, run_simulation
 from .sweep_options import SweepOptions
@@ -83,6 +84,7 @@ __all__ = [
     "QuantizingRun",
     "RecordingOptions",
     "RecordingsOptions",
+    "RunFiles",
     "SeedRun",
     "SettledRun",
     "SimulationRun",
@@ -113,6 +115,7 @@ __all__ = [
     "open_network",
     "open_recording",
     "parse_options",
+    "read_run",
     "run_benchmark",
     "run_comparison",
     "run_diagnosis",

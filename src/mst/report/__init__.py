@@ -7,6 +7,7 @@ from .diagnosis import diagnosis_figure, diagnosis_summary, diagnosis_table, wri
 from .events import draw_recording, event_animation, event_frames, event_scatter
 from .export import chip_table, differing_table, export_summary
 from .figures import accuracy_vs_time, energy_bars, firing_rates
+from .page import PageReport, build_report
 from .settled import settled_summary, settled_table
 from .summaries import energy_summary, run_label, run_title, simulation_summary
 from .sweeps import (
@@ -29,10 +30,12 @@ from .tables import (
 from .zoo import card_lines, option_words, runs_table, zoo_table
 
 __all__ = [
+    "PageReport",
     "accuracy_table",
     "accuracy_vs_time",
     "benchmark_summary",
     "benchmark_table",
+    "build_report",
     "cache_summary",
     "card_lines",
     "check_summary",

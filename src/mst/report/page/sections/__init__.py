@@ -1,0 +1,1 @@
+"""What each section shows, from the files of the runs."""

@@ -1,0 +1,234 @@
+"""The page: its structure, its figures and its texts, from records made up by hand."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from mst.errors import InputError
+from mst.experiments.run_files import read_run
+from mst.files import write_json
+from mst.report.page import PageReport, build_report
+from mst.report.page import page as page_module
+from run_records import change, record, write_diagnosis, write_measurement, write_run
+
+HOSTILE = "<script>alert('x')</script>\"&"
+BEFORE = Path(__file__).parents[2] / "data" / "before"
+
+
+def report(*folders: Path) -> PageReport:
+    return build_report([read_run(folder) for folder in folders], lambda files: f"mst {files.verb} again")
+
+
+def html_of(*folders: Path) -> str:
+    path = report(*folders).write(folders[0] / "report.html", library="/* plotly.js */")
+    return path.read_text(encoding="utf-8")
+
+
+class Parsed(HTMLParser):
+    """Elements of a page; every element that is opened is closed, in order."""
+
+    VOID = ("meta", "img")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self._open):
+            self.texts.append(data)
+
+    def values(self, tag: str, attribute: str) -> list[str]:
+        return [value for name, each in self.attributes if name == tag and (value := each.get(attribute))]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A page with every section."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_measurement(write_run(folder / "rate"), "measure_run_record.json")
+    write_run(folder / "lossless", "lossless", accuracy=[0.5, 0.875, 0.875, 0.875])
+    return html_of(folder / "rate", folder / "lossless", write_diagnosis(folder / "errors"), BEFORE / "sweep")
+
+
+def test_page_has_one_heading_landmarks_and_links_to_every_section(whole: str) -> None:
+    page = Parsed(whole)
+    assert {tag: page.tags[tag] for tag in ("h1", "main", "nav", "header", "footer")} == dict.fromkeys(
+        ("h1", "main", "nav", "header", "footer"), 1
+    )
+    sections = page.values("section", "id")
+    links = [link.removeprefix("#") for link in page.values("a", "href")]
+    assert links == ["main", *sections]
+    assert {"summary", "accuracy", "energy", "rates", "sweep", "errors", "what", "assumptions", "repeat"} == set(
+        sections
+    )
+    ids = [each["id"] for _, each in page.attributes if each.get("id")]
+    assert len(ids) == len(set(ids))
+    named = [each["aria-labelledby"] for _, each in page.attributes if each.get("aria-labelledby")]
+    assert set(named) <= set(ids)
+
+
+def test_page_describes_its_pictures_and_names_its_rows(whole: str) -> None:
+    page = Parsed(whole)
+    charts = [each for tag, each in page.attributes if tag == "figure"]
+    assert len(charts) >= 7
+    assert len(page.values("img", "alt")) == page.tags["img"] == len(charts)
+    assert all(len(label or "") > 60 for label in page.values("img", "alt"))
+    assert page.tags["caption"] == page.tags["table"]
+    assert {each.get("scope") for tag, each in page.attributes if tag == "th"} == {"col", "row"}
+    assert page.values("html", "lang") == ["en"]
+    assert all(each.get("tabindex") == "0" for tag, each in page.attributes if each.get("class") == "scroll")
+
+
+def test_page_loads_nothing(whole: str) -> None:
+    page = Parsed(whole)
+    assert not page.tags["link"]
+    assert not page.values("script", "src")
+    assert all(source.startswith("data:") for source in page.values("img", "src"))
+    assert "default-src 'none'" in page.values("meta", "content")[0]
+    style = whole[whole.index("<style>") : whole.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_page_holds_the_figures_of_the_records(whole: str) -> None:
+    texts = " ".join(Parsed(whole).texts)
+    for text in ("lossless, weighted, burst 4", "87.50", "0.28x", "12.7", "Horowitz", "Zeros save nothing.",
+                 "mst simulate again", "mst measure again", "abababababab...",
+                 "error of the output 12.5 %", "cannot carry the network (a norm of all images)"):  # fmt: skip
+        assert text in texts, text
+
+
+def test_page_draws_the_accuracy_of_every_run_and_of_the_ann_once(tmp_path: Path) -> None:
+    page = report(write_run(tmp_path / "a"), write_run(tmp_path / "b", "lossless", accuracy=[0.5, 0.875, 0.875, 0.875]))
+    (chart,) = [chart for chart in page.charts if chart.name == "accuracy-against-time"]
+    assert [line.label for line in chart.lines] == ["a", "b", "ANN, 87.50 %"]
+    assert list(chart.lines[1].y) == [50.0, 87.5, 87.5, 87.5]
+    table = chart.table()
+    assert table is not None
+    assert table.rows[0] == ["1", "25", "50", "87.5"]
+
+
+def test_page_joins_a_measurement_with_the_simulation_of_its_folder_only_where_they_are_one_run(tmp_path: Path) -> None:
+    write_measurement(write_run(tmp_path), "measure_run_record.json")
+    assert len(section(report(tmp_path), "Main results")) == 1
+    change(tmp_path / "measurement.json", num_steps=8)
+    assert [row[0] for row in section(report(tmp_path), "Main results")] == [
+        f"{tmp_path.name} (measure)", f"{tmp_path.name} (simulate)"
+    ]  # fmt: skip
+
+
+def section(page: PageReport, caption: str) -> list[list[str]]:
+    """Rows of the table with this caption."""
+    blocks = [block for each in page.page.sections for block in each.blocks]
+    (table,) = [block for block in blocks if getattr(block, "caption", "") == caption]
+    return [list(row) for row in table.rows]  # type: ignore[union-attr]
+
+
+def test_page_labels_folders_of_one_name_by_their_parents(tmp_path: Path) -> None:
+    page = report(write_run(tmp_path / "a" / "run"), write_run(tmp_path / "b" / "run"))
+    assert [row[0] for row in section(page, "Main results")] == ["a/run", "b/run"]
+
+
+def test_page_shows_a_run_that_is_given_twice_once(tmp_path: Path) -> None:
+    assert len(section(report(write_run(tmp_path), tmp_path / "run_record.json"), "Main results")) == 1
+
+
+def test_page_lists_what_differs_between_runs(tmp_path: Path) -> None:
+    page = report(write_run(tmp_path / "a"), write_run(tmp_path / "b", masking_ratio=0.5))
+    assert ["Masking ratio p", "0", "0.5"] in section(page, "What differs between the runs")
+
+
+def test_page_escapes_hostile_texts(tmp_path: Path) -> None:
+    folder = tmp_path / "a$b&c <i>"
+    site = {"firing_rate": 0.1, "spikes": 1}
+    write_run(folder, checkpoint=HOSTILE, dataset=HOSTILE, sites={HOSTILE: site, "</script>": site, "$x_1$": site})
+    write_measurement(folder, "measure_run_record.json", assumptions=[HOSTILE], verdict=HOSTILE, sites={HOSTILE: {}})
+    text = html_of(folder)
+    assert HOSTILE not in text
+    assert "<script>alert" not in text
+    page = Parsed(text)  # a name that closes a script would leave elements open
+    assert HOSTILE in page.texts
+    assert page.tags["i"] == 0
+
+
+def test_page_shows_results_of_verbs_without_a_section(tmp_path: Path) -> None:
+    write_json(tmp_path / "run_record.json", record("evaluate", {"checkpoint": "a"}, accuracy=0.75))
+    assert section(report(tmp_path), f"{tmp_path.name}: results of mst evaluate") == [["accuracy", "0.75"]]
+
+
+def test_page_refuses_a_record_with_values_of_another_kind(tmp_path: Path) -> None:
+    write_run(tmp_path, accuracy="high")
+    with pytest.raises(InputError, match="simulation.json: accuracy is not a list; run the verb again"):
+        report(tmp_path)
+    write_run(tmp_path, options={"coding": "rate", "burst": "many"})
+    with pytest.raises(InputError, match="options are not those of a coding"):
+        report(tmp_path)
+
+
+def test_page_without_plotly_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> str:
+        raise ModuleNotFoundError("No module named 'plotly'", name="plotly")
+
+    monkeypatch.setattr("mst.report.page.report.plotly_library", missing)
+    with pytest.raises(InputError, match=r'pip install "masked-spiking-transformer\[report\]"'):
+        report(write_run(tmp_path)).write(tmp_path / "report.html")
+
+
+def test_page_is_the_same_when_it_is_written_again(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    assert html_of(tmp_path) == html_of(tmp_path)
+
+
+def test_page_embeds_the_library_once(tmp_path: Path) -> None:
+    text = html_of(write_run(tmp_path))
+    assert text.count(page_module._packed("/* plotly.js */")) == 1
+
+
+def test_figures_are_written_as_svg_and_png(tmp_path: Path) -> None:
+    page = report(write_run(tmp_path))
+    written = page.write_figures(tmp_path / "figures")
+    assert {path.name for path in written} == {
+        f"{chart.name}.{kind}" for chart in page.charts for kind in ("svg", "png")
+    }
+    assert b"var(--" not in (tmp_path / "figures" / "firing-rates.svg").read_bytes()
+    assert (tmp_path / "figures" / "firing-rates.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_still_pictures_follow_the_theme_of_the_reader(whole: str) -> None:
+    sources = Parsed(whole).values("img", "src")
+    svg = base64.b64decode(sources[0].partition(",")[2]).decode()
+    assert "prefers-color-scheme:dark" in svg
+    assert "var(--c0)" in svg
+    assert not re.search(r"\burl\((?!#)", svg)
+
+
+def test_charts_hold_numbers_and_names_of_colours_only(whole: str) -> None:
+    scripts = re.findall(r'<script type="application/json">(.*?)</script>', whole)
+    figures = [json.loads(text) for text in scripts]
+    assert len(figures) >= 7
+    colours = {
+        trace.get("line", trace.get("marker", {})).get("color", "--") for each in figures for trace in each["data"]
+    }
+    assert all(colour.startswith("--") for colour in colours)
