@@ -117,8 +117,11 @@ from mst.measure import (
     OperationCost,
     Operations,
     SiteCost,
+    Verdict,
     estimate_energy,
+    read_cost_model,
     register_cost_model,
+    verdict_on,
 )
 from mst.models import (
     ActivationProduct,
@@ -306,6 +309,7 @@ __all__ = [
     "TrainingResult",
     "TrainingRun",
     "TrainingStoppedError",
+    "Verdict",
     "WeightsDoNotFitError",
     "ZooCard",
     "ZooCheck",
@@ -342,6 +346,7 @@ __all__ = [
     "predict_settled",
     "quantize",
     "read_checkpoint_info",
+    "read_cost_model",
     "read_events",
     "register_architecture",
     "register_coding",
@@ -366,5 +371,6 @@ __all__ = [
     "simulate",
     "spec_of",
     "train",
+    "verdict_on",
     "write_events",
 ]

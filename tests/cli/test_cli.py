@@ -79,7 +79,7 @@ def test_evaluate_and_simulate_agree_on_the_ann(trained: Path, tmp_path: Path) -
 @pytest.mark.usefixtures("rendered_figures")
 def test_measure_writes_operations_and_energy(trained: Path, tmp_path: Path) -> None:
     checkpoint = str(trained / "last.safetensors")
-    arguments = ["--time-steps", "4", "--max-images", "20", "--output", str(tmp_path), "--ac-pj", "1.8"]
+    arguments = ["--time-steps", "4", "--max-images", "20", "--output", str(tmp_path), "--ac-pj", "1.8", "--budget"]
     assert main(["measure", checkpoint, *arguments]) == 0
     result = json.loads((tmp_path / "measurement.json").read_text())
     for figure in ("energy_pj", "num_macs", "num_acs"):
@@ -88,6 +88,17 @@ def test_measure_writes_operations_and_energy(trained: Path, tmp_path: Path) -> 
     expected = result["num_macs"]["snn"] * 4.6 + result["num_acs"]["snn"] * 1.8
     assert result["energy_pj"]["snn"] == pytest.approx(expected)
     assert (tmp_path / "energy.png").stat().st_size > 0
+    assert (tmp_path / "budget.png").stat().st_size > 0
+    recorded = json.loads((tmp_path / "run_record.json").read_text())["results"]
+    assert recorded["verdict"] == result["verdict"]
+    assert recorded["alpha_watts"] == pytest.approx(result["spikes_per_image"] / 4 / 1e-3)
+    for axis in ("stage", "kind", "name", "site", "operation"):
+        parts = sum(each["snn_energy_pj"] for each in result["budget"][f"by_{axis}"].values())
+        assert parts == pytest.approx(result["budget"]["total"]["snn_energy_pj"])
+    assert result["verdict"]["baselines"]["fp32 ANN"]["energy_ratio"] == pytest.approx(
+        result["budget"]["total"]["energy_ratio"]
+    )
+    assert result["verdict"]["baselines"]["quantised ANN (int8)"]["energy_ratio"] is None  # for changed constants
 
 
 def test_masking_ratio_other_than_the_stored_one_is_reported(
@@ -202,6 +213,8 @@ def test_help_of_every_verb_explains_each_option(verb: str, capsys: pytest.Captu
         (["simulate", "CKPT", "--masking-ratio", "-0.1"], 1, "fraction dropped, in [0, 1)"),
         (["simulate", "CKPT", "--dataset", "mnist"], 1, "did you mean fashion-mnist"),
         (["measure", "CKPT", "--mac-pj", "-1"], 1, "energies must be above 0 pJ"),
+        (["measure", "CKPT", "--cost-model", "my.yaml"], 1, "there is no cost model my.yaml"),
+        (["measure", "CKPT", "--cost-model", "22nm-sparse"], 1, "no energy for operations of the kind"),
         (["import", "nothing.pth", "-o", "x.pth"], 1, "a checkpoint is a .safetensors file"),
         (["import", "nothing.pth", "-o", "CKPT"], 1, "exists already; choose another name"),
         (["import", "nothing.pth", "-o", "x.safetensors"], 1, "no such file: nothing.pth"),

@@ -125,3 +125,12 @@ def test_budget_of_data_movement_is_paid_by_spike_or_by_neuron_and_step() -> Non
     assert neurons["sparse"].snn.energy_pj == pytest.approx(6 * 3.0 + (8 + 8 + 6) * add)
     assert neurons["dense"].snn.energy_pj == pytest.approx(8 * 0.25 + (8 + 8 + 6) * add)
     assert neurons["sparse"].ann.energy_pj == pytest.approx(2 * (8 * 0.25 + add))
+
+
+def test_budget_of_memories_by_size_has_the_totals_of_the_estimate() -> None:
+    estimate = mst.estimate_energy(by_hand("lossless", 8), COST_MODELS["45nm-sram"])
+    kinds = budget_by(estimate.budget, "kind")
+    assert kinds["linear"][0] == pytest.approx(estimate.maps_and_products.snn.energy_pj)
+    assert kinds["linear"][1] == pytest.approx(10 * (4.6 + 2 * 5.0))
+    assert estimate.snn_energy_pj_per_step[-1] == pytest.approx(estimate.snn.energy_pj)
+    assert sum(site.snn.energy_pj for site in estimate.sites.values()) == pytest.approx(estimate.snn.energy_pj)

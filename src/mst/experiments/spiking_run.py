@@ -28,8 +28,10 @@ from mst.measure import (
     cost_model_named,
     count_effective_macs,
     estimate_energy,
+    read_cost_model,
     verdict_on,
 )
+from mst.measure.cost_model_files import SUFFIXES
 from mst.neurons import DEFAULT_SCHEDULE
 from mst.progress import ProgressCallback, Stage
 from mst.simulation import (
@@ -273,10 +275,13 @@ def cost_model_of(options: EnergyOptions) -> CostModel:
     """The cost model asked for, with the constants that were given in place of its own.
 
     Raises:
-        InputError: an unknown model, or an energy that is not above 0.
+        MissingFileError: no such YAML file.
+        InputError: an unknown model, a file that is not one, or an energy that is not above 0.
     """
     given = {MAC: options.mac_pj, AC: options.ac_pj}
-    return cost_model_named(options.cost_model).with_constants({k: pj for k, pj in given.items() if pj is not None})
+    is_file = Path(options.cost_model).suffix in SUFFIXES
+    model = read_cost_model(options.cost_model) if is_file else cost_model_named(options.cost_model)
+    return model.with_constants({kind: pj for kind, pj in given.items() if pj is not None})
 
 
 def open_run(checkpoint: CheckpointOptions | OpenedRun | str | Path) -> OpenedRun:

@@ -3,7 +3,8 @@
 from .algorithms import FP16, FP32, INT8, Algorithm, Precision, neuron_algorithms, table_algorithms
 from .alpha_watts import ALPHA_WATTS, AlphaWatts
 from .baselines import Baseline
-from .budget import AXES, BudgetRow, MaskSaving, budget_by, budget_by_step, mask_savings, price_rows
+from .budget import AXES, Axis, BudgetRow, MaskSaving, budget_by, budget_by_step, mask_savings, price_rows
+from .cost_model_files import read_cost_model
 from .cost_models import COST_MODELS, CostModel, cost_model_named, register_cost_model
 from .costs import Cost, Operations, Part, energy_unit, readable_energy
 from .effective_macs import count_effective_macs
@@ -69,6 +70,7 @@ __all__ = [
     "THRESHOLD_COMPARISON",
     "Algorithm",
     "AlphaWatts",
+    "Axis",
     "Baseline",
     "BudgetRow",
     "Cost",
@@ -100,6 +102,7 @@ __all__ = [
     "movement_22nm",
     "neuron_algorithms",
     "price_rows",
+    "read_cost_model",
     "readable_energy",
     "register_cost_model",
     "stage_of",

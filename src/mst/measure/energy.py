@@ -26,7 +26,7 @@ from .functions import (
 )
 from .kinds import AC, BESIDE, MAC
 from .published import HOROWITZ_45NM_FP32
-from .rows import ANALOG, MAP_KINDS, ROW_ASSUMPTIONS, count_rows, source_shares
+from .rows import ANALOG, MAP_KINDS, ROW_ASSUMPTIONS, count_rows, sizes_of, source_shares
 
 
 @dataclass(frozen=True)
@@ -233,6 +233,9 @@ def check_can_be_priced(snn: SpikingNetwork, image: Tensor, cost_model: CostMode
     like = next((t for t in [*snn.parameters(), *snn.buffers()] if t.is_floating_point()), image)
     trace = trace_for(snn, image.to(like.device, like.dtype))
     _refuse_uncounted(trace.uncounted)
+    for operation in trace.operations:
+        needed = {MAC: 1.0, AC: 1.0} if operation.sources else {MAC: 1.0}
+        cost_model.price(Operations(needed), sizes_of(operation))
     check_functions(trace.functions, cost_model)
 
 
@@ -259,8 +262,8 @@ def _row(count: OperationCount, result: SimulationResult, cost_model: CostModel,
         name=operation.name,
         kind=operation.kind,
         sources=operation.sources,
-        snn=cost_model.price(Operations({MAC: macs, AC: acs})),
-        ann=cost_model.price(Operations({MAC: float(operation.dense_macs)})),
+        snn=cost_model.price(Operations({MAC: macs, AC: acs}), sizes_of(operation)),
+        ann=cost_model.price(Operations({MAC: float(operation.dense_macs)}), sizes_of(operation)),
         by_events=count.macs_per_step is not None and not by_changes,
         by_changes=by_changes,
     )
@@ -274,7 +277,8 @@ def _by_site(rows: tuple[OperationCost, ...], result: SimulationResult, cost_mod
     for row, count in zip(rows, result.operations, strict=True):
         snn = row.snn
         if row.sources and snn.num_macs:
-            macs, snn = (cost_model.price(Operations({k: snn.operations.counts[k]})) for k in (MAC, AC))
+            counts, sizes = snn.operations.counts, sizes_of(count.operation)
+            macs, snn = (cost_model.price(Operations({kind: counts[kind]}), sizes) for kind in (MAC, AC))
             sites[ANALOG] = SiteCost(sites[ANALOG].snn + macs, sites[ANALOG].ann)
         for name, share in source_shares(count, result).items():
             before = sites[name]
@@ -289,7 +293,7 @@ def _by_step(count: OperationCount, result: SimulationResult, cost_model: CostMo
         per_step[MAC] = count.macs_per_step.double()
     elif not count.operation.is_spike_driven:
         per_step[MAC] = count.operation.dense_macs * result.images_per_step.double()
-    return energy_by_step(per_step, result.num_images, cost_model)
+    return energy_by_step(per_step, result.num_images, cost_model, sizes_of(count.operation))
 
 
 def _stopped_after(by_step: Iterable[Tensor], num_steps: int) -> tuple[float, ...]:

@@ -13,6 +13,7 @@ from mst.simulation import SimulationResult
 
 from .cost_models import CostModel
 from .costs import Cost, Operations
+from .memory import Sizes
 
 FUNCTION_ASSUMPTIONS = (
     "A function (GELU, softmax, LayerNorm, a gate, a product of two activations element by element) is its elementary "
@@ -104,7 +105,9 @@ def _row(
     return FunctionCost(function.name, function.key[1], snn, ann, evaluations, operation=function.operation)
 
 
-def energy_by_step(per_step: Mapping[str, Tensor], num_images: int, cost_model: CostModel) -> Tensor:
+def energy_by_step(
+    per_step: Mapping[str, Tensor], num_images: int, cost_model: CostModel, sizes: Sizes | None = None
+) -> Tensor:
     """float64 [T]: energy in pJ per image of each step.
 
     Args:
@@ -112,12 +115,13 @@ def energy_by_step(per_step: Mapping[str, Tensor], num_images: int, cost_model: 
             occur needs no price.
         num_images: N.
         cost_model: prices.
+        sizes: words in the memories that are used.
 
     Raises:
         InputError: the model has no energy for a kind that occurs.
     """
     occurring = {kind: numbers for kind, numbers in per_step.items() if bool(numbers.any())}
-    priced = [numbers * (cost_model.energy_of(kind) / num_images) for kind, numbers in occurring.items()]
+    priced = [numbers * (cost_model.energy_of(kind, sizes) / num_images) for kind, numbers in occurring.items()]
     return sum(priced, torch.zeros(len(next(iter(per_step.values()))), dtype=torch.float64))
 
 

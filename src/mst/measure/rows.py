@@ -131,14 +131,20 @@ def _of_operation(count: OperationCount, result: SimulationResult) -> CountRow:
         per_step[MAC] = count.macs_per_step.double()
     elif not operation.sources:
         per_step[MAC] = operation.dense_macs * result.images_per_step.double()
-    sizes = {
+    ann = {MAC: float(operation.dense_macs)}
+    shares = source_shares(count, result)
+    return CountRow(
+        operation.name, operation.kind, per_step, ann, result.num_images, shares, sizes_of(operation), operation
+    )
+
+
+def sizes_of(operation: Operation) -> Sizes:
+    """Words in the memories of an operation: its weights, what it reads, and the potentials that it adds to."""
+    return {
         "weights": float(operation.num_weights),
         "activations": float(operation.num_inputs),
         "potentials": float(operation.num_outputs),
     }
-    ann = {MAC: float(operation.dense_macs)}
-    shares = source_shares(count, result)
-    return CountRow(operation.name, operation.kind, per_step, ann, result.num_images, shares, sizes, operation)
 
 
 def source_shares(count: OperationCount, result: SimulationResult) -> dict[str, float]:

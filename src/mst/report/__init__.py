@@ -1,6 +1,7 @@
 """Results come in; tables, figures and lines of text go out."""
 
 from .benchmark import benchmark_summary, benchmark_table
+from .budget import budget_figure, budget_tables
 from .codings import codings_against_cost, codings_markdown, early_exit_curves
 from .datasets import cache_summary, check_summary, dataset_table, made_recordings_summary, recording_summary
 from .diagnosis import diagnosis_figure, diagnosis_summary, diagnosis_table, write_diagnosis_csv
@@ -35,6 +36,8 @@ __all__ = [
     "accuracy_vs_time",
     "benchmark_summary",
     "benchmark_table",
+    "budget_figure",
+    "budget_tables",
     "build_report",
     "cache_summary",
     "card_lines",

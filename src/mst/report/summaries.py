@@ -47,7 +47,9 @@ def energy_summary(run: MeasurementRun) -> list[str]:
         *simulation_summary(run.simulation),
         *_about_functions(estimate),
         *_verdict(run),
-        f"Constants: {estimate.cost_model}. Assumptions:",
+        f"Constants: {estimate.cost_model}",
+        *_left_out(estimate),
+        "Assumptions:",
         *(f"  - {assumption}" for assumption in estimate.assumptions),
     ]
 
@@ -65,6 +67,17 @@ def _about_functions(estimate: EnergyEstimate) -> list[str]:
         "Elementary operations of functions:",
         *(f"  - {model.of_function_in_words(kind)}" for kind in kinds),
     ]
+
+
+def _left_out(estimate: EnergyEstimate) -> list[str]:
+    """A line with the kinds of operations that occur and that the cost model leaves out, by reason."""
+    reasons: dict[str, list[str]] = {}
+    occurring = {kind for row in estimate.budget for each in (row.counted.snn, row.counted.ann) for kind in each}
+    for kind, reason in estimate.cost_model.leaves_out.items():
+        if kind in occurring:
+            reasons.setdefault(reason, []).append(kind.replace("_", " "))
+    words = [f"{', '.join(kinds)} ({reason})" for reason, kinds in reasons.items()]
+    return [f"Counted, but left out by this model: {'; '.join(words)}"] if words else []
 
 
 def _verdict(run: MeasurementRun) -> list[str]:
