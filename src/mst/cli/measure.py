@@ -9,7 +9,9 @@ from mst.options import flatten
 
 from .display import console, print_files, print_line, progress_bar
 
-SUMMARY = ("energy_pj", "num_macs", "num_acs", "energy_ratio", "parts", "firing_rate", "verdict", "alpha_watts")
+SUMMARY = (
+    "energy_pj", "num_macs", "num_acs", "energy_ratio", "parts", "firing_rate", "verdict", "alpha_watts", "neurobench",
+)  # fmt: skip
 """Figures of measurement.json that the run record repeats."""
 
 
@@ -72,7 +74,11 @@ def measure(
     for line in energy_summary(run):
         print_line(line)
     content = measurement_record(estimate, result, run.verdict) | simulation.facts()
-    content |= {"ann_accuracy": simulation.ann_accuracy, "snn_accuracy": simulation.snn_accuracy}
+    content |= {
+        "ann_accuracy": simulation.ann_accuracy,
+        "snn_accuracy": simulation.snn_accuracy,
+        "neurobench": run.neurobench,
+    }
     settings = {**flatten(checkpoint, steps, coding, energy), "budget": budget, "output": output}
     summary = {name: content[name] for name in SUMMARY}
     record = run_record("measure", settings, summary, seed=steps.seed, **facts)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from mst.measure import (
     cost_model_named,
     count_effective_macs,
     estimate_energy,
+    neurobench_fields,
     read_cost_model,
     verdict_on,
 )
@@ -84,6 +85,9 @@ class SimulationRun:
     longest_settling: int | None = None
     """If runs settle: steps after which any image has settled that is shown whole at once."""
 
+    snn: SpikingNetwork | None = None
+    """The converted network."""
+
     @property
     def ann_accuracy(self) -> float:
         """Accuracy of the ANN, a fraction."""
@@ -134,6 +138,9 @@ class MeasurementRun:
     verdict: Verdict | None = None
     """The SNN beside its ANNs and the published thresholds; None where the cost model lacks an energy, see
     `EnergyEstimate.unpriced`."""
+
+    neurobench: Mapping[str, Any] = field(default_factory=dict)
+    """Metrics under NeuroBench's field names, see `mst.measure.neurobench_fields`."""
 
 
 def coding_label(options: CodingOptions) -> str:
@@ -237,7 +244,7 @@ def run_simulation(
             "counted"
         )
     settling = snn.longest_settling
-    return SimulationRun(opened, steps, coding, result, evaluation, calibration, settling)
+    return SimulationRun(opened, steps, coding, result, evaluation, calibration, settling, snn)
 
 
 def run_measurement(
@@ -261,14 +268,15 @@ def run_measurement(
     simulation = run_simulation(checkpoint, steps, coding, progress=progress, must_be_priced=model)
     result, opened = simulation.result, simulation.opened
     estimate = estimate_energy(result, model)
-    if estimate.unpriced:
-        return MeasurementRun(simulation, estimate)
+    assert simulation.snn is not None
     with intra_op_threads(opened.threads):
         effective = count_effective_macs(
             opened.model, [count.operation for count in result.operations], opened.images,
             batch_size=opened.batch_size, num_workers=opened.num_workers, seed=steps.seed,
         )  # fmt: skip
-    return MeasurementRun(simulation, estimate, verdict_on(estimate, result, effective))
+    names = neurobench_fields(simulation.snn.network, result, effective)
+    verdict = None if estimate.unpriced else verdict_on(estimate, result, effective)
+    return MeasurementRun(simulation, estimate, verdict, names)
 
 
 def cost_model_of(options: EnergyOptions) -> CostModel:

@@ -25,6 +25,7 @@ from .kinds import (
     THRESHOLD_COMPARISON,
 )
 from .memory import Memory, Sizes
+from .neurobench import harness_model, neurobench_fields
 from .published import (
     HOROWITZ_45NM_FP16,
     HOROWITZ_45NM_FP32,
@@ -97,9 +98,11 @@ __all__ = [
     "count_rows",
     "energy_unit",
     "estimate_energy",
+    "harness_model",
     "mask_savings",
     "measure_throughput",
     "movement_22nm",
+    "neurobench_fields",
     "neuron_algorithms",
     "price_rows",
     "read_cost_model",

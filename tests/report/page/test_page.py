@@ -164,7 +164,9 @@ def test_page_escapes_hostile_texts(tmp_path: Path) -> None:
     folder = tmp_path / "a$b&c <i>"
     site = {"firing_rate": 0.1, "spikes": 1}
     write_run(folder, checkpoint=HOSTILE, dataset=HOSTILE, sites={HOSTILE: site, "</script>": site, "$x_1$": site})
-    write_measurement(folder, "measure_run_record.json", assumptions=[HOSTILE], verdict=HOSTILE, sites={HOSTILE: {}})
+    write_measurement(
+        folder, "measure_run_record.json", assumptions=[HOSTILE], verdict={"text": HOSTILE}, sites={HOSTILE: {}}
+    )
     text = html_of(folder)
     assert HOSTILE not in text
     assert "<script>alert" not in text

@@ -40,9 +40,10 @@ def _verdicts(measured: Sequence[tuple[Run, Fields]]) -> list[Markup]:
     """The verdict in words, where the record holds one."""
     found = []
     for run, measurement in measured:
-        verdict = measurement.content.get("verdict")
-        lines = [verdict] if isinstance(verdict, str) else measurement.texts("verdict")
-        found += [element("p", element("strong", f"{run.label}: "), line, class_="verdict") for line in lines]
+        verdict = measurement.part("verdict")
+        line = None if verdict is None else verdict.text("text")
+        if line:
+            found.append(element("p", element("strong", f"{run.label}: "), line, class_="verdict"))
     return found
 
 
