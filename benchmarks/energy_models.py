@@ -72,8 +72,8 @@ def _head(checkpoint: Path | str, coding: str, result: SimulationResult, ann: fl
     verdict = verdict_on(estimate_energy(result), result)
     print(
         f"\n### {checkpoint}, {coding}\n\n{result.num_images} images, {result.mean_steps:.1f} steps, ANN {ann:.1%}, "
-        f"SNN {snn:.1%}; {result.spikes_per_neuron:.2f} spikes per neuron, {verdict.spikes_per_synapse:.2f} per synapse; "
-        f"{ALPHA_WATTS.price(result) / 1e6:.3g} M alpha W\n\n"
+        f"SNN {snn:.1%}; {result.spikes_per_neuron:.2f} spikes per neuron, {verdict.spikes_per_synapse:.2f} per "
+        f"synapse; {ALPHA_WATTS.price(result) / 1e6:.3g} M alpha W\n\n"
         f"| cost model | SNN | {' | '.join(f'x {name}' for name in COLUMNS)} |\n|{'---|' * (2 + len(COLUMNS))}"
     )
 

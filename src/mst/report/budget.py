@@ -137,6 +137,7 @@ def budget_figure(estimate: EnergyEstimate, path: Path, title: str = "") -> Path
             bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
         right.set_xlim(0.5, max(1.5, estimate.mean_steps * 1.1 + 0.5))
         right.set_ylim(0, 1.05 * max(bottom))
+        right.xaxis.get_major_locator().set_params(integer=True)
         right.set_xlabel("time step")
         right.set_ylabel(f"energy per image of the SNN ({step_unit})")
         handles = [left.barh(0, 0, color=colour) for colour in (*colours.values(), ANN_COLOUR)]
