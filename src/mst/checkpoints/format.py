@@ -22,6 +22,7 @@ from mst.neurons import QCFS, SpikeMask, SpikingNeuron, find_sites, limit_powers
 from mst.quantization import shape_thresholds
 from mst.text import one_line
 
+from .hub import HUB
 from .reading import without_wrappers
 from .references import ZOO, checkpoint_file
 
@@ -120,7 +121,7 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
     """Rebuild the model of a checkpoint, masking included, in evaluation mode.
 
     Args:
-        path: of a .safetensors file that `save_checkpoint` wrote; or zoo:NAME, see `mst.load`.
+        path: of a .safetensors file that `save_checkpoint` wrote; or zoo:NAME or hf:USER/NAME, see `mst.load`.
         model: for a network whose class is your own: that network, quantised as when it was saved. It is filled with
             the weights and returned, without wrappers of torch around it.
 
@@ -169,19 +170,22 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> nn.Modu
 
 
 def load(name: str | Path, model: nn.Module | None = None) -> nn.Module:
-    """A trained network: one that comes with the package, by its name, or a checkpoint, by its path.
+    """A trained network: one that comes with the package, one of the Hugging Face hub, or a checkpoint by its path.
 
     `mst.zoo.cards()` describes those that come with the package, and `mst zoo` lists them.
 
     Args:
-        name: of the zoo, with or without "zoo:" before it, or a path. A file of this name comes first.
+        name: of the zoo, with or without "zoo:" before it, or a path. A file of this name comes first. Or
+            "hf:USER/NAME", "hf:USER/NAME@REVISION" (a commit, a branch or a tag) for a checkpoint that `mst push` has
+            published; it is downloaded once.
         model: see `load_checkpoint`.
 
     Raises:
-        MissingFileError: neither a network of the zoo nor a file.
-        InputError: as `load_checkpoint`.
+        MissingFileError: no such network of the zoo, file, or repository of the hub.
+        InputError: as `load_checkpoint`; the hub cannot be reached, or refuses.
     """
-    is_name = isinstance(name, str) and not Path(name).suffix and not Path(name).exists()
+    is_path = Path(name).suffix or Path(name).exists() or str(name).startswith(HUB)
+    is_name = isinstance(name, str) and not is_path
     return load_checkpoint(f"{ZOO}{name.removeprefix(ZOO)}" if is_name else name, model)  # type: ignore[union-attr]
 
 

@@ -40,7 +40,7 @@ def read_state_dict(path: Path, names: Collection[str] = ()) -> dict[str, Tensor
     """The weights in a .safetensors or torch file, under the names that a network has.
 
     Args:
-        path: the file, or zoo:NAME.
+        path: the file, zoo:NAME or hf:USER/NAME.
         names: as for `state_dict_in`.
 
     Raises:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -34,7 +35,7 @@ _status = Console(stderr=True, quiet=_QUIET)
 
 def print_line(text: str) -> None:
     """Print a line of results as it is."""
-    console.print(text, highlight=False, soft_wrap=True)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_files(*paths: Path) -> None:
@@ -49,7 +50,7 @@ class NoteHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one note."""
-        _status.print(f"[bold]note:[/bold] {record.getMessage()}", highlight=False, soft_wrap=True)
+        _status.print(f"[bold]note:[/bold] {escape(record.getMessage())}", highlight=False, soft_wrap=True)
 
 
 def show_notes() -> None:

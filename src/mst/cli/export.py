@@ -25,6 +25,7 @@ def export(checkpoint: CheckpointOptions, options: ExportOptions, coding: Coding
         options: the form of the file, and what is verified.
         coding: coding of a time step.
     """
+    from mst.checkpoints import pinned_reference
     from mst.experiments import run_export, run_record
     from mst.files import write_json
     from mst.report import chip_table, differing_table, export_summary
@@ -40,5 +41,5 @@ def export(checkpoint: CheckpointOptions, options: ExportOptions, coding: Coding
         for line in (*run.chip.sources, *run.chip.assumptions):
             print_line(f"  {line}")
     settings = flatten(checkpoint, options, coding)
-    record = run_record("export", settings, run.figures(), checkpoint=checkpoint.checkpoint)
+    record = run_record("export", settings, run.figures(), checkpoint=pinned_reference(checkpoint.checkpoint))
     print_files(run.file, write_json(run.file.with_name(run.file.name + ".json"), record))

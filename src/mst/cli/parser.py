@@ -187,7 +187,7 @@ def _taken(rest: list[str], kind: str, name: str) -> list[str]:
         return taken
     is_number = re.compile(r"[-+]?[\d.][\d.,e+-]*,?")
     while rest and not rest[0].startswith("--"):
-        if "str" not in kind and "Literal" not in kind and not is_number.fullmatch(rest[0]):
+        if not any(each in kind for each in ("str", "Path", "Literal")) and not is_number.fullmatch(rest[0]):
             break
         if Path(rest[0]).suffix in (".safetensors", ".pth"):
             break
@@ -198,7 +198,7 @@ def _taken(rest: list[str], kind: str, name: str) -> list[str]:
 def _listed(words: list[str], kind: str, name: str) -> str:
     """The value of a list option as JSON."""
     value = ",".join(word.strip(",") for word in words)
-    if "str" in kind and "tuple[" in kind:
+    if ("str" in kind or "Path" in kind) and "tuple[" in kind:
         return json.dumps(_entries(value))
     if name.startswith(FREE_OPTIONS) and "," not in value:
         return value

@@ -43,6 +43,7 @@ VERBS: dict[str, Verb] = {
     "report": Verb("report", "report", "write a page about one run, or about several side by side"),
     "import": Verb("import_weights", "import_weights", "turn released weights, or a Swin's, into a checkpoint"),
     "zoo": Verb("zoo", "zoo", "list the trained networks that come with the package; check their figures"),
+    "push": Verb("push", "push", "publish a checkpoint on the Hugging Face hub, with a card of what was measured"),
     "datasets": Verb("run", "datasets", "list, check, show, download and make data sets", has_subcommands=True),
     "quickstart": Verb("quickstart", "quickstart", "train, convert, simulate and measure on digits, in minutes"),
 }

@@ -26,6 +26,8 @@ from .options import (
     StepOptions,
     TrainingOptions,
 )
+from .publishing import CardFacts, NetworkFacts, card_facts, own_card, push
+from .push_options import PushOptions
 from .quantizing import QUANTIZED_CHECKPOINT, QuantizingRun, run_quantizing
 from .quantizing_options import QuantizingOptions
 from .recipes import load_recipe, parse_options
@@ -49,6 +51,7 @@ __all__ = [
     "AnnRun",
     "BenchmarkOptions",
     "BenchmarkRun",
+    "CardFacts",
     "CheckpointOptions",
     "CodingOptions",
     "CodingRun",
@@ -76,9 +79,11 @@ __all__ = [
     "ListedDataset",
     "MadeRecordings",
     "MeasurementRun",
+    "NetworkFacts",
     "NetworkOptions",
     "OpenedRecording",
     "OpenedRun",
+    "PushOptions",
     "QuantizeOptions",
     "QuantizingOptions",
     "QuantizingRun",
@@ -98,6 +103,7 @@ __all__ = [
     "TrainingOptions",
     "TrainingRun",
     "ZooCheck",
+    "card_facts",
     "check_dataset",
     "check_zoo",
     "choose_device",
@@ -114,7 +120,9 @@ __all__ = [
     "open_checkpoint",
     "open_network",
     "open_recording",
+    "own_card",
     "parse_options",
+    "push",
     "read_run",
     "run_benchmark",
     "run_comparison",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
-from mst.checkpoints import CheckpointInfo, load_checkpoint, read_checkpoint_info
+from mst.checkpoints import CheckpointInfo, load_checkpoint, pinned_reference, read_checkpoint_info
 from mst.data import DATASETS, DataSplits, load_dataset
 from mst.distributed import join_processes, one_process_first
 from mst.errors import InputError
@@ -145,7 +145,7 @@ def open_network(
         MissingFileError: the data set's files do not exist.
         InputError: classes or sizes that do not match; no such device.
     """
-    checkpoint = options.checkpoint
+    checkpoint = pinned_reference(options.checkpoint)
     name = options.dataset or info.dataset
     if name is None:
         raise InputError("it does not state its data set", where=str(checkpoint), remedy="give --dataset")

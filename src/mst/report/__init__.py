@@ -8,6 +8,7 @@ from .diagnosis import diagnosis_figure, diagnosis_summary, diagnosis_table, wri
 from .events import draw_recording, event_animation, event_frames, event_scatter
 from .export import chip_table, differing_table, export_summary
 from .figures import accuracy_vs_time, energy_bars, firing_rates
+from .model_card import model_card
 from .page import PageReport, build_report
 from .settled import settled_summary, settled_table
 from .summaries import energy_summary, run_label, run_title, simulation_summary
@@ -62,6 +63,7 @@ __all__ = [
     "firing_rates",
     "function_table",
     "made_recordings_summary",
+    "model_card",
     "operation_table",
     "option_words",
     "recording_summary",

@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from mst.accuracy import check_labels
 from mst.conversion import SpikingNetwork
 from mst.data.samples import Batch
 from mst.errors import InputError
@@ -86,6 +87,8 @@ def run_batches(
                 end = min(len(images), begin + loop.images_at_once()) if fits else len(images)
                 with _explaining_memory(end - begin, options):
                     loop.add_batch(images[begin:end], None if labels is None else labels[begin:end])
+                if labels is not None and begin == 0 < end < len(images):  # the first part has shown the classes
+                    check_labels(labels, len(images), loop.totals.num_classes)
                 begin = end
         return loop.totals.result(loop.prepared, time.perf_counter() - began)
 

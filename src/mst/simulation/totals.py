@@ -32,7 +32,7 @@ class Totals:
         self._coding, self._options = coding, options
         self._dtype, device = like.dtype, like.device
         self._device_type = device.type
-        self.num_images = 0
+        self.num_images = self.num_classes = 0
         self._logits: list[Tensor] = []
         self._step_logits: list[Tensor] = []
         self._labels: list[Tensor] = []
@@ -53,7 +53,8 @@ class Totals:
                 remedy="simulate without labels, and compare result.logits yourself",
             )
         if start == 0:
-            check_labels(labels, *readout_TBK.shape[1:])
+            self.num_classes = readout_TBK.shape[2]
+            check_labels(labels, readout_TBK.shape[1], self.num_classes)
         top1, top5 = count_hits(readout_TBK, labels)
         self._hits[1][start : start + steps] += top1
         self._hits[5][start : start + steps] += top5
