@@ -57,5 +57,9 @@ class MissingFileError(ExplainedError, FileNotFoundError):
     """A file or folder does not exist."""
 
 
+class UnfinishedError(ExplainedError, RuntimeError):
+    """Parts of a task failed; the others are done."""
+
+
 class FileConflictError(ExplainedError, FileExistsError):
     """A file or folder exists that must not be overwritten."""

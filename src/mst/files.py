@@ -78,6 +78,33 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     return write_text(path, text)
 
 
+def write_json_once(path: Path, content: Mapping[str, Any]) -> bool:
+    """Write `content` as JSON unless the file exists. Of several programs that do so at once, one writes.
+
+    Returns:
+        True if this call has written the file.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    if path.exists():
+        return False
+    ready = write_json(path.parent / f".{path.name}.{secrets.token_hex(6)}.ready", content)
+    try:
+        os.link(ready, path)  # unlike a rename, fails if another program has been faster
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        try:
+            with open(path, "x", encoding="utf-8") as file:
+                file.write(ready.read_text(encoding="utf-8"))
+        except FileExistsError:
+            return False
+    finally:
+        ready.unlink()
+    return True
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write `text`, whole or not at all.
 

@@ -62,11 +62,11 @@ def test_sweep_writes_one_table_and_continues_where_it_was_interrupted(
     def cut(options: mst.TrainingOptions, folder: Path, **how: Any) -> None:
         calls.append(folder.name)
         if len(calls) == 3:
-            raise RuntimeError("interrupted")
+            raise KeyboardInterrupt
         real(options, folder, **how)
 
     monkeypatch.setattr(sweeping, "run_training", cut)
-    assert main(command) == 1
+    assert main(command) == 130
     assert not (out / "sweep.csv").exists()
     assert main(command) == 0
     cells = ["L4_p0", "L4_p0.5_attention", "L8_p0", "L8_p0.5_attention"]
@@ -91,11 +91,25 @@ def test_sweep_writes_one_table_and_continues_where_it_was_interrupted(
         assert (out / f"{name}.png").stat().st_size > 5000
     assert "| 4 | 0.5 | attention | 0 | 4 |" in (out / "sweep.md").read_text()
 
+    assert {row["on_energy_front"] for row in table} == {"True", "False"}
+    assert (out / "pareto_fronts.png").stat().st_size > 5000
+
     # a larger request uses the results that are there
     calls.clear()
     assert main([*command, "--mask-seeds", "0,1,2", "--time-steps", "2,8"]) == 0
     assert calls == []
     assert {r["time_steps"] for r in rows(out)} == {"2", "8"}
+
+    # a combination that fails is named, and the others are in the table
+    def fail(opening: mst.CheckpointOptions, *rest: object, **how: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(sweeping, "run_simulation", fail)
+    (out / "L8_p0" / "seed0.json").unlink()
+    line = fails([*command, "--mask-seeds", "0,1,2", "--time-steps", "2,8"], capfd)
+    assert "1 combinations failed: L = 8, p = 0 (out of memory); the same command tries them again" in line
+    assert len(rows(out)) == 3 * 2
+    assert "Not in this table, because it is unfinished: L = 8, p = 0." in (out / "sweep.md").read_text()
     capfd.readouterr()
     line = fails([*command, "--train.learning-rate", "0.02"], capfd)
     assert "holds a sweep with other settings: train.learning_rate: 0.01 -> 0.02" in line

@@ -138,7 +138,8 @@ def test_run_sweep_continues_and_refuses_other_settings(tmp_path: Path) -> None:
     first = mst.run_sweep(options, tmp_path / "sweep", observer=observer)
     again = mst.run_sweep(replace(options, masking_ratios=(0.0, 0.5)), tmp_path / "sweep", observer=observer)
     assert cells == ["1/1 L = 16, p = 0", "1/2 L = 16, p = 0", "2/2 L = 16, p = 0.5 at attention"]
-    assert again.rows[0] == first.rows[0]
+    fronts = {"on_energy_front": False, "on_spikes_front": False}  # the masked cell spends less, as accurate
+    assert again.rows[0] | fronts == first.rows[0] | fronts
     with pytest.raises(FileConflictError, match="other settings: max_images: 10 -> 11"):
         mst.run_sweep(replace(options, max_images=11), tmp_path / "sweep")
 

@@ -2,80 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from torch import Tensor, nn
 
 import mst
 from mst.errors import FileConflictError, InputError
-from mst.experiments import sweeping
-from mst.models import ARCHITECTURES
-from mst.neurons import QCFS
-
-
-@dataclasses.dataclass(frozen=True)
-class ProductsSpec:
-    """Two linear maps, each behind a site; between them a GELU."""
-
-    lowest: int
-    architecture_name = "products of the tests"
-    image_shape = (1, 8, 8)
-    num_classes = 10
-    num_levels = 7
-    default_mask_sites = ("all",)
-    caps: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    sites_replace_activations = True
-
-    def describe(self) -> dict[str, Any]:
-        return {"lowest": self.lowest}
-
-    @classmethod
-    def from_description(cls, architecture_name: str, description: Mapping[str, Any]) -> ProductsSpec:
-        return cls(**description)
-
-    def build(self) -> nn.Module:
-        return Products(self)
-
-    def adopt(self, model: nn.Module) -> None:
-        """Nothing is to be noted."""
-
-
-class Products(nn.Module):
-    def __init__(self, spec: ProductsSpec) -> None:
-        super().__init__()
-        self.network_spec = spec
-        self.one, self.two = (QCFS(7, 1.0, min_level=spec.lowest) for _ in range(2))
-        self.first, self.second = nn.Linear(64, 12), nn.Linear(12, 10)
-        self.one.is_operand = self.two.is_operand = spec.lowest < 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.first(self.one(x.flatten(1)))
-        z: Tensor = self.second(self.two(nn.functional.gelu(y) if self.network_spec.lowest else y))
-        return z
+from mst.experiments import sweep_plan, sweeping
+from sweep_networks import registered, saved
+from sweep_networks import sweep_options as options
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _registered() -> Iterator[None]:
-    mst.register_architecture(ProductsSpec.architecture_name, ProductsSpec)
-    yield
-    del ARCHITECTURES[ProductsSpec.architecture_name]
-
-
-def saved(lowest: int, folder: Path) -> Path:
-    """A checkpoint of such a network, not trained."""
-    torch.manual_seed(0)
-    data = mst.load_dataset("digits", img_size=8)
-    path = folder / "last.safetensors"
-    info = mst.CheckpointInfo("digits", data.info.class_names, data.preprocessing)
-    mst.save_checkpoint(Products(ProductsSpec(lowest)).eval(), path, info)
-    return path
+    with registered():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +39,6 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> list[mst.CodingOptions]:
 
     monkeypatch.setattr(sweeping, "run_simulation", run)
     return codings
-
-
-def options(checkpoint: Path, **changes: object) -> mst.SweepOptions:
-    given: dict[str, object] = {
-        "method": "evaluate", "checkpoint": checkpoint, "masking_ratios": (0.0,), "codings": ("lossless",),
-        "time_steps": (2, 40), "mask_seeds": (0,), "max_images": 6,
-    }  # fmt: skip
-    return mst.SweepOptions(**{**given, **changes})  # type: ignore[arg-type]
 
 
 def test_sweep_over_bursts_gives_the_figures_of_a_measurement(
@@ -169,6 +105,29 @@ def test_sweep_with_early_exit_reports_the_steps_of_the_images_that_are_left(pro
         mst.run_sweep(options(products), tmp_path)
 
 
+def test_sweep_over_early_exits_runs_each_rule_and_none(products: Path, tmp_path: Path) -> None:
+    swept = options(products, early_exits=("none", "stability"), exit=mst.ExitOptions(value=1.0), time_steps=(30,))
+    run = mst.run_sweep(swept, tmp_path)
+    none, stability = run.rows
+    assert (none["early_exit"], stability["early_exit"]) == (None, "stability")
+    assert none["mean_steps"] > stability["mean_steps"] == 1
+    files = sorted(path.name for path in (tmp_path / "L15_p0").iterdir())
+    assert files == ["lossless_free_burst1_exit-stability_seed0.json", "lossless_free_burst1_seed0.json"]
+
+
+def test_sweep_over_placements_plans_a_network_each_and_leaves_out_what_rate_coding_cannot_carry() -> None:
+    swept = mst.SweepOptions(
+        placements=("activations", "products"), codings=("rate", "lossless"), masking_ratios=(0.0,), num_levels=(4,),
+        mask_sites=("all",), spike_penalties=(0.0,),
+    )  # fmt: skip
+    cells = list(sweep_plan.cells_of(swept))
+    assert [(cell.name, cell.coding_label) for cell in cells] == [
+        ("L4_p0", "rate"), ("L4_p0", "lossless, weighted, burst 1"), ("L4_p0_products", "lossless, free, burst 1"),
+    ]  # fmt: skip
+    placements = [sweep_plan.network_options(swept, cell).quantize.placement for cell in cells]
+    assert placements == ["activations", "activations", "products"]
+
+
 def test_sweep_over_powers_rounds_the_levels_of_the_checkpoint(products: Path, tmp_path: Path) -> None:
     run = mst.run_sweep(options(products, max_powers=(1, 2), max_images=3, time_steps=(40,)), tmp_path)
     one, two = run.rows
@@ -206,6 +165,15 @@ def test_sweep_refuses_options_of_codings_before_it_writes_anything(
         ({"max_powers": (0,)}, "max_powers must be at least 1, got 0"),
         ({"input_steps": 50}, "input_steps must be from 1 to the 40 time steps, got 50"),
         ({"exit": mst.ExitOptions(loss=1.0)}, "no effect without --early-exit"),
+        ({"exit": mst.ExitOptions(loss=1.0), "early_exits": ("none",)}, "no effect without --early-exit"),
+        ({"early_exit": "margin", "early_exits": ("none",)}, "early_exit and early_exits are given; give one"),
+        ({"early_exits": ()}, "at least one entry of each"),
+        ({"early_exits": ("margin", "stability"), "exit": mst.ExitOptions(value=2.0)}, "value belongs to one rule"),
+        ({"placements": ("products",), "quantize": mst.QuantizeOptions("products")}, "placements are given; give one"),
+        ({"shard": "5/4"}, "--shard: there is no shard 5/4; shards of 4 are 1/4 to 4/4"),
+        ({"shard": "0/4"}, "there is no shard 0/4"),
+        ({"shard": "0/0"}, "there is no shard 0/0; N must be at least 1"),
+        ({"shard": "2 of 4"}, "a shard is written I/N, as in 1/4, got '2 of 4'"),
     ],
 )
 def test_sweep_options_refuse_bad_values_at_once(changes: dict[str, object], message: str) -> None:

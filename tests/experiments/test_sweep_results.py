@@ -44,9 +44,11 @@ def test_row_after_settling_repeats_the_last_step() -> None:
     result = SweepResult(CELL, (SETTLED.after(8),))  # type: ignore[arg-type]
     early, settled, late = sweep_rows([result], [1, 2, 8])
     assert tuple(late) == COLUMNS
-    assert {name: late[name] for name in COLUMNS if name != "time_steps"} == {
-        name: settled[name] for name in COLUMNS if name != "time_steps"
-    }
+    same = set(COLUMNS) - {"time_steps", "on_energy_front", "on_spikes_front"}
+    assert {name: late[name] for name in same} == {name: settled[name] for name in same}
+    assert [(row["on_energy_front"], row["on_spikes_front"]) for row in (early, settled, late)] == [
+        (True, True), (True, True), (False, False),
+    ]  # fmt: skip
     assert (early["settled_percent"], late["settled_percent"]) == (50.0, 100.0)
     assert (late["spikes_per_neuron"], late["firing_rate"]) == (0.6, pytest.approx(0.4))  # over 1.5 steps, not over 8
     assert (late["energy_uj"], late["energy_relative_to_ann"]) == (9.0, 0.9)
@@ -72,6 +74,20 @@ def test_cell_of_each_coding_has_files_of_its_own_in_the_folder_of_the_network()
         "L16_p0_m2",
         "L = 16, p = 0, at most 2 powers of two; lossless, free, burst 2",
     )
+
+
+def test_cell_names_placement_and_early_exit_where_they_are_swept() -> None:
+    cell = replace(CELL, placement="products", early_exit="margin")
+    assert (cell.name, cell.simulation) == ("L16_p0_products", "lossless_free_burst2_exit-margin_")
+    assert cell.label == "L = 16, p = 0, sites at products; lossless, free, burst 2, exit by margin"
+    rate = SweepCell(16, 0.0, "", 0.0, early_exit="stability")
+    assert (rate.simulation, rate.label) == ("exit-stability_", "L = 16, p = 0; rate, exit by stability")
+
+
+def test_rows_name_the_placement_and_the_exit_of_all_cells() -> None:
+    results = [SweepResult(replace(CELL, early_exit=rule), (SETTLED,)) for rule in (None, "margin")]
+    rows = sweep_rows(results, [3], {"placement": "products"})
+    assert [(row["placement"], row["early_exit"]) for row in rows] == [("products", None), ("products", "margin")]
 
 
 def write(path: Path, run: SeedRun, cell: SweepCell = CELL) -> Path:

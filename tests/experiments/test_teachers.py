@@ -57,6 +57,14 @@ def test_float_training_is_the_start_and_the_teacher_of_a_quantised_one(
         assert torch.equal(tensor, teacher.state_dict()[name])
 
 
+def test_teacher_may_be_a_network_of_the_zoo() -> None:
+    options = replace(OPTIONS, train=replace(OPTIONS.train, distillation=0.5), teacher="zoo:digits-mst")
+    options = replace(options, data=mst.DataOptions("digits", img_size=8))
+    teacher = build_teacher(options, mst.load_dataset(options.data))
+    assert teacher is not None
+    assert find_sites(teacher)  # as it was trained, not a network of the options' name without sites
+
+
 def test_float_network_is_quantised_to_the_levels_asked_for_and_can_be_built_again(
     in_float: mst.TrainingRun, tmp_path: Path
 ) -> None:

@@ -9,8 +9,15 @@ import pytest
 from matplotlib.image import imread
 
 from mst.experiments import SeedRun, SweepCell, SweepResult, sweep_rows
-from mst.report import sweep_against_energy, sweep_against_ratio, sweep_against_time, sweep_markdown, sweep_pareto
-from mst.report.sweeps import lines_over_ratio
+from mst.report import (
+    sweep_against_energy,
+    sweep_against_ratio,
+    sweep_against_time,
+    sweep_fronts,
+    sweep_markdown,
+    sweep_pareto,
+)
+from mst.report.sweeps import lines_over_ratio, row_label
 
 RATE = SweepCell(16, 0.0, "", 0.0)
 FREE = replace(RATE, coding="lossless", schedule="free", burst=2)
@@ -38,11 +45,51 @@ def test_table_names_the_coding_and_both_energies_of_each_row() -> None:
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| rate | 16 | 0 | none | 0 | 3 | 3.0 | 75.00 | 75.00 | 12 |")
     assert lines[4].startswith("| lossless, free, burst 2 | 16 | 0 | none | 0 | 3 | 1.5 |")
-    assert lines[4].endswith("| 9 | 0.90x | 15 | 0.75x |")
+    assert lines[4].endswith("| 9 | 0.90x | 15 | 0.75x | spikes |")
+    assert lines[5].endswith("| 15 | 0.75x |  |")  # as good, but a later row
+    assert lines[2].endswith("| energy |")
+    assert "4 test images" in text
     old = replace(OF_RATE, whole_energy_pj=(), ann_whole_energy_pj=None)
-    assert sweep_markdown(sweep_rows([SweepResult(RATE, (old,))], [3]), "title").count("| 9 | 0.90x |  |  |") == 1
+    assert (
+        sweep_markdown(sweep_rows([SweepResult(RATE, (old,))], [3]), "title").count(
+            "| 9 | 0.90x |  |  | energy, spikes |"
+        )
+        == 1
+    )
     powers = SweepResult(replace(FREE, max_powers=2), (RUN,))
     assert "| lossless, free, burst 2 | 16 (2 powers) |" in sweep_markdown(sweep_rows([powers], [1]), "title")
+
+
+def test_table_names_settings_of_some_cells_and_what_is_unfinished() -> None:
+    cells = [replace(FREE, placement="products"), replace(FREE, early_exit="margin")]
+    results = [SweepResult(cells[0], (RUN,)), SweepResult(cells[1], (replace(RUN, num_images=3),))]
+    text = sweep_markdown(sweep_rows(results, [3]), "title", [RATE.label])
+    assert "| lossless, free, burst 2 | 16 (at products) |" in text
+    assert "| lossless, free, burst 2, exit by margin | 16 |" in text
+    assert "3 or 4 test images" in text
+    assert "Not in this table, because it is unfinished: L = 16, p = 0." in text
+
+
+def test_label_of_a_row_has_what_differs_between_rows() -> None:
+    rows = sweep_rows([*RESULTS[2:], SweepResult(replace(FREE, num_levels=4), (RUN,))], [2, 3])
+    assert [row_label(row, rows) for row in rows[::2]] == [
+        "L = 16, p = 0, lossless, free, burst 2", "L = 16, p = 0.5 at attention, lossless, free, burst 2",
+        "L = 16, p = 0, lossless, free, burst 4", "L = 4, p = 0, lossless, free, burst 2",
+    ]  # fmt: skip
+    assert row_label(rows[0], rows[:2]) == ""
+
+
+@pytest.mark.usefixtures("rendered_figures")
+def test_figure_of_the_fronts_shows_the_marked_rows(tmp_path: Path) -> None:
+    rows = sweep_rows(RESULTS[2:3], [1, 2, 3])
+    assert [row["on_spikes_front"] for row in rows] == [True, True, False]
+    rows[0]["on_spikes_front"] = False
+    fewer = imread(sweep_fronts(rows, tmp_path / "a.png", "title"))
+    rows[0]["on_spikes_front"] = True
+    all_of_them = imread(sweep_fronts(rows, tmp_path / "b.png", "title"))
+    middle = fewer.shape[1] // 2
+    assert (fewer[:, :middle] == all_of_them[:, :middle]).all()  # the panel of energies
+    assert (fewer[:, middle:] != all_of_them[:, middle:]).any()
 
 
 def test_lines_over_the_ratio_keep_codings_apart() -> None:

@@ -26,6 +26,7 @@ from .options import (
     StepOptions,
     TrainingOptions,
 )
+from .pareto import pareto_front
 from .publishing import CardFacts, NetworkFacts, card_facts, own_card, push
 from .push_options import PushOptions
 from .quantizing import QUANTIZED_CHECKPOINT, QuantizingRun, run_quantizing
@@ -37,7 +38,7 @@ from .run_files import RunFiles, read_run
 from .settled_run import SettledRun, run_settled
 from .spiking_run import MeasurementRun, SimulationRun, coding_label, run_measurement, run_simulation
 from .sweep_options import SweepOptions
-from .sweep_results import COLUMNS, SeedRun, SweepCell, SweepResult, sweep_rows
+from .sweep_results import COLUMNS, CellFailure, SeedRun, SweepCell, SweepResult, sweep_rows
 from .sweeping import SweepObserver, SweepRun, run_sweep
 from .training_run import OPTIONS_FILE, TrainingRun, run_training
 from .zoo_check import ZooCheck, check_zoo
@@ -52,6 +53,7 @@ __all__ = [
     "BenchmarkOptions",
     "BenchmarkRun",
     "CardFacts",
+    "CellFailure",
     "CheckpointOptions",
     "CodingOptions",
     "CodingRun",
@@ -121,6 +123,7 @@ __all__ = [
     "open_network",
     "open_recording",
     "own_card",
+    "pareto_front",
     "parse_options",
     "push",
     "read_run",

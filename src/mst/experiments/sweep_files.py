@@ -12,7 +12,7 @@ from typing import Any
 from mst.data import DataSplits
 from mst.distributed import gather_values, is_main_process
 from mst.errors import FileConflictError
-from mst.files import plain, write_json
+from mst.files import plain, write_json_once
 from mst.options import flatten
 from mst.training import FREE_ON_RESUME
 
@@ -24,15 +24,18 @@ SETTINGS_FILE = "sweep.json"
 """Settings that all cells of a sweep share, in its output folder."""
 
 AXES = (
-    "masking_ratios", "mask_sites", "num_levels", "spike_penalties", "max_powers", "codings", "schedules", "bursts",
-    "time_steps", "mask_seeds", "output",
+    "masking_ratios", "mask_sites", "num_levels", "spike_penalties", "max_powers", "placements", "codings", "schedules",
+    "bursts", "early_exits", "time_steps", "mask_seeds",
 )  # fmt: skip
 """Settings that may differ from one call to the next on the same folder: cells are added."""
+
+PLAN_FILE = "shards.json"
+"""Number of shards and the axes of a sweep that several jobs share, in its output folder."""
 
 
 def common_settings(settings: Mapping[str, Any], options: SweepOptions, splits: DataSplits) -> dict[str, Any]:
     """Settings that all cells share."""
-    common = {name: value for name, value in settings.items() if name not in AXES}
+    common = {name: value for name, value in settings.items() if name not in (*AXES, "output", "shard")}
     common |= {"dataset": options.dataset, "data_fingerprint": splits.fingerprint}
     if options.checkpoint is not None and options.checkpoint.is_file():
         common["checkpoint_sha256"] = sha256(options.checkpoint.read_bytes()).hexdigest()
@@ -49,14 +52,9 @@ def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """
     free = (*(f"train.{name}" for name in FREE_ON_RESUME), "batch_size", "data_path", "threads")
     now = _flat(json.loads(json.dumps(plain(settings))))
-    if not gather_values(path.is_file())[0]:
-        if is_main_process():
-            write_json(path, now)
+    then = _written_before(path, now)
+    if then is None:
         return
-    try:
-        then = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FileConflictError(f"damaged ({error})", where=str(path), remedy="choose another output folder") from error
     before = _flat(json.loads(json.dumps(plain(flatten(SweepOptions()))))) | then
     changed = [f"{k}: {before.get(k)} -> {now[k]}" for k in now if before.get(k) != now[k] and k not in free]
     changed += [f"{k}: {v} -> None" for k, v in then.items() if k not in now and v is not None and k not in free]
@@ -64,6 +62,44 @@ def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
         raise FileConflictError(
             f"{path.parent} holds a sweep with other settings: {'; '.join(changed)}", remedy="choose another output"
         )
+
+
+def keep_plan(path: Path, options: SweepOptions, count: int) -> None:
+    """Note the number of shards and the axes, or check that they are those of the jobs that share the folder.
+
+    Args:
+        path: of the plan, in the output folder.
+        options: with every default filled in.
+        count: number of shards.
+
+    Raises:
+        FileConflictError: the folder is shared by another number of jobs, or their axes differ.
+    """
+    axes = {name: getattr(options, name) for name in AXES}
+    now = json.loads(json.dumps(plain({"shards": count, **axes})))
+    then = _written_before(path, now)
+    changed = [] if then is None else [f"{k}: {then.get(k)} -> {v}" for k, v in now.items() if then.get(k) != v]
+    if changed:
+        raise FileConflictError(
+            f"{path.parent} holds a sweep that is shared otherwise: {'; '.join(changed)}",
+            remedy=f"choose another output; or, once none of its jobs is running, delete {path.name} there",
+        )
+
+
+def _written_before(path: Path, content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the file holds; None if it did not exist and has been written with `content`.
+
+    Raises:
+        FileConflictError: the file is damaged.
+    """
+    written = is_main_process() and write_json_once(path, content)
+    if gather_values(written)[0]:
+        return None
+    try:
+        then: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileConflictError(f"damaged ({error})", where=str(path), remedy="choose another output folder") from error
+    return then
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

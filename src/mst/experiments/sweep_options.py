@@ -25,6 +25,8 @@ from .options import (
 )
 
 Method = Literal["train", "fine-tune", "evaluate"]
+SweptPlacement = Literal["activations", "products"]
+SweptExit = Literal["none", "margin", "stability"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ class SweepOptions:
     """Round levels to sums of at most this many signed powers of two, in training too; each entry is a setting of its
     own. By default every level stays, or those of a checkpoint that is evaluated."""
 
+    placements: tuple[SweptPlacement, ...] | None = None
+    """Places of the sites, a setting each: activations, products; in place of quantize.placement. Rate coding does not
+    carry sites at products and is left out for them."""
+
     codings: tuple[CodingName, ...] = ("rate",)
     """Codings that each network is simulated under; it is trained once for all of them. Networks with sites at products
     need lossless."""
@@ -88,6 +94,9 @@ class SweepOptions:
     early_exit: ExitRule | None = None
     """Let an image leave once its answer is safe, see `mst simulate`. The value is chosen for each setting and mask
     seed on validation images, at the largest T."""
+
+    early_exits: tuple[SweptExit, ...] | None = None
+    """Rules of early exit, a setting each: none, margin, stability; in place of early_exit."""
 
     exit: ExitOptions = ExitOptions()  # noqa: RUF009  frozen
     """Accuracy that early exit may cost, and how sure that is."""
@@ -125,13 +134,18 @@ class SweepOptions:
     threads: int | None = None
     """CPU threads; by default chosen by the size of the network."""
 
+    shard: str | None = None
+    """I/N: compute only part I of N, from 1/N to N/N, of a sweep that N jobs share in one output folder; in a job array
+    $TASK_ID/N. The job that finishes last writes the table."""
+
     def __post_init__(self) -> None:
-        if () in (self.num_levels, self.spike_penalties, self.max_powers, self.schedules) or not (
+        axes = (self.num_levels, self.spike_penalties, self.max_powers, self.schedules, self.placements)
+        if () in (*axes, self.early_exits) or not (
             self.time_steps and self.masking_ratios and self.mask_seeds and self.codings and self.bursts
         ):
             raise InputError(
-                "a sweep needs at least one entry of each: ratios, levels, penalties, powers, codings, schedules, "
-                "bursts, seeds, and time steps from 1"
+                "a sweep needs at least one entry of each: ratios, levels, penalties, powers, placements, codings, "
+                "schedules, bursts, early exits, seeds, and time steps from 1"
             )
         check_counts(batch_size=self.batch_size, max_images=self.max_images, threads=self.threads)
         for limit in self.max_powers or ():
@@ -141,8 +155,47 @@ class SweepOptions:
         if min(self.time_steps) < 1:
             raise InputError(f"a sweep needs time steps from 1, got {min(self.time_steps)}")
         check_steps(max(self.time_steps), input_steps=self.input_steps)
-        self.steps(seed=0)
+        self._check_alternatives()
+        for rule in self.exit_rules:
+            self.steps(seed=0, rule=rule)
+        if self.shard is not None:
+            parse_shard(self.shard)
 
-    def steps(self, seed: int) -> StepOptions:
-        """Options of the simulation with masks of a seed, up to the largest T."""
-        return StepOptions(max(self.time_steps), self.early_exit, self.exit, seed=seed)
+    def _check_alternatives(self) -> None:
+        if self.early_exits is not None and self.early_exit is not None:
+            raise InputError("early_exit and early_exits are given", remedy="give one of them")
+        if self.placements is not None and self.quantize.placement != QuantizeOptions().placement:
+            raise InputError("quantize.placement and placements are given", remedy="give one of them")
+        if self.exit != ExitOptions() and not any(self.exit_rules):
+            raise InputError("options of early exit have no effect without --early-exit or --early-exits")
+        if self.exit.value is not None and len(set(self.exit_rules) - {None}) > 1:
+            raise InputError("--exit.value belongs to one rule of early exit", remedy="sweep margin or stability alone")
+
+    @property
+    def exit_rules(self) -> tuple[ExitRule | None, ...]:
+        """Rules of early exit that are swept; None: no image leaves early."""
+        if self.early_exits is None:
+            return (self.early_exit,)
+        return tuple(None if rule == "none" else rule for rule in self.early_exits)
+
+    def steps(self, seed: int, rule: ExitRule | None) -> StepOptions:
+        """Options of the simulation with masks of a seed and a rule of early exit, up to the largest T."""
+        return StepOptions(max(self.time_steps), rule, self.exit if rule else ExitOptions(), seed=seed)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """I and N of a shard "I/N".
+
+    Raises:
+        InputError: text of another form, or I is not from 1 to N.
+    """
+    first, _, second = text.partition("/")
+    if not (first.isdecimal() and second.isdecimal()):
+        raise InputError(f"a shard is written I/N, as in 1/4, got {text!r}", where="--shard")
+    index, count = int(first), int(second)
+    if not 1 <= index <= count:
+        raise InputError(
+            f"there is no shard {text}", where="--shard", remedy=f"shards of {count} are 1/{count} to {count}/{count}"
+            if count else "N must be at least 1",
+        )  # fmt: skip
+    return index, count

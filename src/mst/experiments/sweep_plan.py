@@ -10,7 +10,8 @@ from pathlib import Path
 from torch import nn
 
 from mst.checkpoints import load_checkpoint, read_checkpoint_info
-from mst.conversion import CODINGS, coding_of, convert, default_schedule
+from mst.checkpoints.references import checkpoint_file
+from mst.conversion import CODINGS, coding_of, convert
 from mst.data import DataSplits, EventRepresentation, first_readable, load_dataset
 from mst.errors import InputError
 from mst.measure import check_can_be_priced
@@ -20,7 +21,7 @@ from mst.options import flatten
 from mst.training import FREE_ON_RESUME, TrainConfig
 
 from .networks import build_network, image_size_option
-from .options import CodingOptions, NetworkOptions
+from .options import CodingOptions, ExitRule, NetworkOptions, Placement, ScheduleName
 from .spiking_run import check_effects, check_enough_images, fixed_rule
 from .sweep_options import SweepOptions
 from .sweep_results import SweepCell
@@ -32,7 +33,7 @@ def open_sweep(options: SweepOptions) -> tuple[SweepOptions, DataSplits]:
     """The data set, and the options with what the checkpoint decides filled in."""
     checkpoint, data = options.checkpoint, options.data
     levels, penalties, dataset = options.num_levels or (16,), options.spike_penalties or (0.0,), options.dataset
-    limits, usual = options.max_powers, "free" if options.quantize.placement == "products" else DEFAULT_SCHEDULE
+    limits, quantize = options.max_powers, options.quantize
     preprocessing = None
     if options.method == "evaluate":
         assert checkpoint is not None
@@ -40,10 +41,10 @@ def open_sweep(options: SweepOptions) -> tuple[SweepOptions, DataSplits]:
         own_levels, own_penalty, own_dataset = _trained_with(checkpoint, network)
         levels, penalties, dataset = (own_levels,), (own_penalty,), dataset or own_dataset
         limits = limits or tuple({site.max_powers for site in find_sites(network).values() if site.max_powers}) or None
-        usual = default_schedule(network)
+        quantize = replace(quantize, placement=_placement_of(network))
         preprocessing = read_checkpoint_info(checkpoint).preprocessing
         data = replace(data, img_size=None if preprocessing is None else preprocessing.img_size)
-    elif checkpoint is not None and checkpoint.suffix == ".safetensors" and dataset is None:
+    elif checkpoint is not None and checkpoint_file(checkpoint).suffix == ".safetensors" and dataset is None:
         dataset = _dataset_of(checkpoint)
         data = replace(data, events=_events_of(checkpoint, data.events))
     dataset = dataset or DEFAULT_DATASET
@@ -56,11 +57,19 @@ def open_sweep(options: SweepOptions) -> tuple[SweepOptions, DataSplits]:
         if options.method == "evaluate":
             spec = spec_of(network)
             sites = (ALL_SITES,) if spec is None else spec.default_mask_sites
+    schedules = options.schedules
+    if schedules is None and options.placements is None:
+        schedules = (_usual_schedule(quantize.placement),)
     options = replace(
         options, num_levels=levels, spike_penalties=penalties, max_powers=limits, dataset=dataset, data=data,
-        mask_sites=sites, schedules=options.schedules or (usual,),
+        mask_sites=sites, quantize=quantize, schedules=schedules,
     )  # fmt: skip
     return options, splits
+
+
+def _placement_of(network: nn.Module) -> Placement:
+    """Where the sites of a network are."""
+    return "products" if any(site.is_operand for site in find_sites(network).values()) else "activations"
 
 
 def _trained_with(checkpoint: Path, network: nn.Module) -> tuple[int, float, str | None]:
@@ -97,7 +106,8 @@ def check_sweep(options: SweepOptions) -> None:
     given = {"schedules": options.schedules, "bursts": options.bursts != (1,),
              "resting_images": options.resting_images, "input_steps": options.input_steps != 1}  # fmt: skip
     check_effects([name for name, is_given in given.items() if is_given], [coding_of(name) for name in options.codings])
-    fixed_rule(options.steps(seed=0))
+    for rule in options.exit_rules:
+        fixed_rule(options.steps(seed=0, rule=rule))
     method, checkpoint, pretrained = options.method, options.checkpoint, options.pretrained
     if method == "train" and (checkpoint is not None or pretrained):
         raise InputError(
@@ -122,7 +132,7 @@ def _check_evaluation(options: SweepOptions) -> None:
     plain_options, settings = flatten(SweepOptions()), flatten(options)
     of_training = (
         "num_levels", "spike_penalties", "model_kwargs", "train_images", "img_size", "calibration_images", "pretrained",
-        "model", "quantize", "augment", "events", "event_augment", "align_chans",
+        "model", "quantize", "placements", "augment", "events", "event_augment", "align_chans",
     )  # fmt: skip
     given = [name for name in of_training if settings.get(name) != plain_options.get(name)]
     free = {name: getattr(options.train, name) for name in FREE_ON_RESUME}
@@ -133,19 +143,34 @@ def _check_evaluation(options: SweepOptions) -> None:
 
 def cells_of(options: SweepOptions) -> Iterator[SweepCell]:
     """Every combination once; where nothing is masked the sites make no difference, and without a schedule the burst
-    makes none."""
-    seen = set()
+    makes none. Of several placements, those that a coding does not carry are left out."""
+    seen, usual = set(), options.quantize.placement
     axes = (
-        options.num_levels or (), options.spike_penalties or (), options.max_powers or (0,), options.mask_sites or (),
-        options.masking_ratios, options.codings, options.schedules or (), options.bursts,
+        options.num_levels or (), options.spike_penalties or (), options.max_powers or (0,),
+        options.placements or (usual,), options.mask_sites or (), options.masking_ratios, options.codings,
+        options.schedules or (None,), options.bursts, options.exit_rules,
     )  # fmt: skip
-    for levels, penalty, limit, where, ratio, coding, schedule, burst in product(*axes):
-        cell = SweepCell(levels, ratio, where if ratio else "", penalty, limit, coding)
+    for levels, penalty, limit, placement, where, ratio, coding, schedule, burst, rule in product(*axes):
+        if len(axes[3]) > 1 and placement == "products" and not CODINGS[coding].carries_negative_levels:
+            continue
+        cell = SweepCell(
+            levels, ratio, where if ratio else "", penalty, limit, coding,
+            placement=None if placement == usual else placement, early_exit=rule if options.early_exits else None,
+        )  # fmt: skip
         if CODINGS[coding].has_schedule:
-            cell = replace(cell, schedule=schedule, burst=burst)
+            cell = replace(cell, schedule=schedule or _usual_schedule(placement), burst=burst)
         if cell not in seen:
             seen.add(cell)
             yield cell
+
+
+def _usual_schedule(placement: Placement) -> ScheduleName:
+    return "free" if placement == "products" else DEFAULT_SCHEDULE
+
+
+def exit_rule(options: SweepOptions, cell: SweepCell) -> ExitRule | None:
+    """Rule of early exit of a cell."""
+    return cell.early_exit or options.early_exit
 
 
 def coding_options(options: SweepOptions, cell: SweepCell) -> CodingOptions:
@@ -170,7 +195,8 @@ def network_options(options: SweepOptions, cell: SweepCell) -> NetworkOptions:
         init_from=None if options.checkpoint is None else str(options.checkpoint),
         calibration_images=options.calibration_images, masking_ratio=cell.masking_ratio, mask_sites=selections(cell),
         mask_rule=options.mask_rule, num_levels=cell.num_levels, max_powers=cell.max_powers or None,
-        quantize=options.quantize, align_chans=options.align_chans,
+        quantize=replace(options.quantize, placement=cell.placement or options.quantize.placement),
+        align_chans=options.align_chans,
     )  # fmt: skip
 
 
@@ -180,7 +206,7 @@ def try_cells(cells: Sequence[SweepCell], splits: DataSplits, options: SweepOpti
     Raises:
         InputError: one of these fails; operations without a price; early exit that the test images cannot show.
     """
-    if options.early_exit is not None and options.exit.value is None:
+    if any(options.exit_rules) and options.exit.value is None:
         check_enough_images(len(splits.test), options.exit)
     image = first_readable(splits.test)[0][None]
     codings: dict[str, dict[str, SweepCell]] = {}

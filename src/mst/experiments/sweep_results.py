@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from typing import Any
 
-from .options import CodingName, ScheduleName
+from .options import CodingName, ExitRule, Placement, ScheduleName
+from .pareto import mark_fronts
 
 Values = tuple[float, ...]
 
@@ -41,6 +42,12 @@ class SweepCell:
     burst: int = 1
     """Maximum spikes per neuron per step."""
 
+    placement: Placement | None = None
+    """Places of the sites; None: those of the sweep's quantize.placement."""
+
+    early_exit: ExitRule | None = None
+    """Rule of early exit; None: the sweep's early_exit."""
+
     @property
     def name(self) -> str:
         """Folder of the network, which all ways to simulate it share."""
@@ -51,18 +58,21 @@ class SweepCell:
             where = f"_{plain}{digest}"
         penalty = f"_w{_short(self.spike_penalty)}" if self.spike_penalty else ""
         powers = f"_m{self.max_powers}" if self.max_powers else ""
-        return f"L{self.num_levels}_p{_short(self.masking_ratio)}{where}{penalty}{powers}"
+        sites = f"_{self.placement}" if self.placement else ""
+        return f"L{self.num_levels}_p{_short(self.masking_ratio)}{where}{penalty}{powers}{sites}"
 
     @property
     def simulation(self) -> str:
-        """Beginning of the names of the files in that folder; empty for rate coding."""
+        """Beginning of the names of the files in that folder; empty for rate coding without early exit."""
         schedule = f"{self.schedule}_burst{self.burst}_" if self.schedule else ""
-        return "" if self.coding == "rate" else f"{self.coding}_{schedule}"
+        leaving = f"exit-{self.early_exit}_" if self.early_exit else ""
+        return ("" if self.coding == "rate" else f"{self.coding}_{schedule}") + leaving
 
     @property
     def coding_label(self) -> str:
-        """The coding for people: "rate", "lossless, free, burst 4"."""
-        return f"{self.coding}, {self.schedule}, burst {self.burst}" if self.schedule else self.coding
+        """The coding for people: "rate", "lossless, free, burst 4", "rate, exit by margin"."""
+        leaving = f", exit by {self.early_exit}" if self.early_exit else ""
+        return self.coding + (f", {self.schedule}, burst {self.burst}" if self.schedule else "") + leaving
 
     @property
     def label(self) -> str:
@@ -70,8 +80,9 @@ class SweepCell:
         where = f" at {brief(self.mask_sites)}" if self.mask_sites else ""
         penalty = f", spike penalty {self.spike_penalty:g}" if self.spike_penalty else ""
         powers = f", at most {self.max_powers} powers of two" if self.max_powers else ""
-        coding = "" if self.coding == "rate" else f"; {self.coding_label}"
-        return f"L = {self.num_levels}, p = {self.masking_ratio:g}{where}{penalty}{powers}{coding}"
+        sites = f", sites at {self.placement}" if self.placement else ""
+        coding = "" if self.coding_label == "rate" else f"; {self.coding_label}"
+        return f"L = {self.num_levels}, p = {self.masking_ratio:g}{where}{penalty}{powers}{sites}{coding}"
 
 
 def brief(mask_sites: str) -> str:
@@ -86,6 +97,17 @@ _LONG = 24
 def _short(value: float) -> str:
     """A number that tells itself apart from every other."""
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+
+
+@dataclass(frozen=True)
+class CellFailure:
+    """Error that ended a cell."""
+
+    error: str
+    """Its text, in one line."""
+
+    traceback: str
+    """Where it was raised."""
 
 
 @dataclass(frozen=True)
@@ -184,30 +206,42 @@ def _mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
 
 
 COLUMNS = (
-    "num_levels", "masking_ratio", "mask_sites", "spike_penalty", "max_powers", "coding", "schedule", "burst",
-    "time_steps", "num_seeds", "num_images", "ann_accuracy_percent", "ann_accuracy_spread", "snn_accuracy_percent",
-    "snn_accuracy_spread", "spikes_per_image", "spikes_per_image_spread", "spikes_relative_to_unmasked",
-    "spikes_per_neuron", "firing_rate", "mean_steps", "settled_percent", "energy_uj", "energy_relative_to_ann",
-    "energy_with_functions_uj", "energy_with_functions_relative_to_ann", "ann_quanta_per_neuron",
+    "num_levels", "masking_ratio", "mask_sites", "spike_penalty", "max_powers", "placement", "coding", "schedule",
+    "burst", "early_exit", "time_steps", "num_seeds", "num_images", "ann_accuracy_percent", "ann_accuracy_spread",
+    "snn_accuracy_percent", "snn_accuracy_spread", "spikes_per_image", "spikes_per_image_spread",
+    "spikes_relative_to_unmasked", "spikes_per_neuron", "firing_rate", "mean_steps", "settled_percent", "energy_uj",
+    "energy_relative_to_ann", "energy_with_functions_uj", "energy_with_functions_relative_to_ann",
+    "ann_quanta_per_neuron", "on_energy_front", "on_spikes_front",
 )  # fmt: skip
 
 
-def sweep_rows(results: Sequence[SweepResult], time_steps: Sequence[int]) -> list[dict[str, Any]]:
+def sweep_rows(
+    results: Sequence[SweepResult], time_steps: Sequence[int], common: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """One row for each cell and T, with the columns of `COLUMNS`. None where there is no such figure.
 
     Spikes relative to the unmasked: to those of the cell that differs in its masks alone, at the same T. Firing rate:
     over the steps that images took up to T. Energy: of maps, products, norms, and softmax and LayerNorm that are
     modules at 3 MACs per element; with functions: of maps, products and every function by its elementary operations.
+    Fronts: True if no other row has a higher or equal accuracy at lower or equal energy, or spikes per neuron.
+
+    Args:
+        results: cells with their runs.
+        time_steps: T of the rows.
+        common: placement and early_exit of cells that leave them to the sweep.
     """
+    common = {"placement": None, "early_exit": None} | dict(common or {})
     unmasked = {result.kind: result for result in results if result.cell.masking_ratio == 0}
     rows = []
     for result in results:
         reference = unmasked.get(result.kind)
         for t in time_steps:
             values = {**_of_cell(result), "time_steps": t, **_after_step(result, t)}
+            values |= {name: values[name] or value for name, value in common.items()}
             base = 0.0 if reference is None else reference.series("spikes_per_image")[t - 1][0]
             values["spikes_relative_to_unmasked"] = values["spikes_per_image"] / base if base else None
-            rows.append({name: values[name] for name in COLUMNS})
+            rows.append({name: values.get(name) for name in COLUMNS})
+    mark_fronts(rows)
     return rows
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from torch import nn
 
 from mst.checkpoints import NoDescriptionError, load_checkpoint, load_initial_weights, read_checkpoint_info
+from mst.checkpoints.references import checkpoint_file
 from mst.data import DataSplits
 from mst.errors import InputError
 from mst.models import MODEL_NAMES
@@ -40,7 +40,7 @@ def build_teacher(options: TrainingOptions, splits: DataSplits) -> nn.Module | N
     source = options.teacher or options.network.init_from
     if source is None:
         raise InputError("distillation needs a teacher", remedy="name a trained network with --teacher or --init-from")
-    if Path(source).suffix != ".safetensors":
+    if checkpoint_file(source).suffix != ".safetensors":
         return _from_weights(source, options.network, splits)
     try:
         info = read_checkpoint_info(source)

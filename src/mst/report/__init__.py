@@ -10,6 +10,7 @@ from .export import chip_table, differing_table, export_summary
 from .figures import accuracy_vs_time, energy_bars, firing_rates
 from .model_card import model_card
 from .page import PageReport, build_report
+from .pareto import sweep_fronts
 from .settled import settled_summary, settled_table
 from .summaries import energy_summary, run_label, run_title, simulation_summary
 from .sweeps import (
@@ -79,6 +80,7 @@ __all__ = [
     "sweep_against_energy",
     "sweep_against_ratio",
     "sweep_against_time",
+    "sweep_fronts",
     "sweep_markdown",
     "sweep_pareto",
     "write_diagnosis_csv",

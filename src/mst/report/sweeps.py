@@ -27,12 +27,18 @@ def write_sweep_csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
-def sweep_markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
-    """A table in Markdown, with units; ± is the standard deviation over mask seeds."""
+def sweep_markdown(rows: Sequence[dict[str, Any]], title: str, unfinished: Sequence[str] = ()) -> str:
+    """A table in Markdown, with units; ± is the standard deviation over mask seeds.
+
+    Args:
+        rows: of `sweep_rows`.
+        title: heading.
+        unfinished: labels of cells that are not in the table.
+    """
     headings = (
         "coding", "L", "p", "masked sites", "spike penalty", "T", "mean T", "ANN (%)", "SNN (%)", "spikes per image",
         "relative to p = 0", "spikes per neuron", "firing rate", "energy (µJ)", "relative to its ANN",
-        "with functions (µJ)", "relative to its ANN",
+        "with functions (µJ)", "relative to its ANN", "Pareto front",
     )  # fmt: skip
     lines = [f"# {title}", "", f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
     for row in rows:
@@ -45,27 +51,51 @@ def sweep_markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
             _spread(row["spikes_per_image"], row["spikes_per_image_spread"], row["num_seeds"], ",.0f"),
             "" if relative is None else f"x{relative:.3f}", f"{row['spikes_per_neuron']:.2f}",
             f"{row['firing_rate']:.4f}", f"{row['energy_uj']:.3g}", f"{row['energy_relative_to_ann']:.2f}x",
-            *_with_functions(row),
+            *_with_functions(row), _fronts(row),
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
-    first = rows[0]
+    images = sorted({row["num_images"] for row in rows})
+    lines += ["", *(f"Not in this table, because it is unfinished: {label}." for label in unfinished)]
     lines += [
-        "",
-        f"{first['num_images']} test images. ±: standard deviation over mask seeds. A spike is one that left its site, "
-        "after masking; mean T: steps that an image took up to T, until it had settled or left; firing rate in spikes "
-        "per neuron per step. Energy of operations only: of maps, products and norms, and softmax and LayerNorm that "
-        "are modules at 3 MACs per element; with functions: of maps, products and every function by its elementary "
-        "operations.",
+        f"{' or '.join(map(str, images))} test images. ±: standard deviation over mask seeds. A spike is one that left "
+        "its site, after masking; mean T: steps that an image took up to T, until it had settled or left; firing rate "
+        "in spikes per neuron per step. Energy of operations only: of maps, products and norms, and softmax and "
+        "LayerNorm that are modules at 3 MACs per element; with functions: of maps, products and every function by its "
+        f"elementary operations. Pareto front: no other row has a higher or equal accuracy at lower or equal "
+        f"{FRONTS['energy']}, or {FRONTS['spikes']}, whatever the accuracy's standard error is.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _coding(row: dict[str, Any]) -> str:
-    return f"{row['coding']}, {row['schedule']}, burst {row['burst']}" if row["schedule"] else f"{row['coding']}"
+    leaving = f", exit by {row['early_exit']}" if row["early_exit"] else ""
+    schedule = f", {row['schedule']}, burst {row['burst']}" if row["schedule"] else ""
+    return f"{row['coding']}{schedule}{leaving}"
 
 
 def _levels(row: dict[str, Any]) -> str:
-    return f"{row['num_levels']}" + (f" ({row['max_powers']} powers)" if row["max_powers"] else "")
+    notes = [f"{row['max_powers']} powers"] if row["max_powers"] else []
+    notes += ["at products"] if row["placement"] == "products" else []
+    return f"{row['num_levels']}" + (f" ({', '.join(notes)})" if notes else "")
+
+
+def row_label(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    """The settings of a row that differ among the rows, T left out."""
+    settings = (
+        lambda r: f"L = {_levels(r)}",
+        lambda r: f"p = {r['masking_ratio']:g}" + (f" at {brief(r['mask_sites'])}" if r["mask_sites"] else ""),
+        lambda r: f"penalty {r['spike_penalty']:g}",
+        _coding,
+    )
+    return ", ".join(words(row) for words in settings if len({words(each) for each in rows}) > 1)
+
+
+FRONTS = {"energy": "energy", "spikes": "spikes per neuron"}
+"""Mark in the table -> cost of that Pareto front."""
+
+
+def _fronts(row: dict[str, Any]) -> str:
+    return ", ".join(name for name in FRONTS if row[f"on_{name}_front"])
 
 
 def _with_functions(row: dict[str, Any]) -> tuple[str, str]:
@@ -134,6 +164,7 @@ def _label(cell: SweepCell, results: Sequence[SweepResult]) -> str:
         (f"L = {cell.num_levels}", len({each.num_levels for each in cells}) > 1),
         (f"penalty {cell.spike_penalty:g}", len({each.spike_penalty for each in cells}) > 1),
         (f"{cell.max_powers or 'all'} powers", len({each.max_powers for each in cells}) > 1),
+        (f"at {cell.placement or 'activations'}", len({each.placement for each in cells}) > 1),
         (cell.coding_label, len({each.coding_label for each in cells}) > 1),
     )
     return ", ".join(part for part, varies in parts if varies)
