@@ -85,6 +85,12 @@ def test_budget_by_site_gives_macs_to_no_site() -> None:
     assert sites["site"][1] == pytest.approx(6 * 4.6 + 2 * 0.9)
 
 
+def test_budget_by_site_holds_macs_of_rows_that_spikes_drive_too(estimate: EnergyEstimate) -> None:
+    """softmax·v under lossless coding: the spikes of v drive ACs, the softmax MACs."""
+    sites, kinds, operations = (budget_by(estimate.budget, axis) for axis in ("site", "kind", "operation"))
+    assert sites[ANALOG][0] == pytest.approx(operations["mac"][0] + kinds["function"][0])
+
+
 def test_budget_with_a_kind_that_has_no_price_is_refused_by_name() -> None:
     chip = dataclasses.replace(ALL_ONES, name="chip", constants={"mac": 1.0, "ac": 1.0})
     estimate = mst.estimate_energy(by_hand("rate"), chip)

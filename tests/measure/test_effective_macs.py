@@ -25,12 +25,12 @@ def test_effective_macs_leave_out_zeros_of_activations() -> None:
 
 
 def test_effective_macs_of_a_product_need_both_operands() -> None:
-    x = torch.tensor([[[[1.0, 1.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]]])
+    x = torch.tensor([[[[1.0, 1.0], [1.0, 0.0]], [[1.0, 1.0], [0.0, 0.0]]]])
     model = HandProduct().eval()
     counted = count_effective_macs(model, operations_of(model, x), x)
     q, k = x[0, 0] != 0, x[0, 1] != 0
     by_hand = sum(int(q[i, d] and k[j, d]) for i in range(2) for j in range(2) for d in range(2))
-    assert counted["product"] == by_hand == 2
+    assert counted["product"] == by_hand == 3
     assert counted["last"] == 2  # the product has one column that is not 0, in two rows
 
 

@@ -39,4 +39,5 @@ def test_memory_by_size_prices_an_accumulation_by_its_layer() -> None:
     small = SRAM_45NM.energy_of("ac", {"weights": 10.0, "potentials": 10.0})
     large = SRAM_45NM.energy_of("ac", {"weights": 1024 * 1024 / 4, "potentials": 10.0})
     assert small == pytest.approx(0.9 + 3 * 5.0)
+    assert SRAM_45NM.energy_of("spike", {"activations": 10.0}) == pytest.approx(0.9 + 2 * 5.0)
     assert large == pytest.approx(0.9 + 50.0 + 2 * 5.0)

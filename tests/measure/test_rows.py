@@ -70,6 +70,12 @@ def test_rows_of_masks_count_their_draws(coding: str) -> None:
     assert rows["site", "neurons"].snn["spike"] == fired
 
 
+def test_rows_of_held_masks_count_a_draw_for_each_image() -> None:
+    images = torch.tensor([[1.0, 0.5], [0.5, 1.0], [0.0, 0.0]])
+    result = mst.simulate(mst.convert(Hand(masking_ratio=0.5).eval(), "lossless", images), images, 8)
+    assert rows_of(count_rows(result))["site", "mask"].snn == {"mask_draw": 2}
+
+
 def test_rows_of_the_input_hold_every_slice() -> None:
     snn = mst.convert(nn.Sequential(nn.Linear(2, 2, bias=False), QCFS(2, 1.0)).eval(), "lossless", torch.rand(1, 2))
     result = mst.simulate(snn, torch.rand(3, 6, 2), 6, in_slices=True)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import mst
-from counted_by_hand import ALL_ONES, by_hand
+from counted_by_hand import ALL_ONES, Hand, by_hand
 from mst.errors import InputError
 from mst.measure import (
     COST_MODELS,
@@ -16,6 +16,7 @@ from mst.measure import (
     MAC,
     MOVEMENT_22NM_SPARSE,
     break_even_mac,
+    check_can_be_priced,
     verdict_on,
 )
 from mst.neurons import QCFS
@@ -105,7 +106,25 @@ def test_verdict_names_the_prices_that_it_depends_on() -> None:
     assert re.fullmatch(r"as given: mac \(\d+% of the SNN's energy, \d+% of its ANN's\)", given)
 
 
+def test_verdict_prices_functions_alike_in_the_quantised_ann() -> None:
+    images = torch.rand(2, 3)
+    snn = mst.convert(nn.Sequential(QCFS(4, 1.0), nn.GELU(), nn.Linear(3, 2)).eval(), "lossless", images)
+    result = mst.simulate(snn, images, 8)
+    estimate = mst.estimate_energy(result)
+    quantised, both = verdict_on(estimate, result).baselines[2:]
+    functions = estimate.all_functions
+    assert functions.ann.energy_pj > 300
+    assert quantised.ann_energy_pj == pytest.approx(6 * 0.23 + 3 * 0.03 + functions.ann.energy_pj)
+    macs, acs = (estimate.maps_and_products.snn.operations.counts[kind] for kind in ("mac", "ac"))
+    neurons = estimate.everything.snn.energy_pj - estimate.whole.snn.energy_pj
+    narrow = macs * 0.23 + acs * 0.03 + neurons * 0.03 / 0.9
+    assert both.snn_energy_pj == pytest.approx(narrow + functions.snn.energy_pj)
+
+
 def test_verdict_of_a_model_without_a_mac_is_refused() -> None:
+    images = torch.rand(1, 2)
+    with pytest.raises(InputError, match="no energy for operations of the kind 'mac'"):  # before a simulation too
+        check_can_be_priced(mst.convert(Hand().eval(), "rate", images), images, MOVEMENT_22NM_SPARSE)
     with pytest.raises(InputError, match="22nm-sparse has no energy for operations of the kind 'mac'.*--mac-pj"):
         mst.estimate_energy(by_hand("rate"), MOVEMENT_22NM_SPARSE)
 

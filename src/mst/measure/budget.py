@@ -117,7 +117,7 @@ def _shares(row: BudgetRow, axis: Axis) -> Iterable[tuple[str, tuple[float, floa
     if axis != "site":
         label = {"stage": row.counted.stage, "kind": row.counted.kind, "name": row.name}[axis]
         return [(label, (row.snn.energy_pj, row.ann.energy_pj))]
-    analog = row.components.snn.operations.counts.get(MAC, 0.0) if row.counted.sources.keys() != {ANALOG} else 0.0
+    analog = row.components.snn.operations.counts.get(MAC, 0.0)
     driven = row.snn.energy_pj - analog
     shares = [(site, (share * driven, share * row.ann.energy_pj)) for site, share in row.counted.sources.items()]
     return [*shares, (ANALOG, (analog, 0.0))] if analog else shares
