@@ -40,6 +40,8 @@ from .spiking_run import MeasurementRun, SimulationRun, coding_label, run_measur
 from .sweep_options import SweepOptions
 from .sweep_results import COLUMNS, CellFailure, SeedRun, SweepCell, SweepResult, sweep_rows
 from .sweeping import SweepObserver, SweepRun, run_sweep
+from .trace_options import TraceOptions
+from .traces import RunTraces, TracedImage, read_traces, write_traces
 from .training_run import OPTIONS_FILE, TrainingRun, run_training
 from .zoo_check import ZooCheck, check_zoo
 
@@ -92,6 +94,7 @@ __all__ = [
     "RecordingOptions",
     "RecordingsOptions",
     "RunFiles",
+    "RunTraces",
     "SeedRun",
     "SettledRun",
     "SimulationRun",
@@ -102,6 +105,8 @@ __all__ = [
     "SweepOptions",
     "SweepResult",
     "SweepRun",
+    "TraceOptions",
+    "TracedImage",
     "TrainingOptions",
     "TrainingRun",
     "ZooCheck",
@@ -127,6 +132,7 @@ __all__ = [
     "parse_options",
     "push",
     "read_run",
+    "read_traces",
     "run_benchmark",
     "run_comparison",
     "run_diagnosis",
@@ -146,4 +152,5 @@ __all__ = [
     "steps_to_within",
     "sweep_rows",
     "write_run_record",
+    "write_traces",
 ]

@@ -12,6 +12,7 @@ from typing import Any
 from mst.errors import InputError, MissingFileError
 
 from .records import RECORD_FILE
+from .traces import TRACES_FILE, RunTraces, read_traces
 
 RESULT_FILES = {"simulate": "simulation.json", "measure": "measurement.json", "diagnose": "diagnosis.json"}
 """Verb -> the file beside its run record that holds what the record does not repeat."""
@@ -133,6 +134,9 @@ class RunFiles:
     results: Fields | None
     """The content of the verb's file of `RESULT_FILES`; None for other verbs."""
 
+    traces: RunTraces | None = None
+    """Some images step by step, if `mst simulate` has recorded them."""
+
 
 def read_run(path: str | Path) -> tuple[RunFiles, ...]:
     """The files of a run.
@@ -167,7 +171,10 @@ def _files_of(path: Path) -> RunFiles:
         raise InputError("it is not a run record: it states no verb", where=str(path))
     name, in_one_pass = RESULT_FILES.get(verb), (record.part("settings") or record).content.get("settled")
     results = None if name is None or in_one_pass else read_fields(path.with_name(name))
-    return RunFiles(path.parent, verb, record, results)
+    has_traces = results is not None and results.has("traces")
+    return RunFiles(
+        path.parent, verb, record, results, read_traces(path.with_name(TRACES_FILE)) if has_traces else None
+    )
 
 
 def read_fields(path: Path) -> Fields:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Subset
 from mst.conversion import CODINGS, Coding, SpikingNetwork, coding_of, convert, default_schedule
 from mst.conversion.codings import no_effect
 from mst.data import first_readable
-from mst.distributed import share_of
+from mst.distributed import is_main_process, share_of
 from mst.errors import InputError
 from mst.measure import (
     AC,
@@ -52,6 +52,8 @@ from mst.training import Evaluation, evaluate
 
 from .opening import OpenedRun, open_checkpoint, training_images
 from .options import CheckpointOptions, CodingOptions, EnergyOptions, ExitOptions, StepOptions, check_steps
+from .trace_options import TraceOptions
+from .traces import RunTraces, one_by_one, record_traces, sites_to_trace
 
 MOST_VALIDATION_IMAGES = 1000
 """Test images set aside for early exit by default: a fifth, but no more than this."""
@@ -87,6 +89,9 @@ class SimulationRun:
 
     snn: SpikingNetwork | None = None
     """The converted network."""
+
+    traces: RunTraces | None = None
+    """Some images step by step, if they were asked for; of several processes the first has them."""
 
     @property
     def ann_accuracy(self) -> float:
@@ -198,6 +203,7 @@ def run_simulation(
     *,
     progress: ProgressCallback | None = None,
     must_be_priced: bool | CostModel = False,
+    tracing: TraceOptions = TraceOptions(),  # noqa: B008  frozen
 ) -> SimulationRun:
     """Evaluate an ANN, convert it, and simulate the SNN on the same images, or on slices of the same recordings.
 
@@ -209,6 +215,7 @@ def run_simulation(
         coding: how spikes carry activations.
         progress: called with the image-steps done.
         must_be_priced: refuse at once a network with operations whose cost is unknown, at all or to this model.
+        tracing: neurons and images to record step by step.
 
     Raises:
         MissingFileError, InputError: as `open_checkpoint`; options that do not go together.
@@ -230,6 +237,7 @@ def run_simulation(
     if chooses_rule:
         opened, calibration = _choose_rule(opened, snn, steps, coding, progress)
         rule = calibration.chosen.early_exit
+    sites_to_trace(opened, tracing)
     images = opened.images
     if steps.slices is not None:
         images = Subset(opened.data.test_in_slices(steps.slices), range(opened.num_images))
@@ -243,8 +251,10 @@ def run_simulation(
             f"{opened.num_images - result.num_images} of {opened.num_images} test images could not be read and are not "
             "counted"
         )
-    settling = snn.longest_settling
-    return SimulationRun(opened, steps, coding, result, evaluation, calibration, settling, snn)
+    traces = None
+    if tracing.is_on and is_main_process():
+        traces = record_traces(opened, snn, images, one_by_one(steps, coding), tracing, result, evaluation)
+    return SimulationRun(opened, steps, coding, result, evaluation, calibration, snn.longest_settling, snn, traces)
 
 
 def run_measurement(

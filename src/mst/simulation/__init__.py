@@ -20,6 +20,7 @@ from .risk_control import DEFAULT_CONFIDENCE
 from .settled import SettledResult, SettledSite, predict_settled
 from .sharded import merge_results
 from .simulation import simulate
+from .tracing import ImageTrace, SiteTrace, trace_images
 
 __all__ = [
     "DEFAULT_CONFIDENCE",
@@ -29,11 +30,13 @@ __all__ = [
     "ExitPoint",
     "ExitRule",
     "ExitTest",
+    "ImageTrace",
     "SettledResult",
     "SettledSite",
     "SimulationOptions",
     "SimulationResult",
     "SiteRecord",
+    "SiteTrace",
     "calibrate_early_exit",
     "calibrate_early_exits",
     "exit_point",
@@ -45,4 +48,5 @@ __all__ = [
     "simulate",
     "too_few_images",
     "trace_for",
+    "trace_images",
 ]

@@ -16,7 +16,8 @@ from mst.experiments.run_files import read_run
 from mst.files import write_json
 from mst.report.page import PageReport, build_report
 from mst.report.page import page as page_module
-from run_records import change, record, write_diagnosis, write_measurement, write_run
+from mst.report.page.charts import Chart
+from run_records import VERDICT, add_traces, change, record, write_diagnosis, write_measurement, write_run
 
 HOSTILE = "<script>alert('x')</script>\"&"
 BEFORE = Path(__file__).parents[2] / "data" / "before"
@@ -67,8 +68,9 @@ class Parsed(HTMLParser):
 def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A page with every section."""
     folder = tmp_path_factory.mktemp("runs")
-    write_measurement(write_run(folder / "rate"), "measure_run_record.json")
+    write_measurement(add_traces(write_run(folder / "rate")), "measure_run_record.json")
     write_run(folder / "lossless", "lossless", accuracy=[0.5, 0.875, 0.875, 0.875])
+    add_traces(folder / "lossless", sends_changes=True)
     return html_of(folder / "rate", folder / "lossless", write_diagnosis(folder / "errors"), BEFORE / "sweep")
 
 
@@ -80,9 +82,10 @@ def test_page_has_one_heading_landmarks_and_links_to_every_section(whole: str) -
     sections = page.values("section", "id")
     links = [link.removeprefix("#") for link in page.values("a", "href")]
     assert links == ["main", *sections]
-    assert {"summary", "accuracy", "energy", "rates", "sweep", "errors", "what", "assumptions", "repeat"} == set(
-        sections
-    )
+    assert sections == [
+        "summary", "accuracy", "scores", "energy", "rates", "rasters", "membranes", "attention", "sweep", "errors",
+        "what", "assumptions", "repeat",
+    ]  # fmt: skip
     ids = [each["id"] for _, each in page.attributes if each.get("id")]
     assert len(ids) == len(set(ids))
     named = [each["aria-labelledby"] for _, each in page.attributes if each.get("aria-labelledby")]
@@ -93,8 +96,9 @@ def test_page_describes_its_pictures_and_names_its_rows(whole: str) -> None:
     page = Parsed(whole)
     charts = [each for tag, each in page.attributes if tag == "figure"]
     assert len(charts) >= 7
-    assert len(page.values("img", "alt")) == page.tags["img"] == len(charts)
-    assert all(len(label or "") > 60 for label in page.values("img", "alt"))
+    assert page.tags["figure"] == len(charts)
+    assert len(page.values("img", "alt")) == page.tags["img"] == len(charts) + 2  # and the traced images
+    assert all(len(label or "") > 18 for label in page.values("img", "alt"))
     assert page.tags["caption"] == page.tags["table"]
     assert {each.get("scope") for tag, each in page.attributes if tag == "th"} == {"col", "row"}
     assert page.values("html", "lang") == ["en"]
@@ -115,6 +119,8 @@ def test_page_loads_nothing(whole: str) -> None:
 def test_page_holds_the_figures_of_the_records(whole: str) -> None:
     texts = " ".join(Parsed(whole).texts)
     for text in ("lossless, weighted, burst 4", "87.50", "0.28x", "12.7", "Horowitz", "Zeros save nothing.",
+                 "Spends 0.28x its fp32 ANN", "Yan", "rate: Cut.",
+                 "ANN: bag; rate: bag after 3 steps; lossless: bag after 3 steps", "0.1 (rate)",
                  "mst simulate again", "mst measure again", "abababababab...",
                  "error of the output 12.5 %", "cannot carry the network (a norm of all images)"):  # fmt: skip
         assert text in texts, text
@@ -164,9 +170,9 @@ def test_page_escapes_hostile_texts(tmp_path: Path) -> None:
     folder = tmp_path / "a$b&c <i>"
     site = {"firing_rate": 0.1, "spikes": 1}
     write_run(folder, checkpoint=HOSTILE, dataset=HOSTILE, sites={HOSTILE: site, "</script>": site, "$x_1$": site})
-    write_measurement(
-        folder, "measure_run_record.json", assumptions=[HOSTILE], verdict={"text": HOSTILE}, sites={HOSTILE: {}}
-    )
+    add_traces(folder, class_names=(HOSTILE, "</script>"))
+    verdict = VERDICT | {"text": HOSTILE, "baselines": {HOSTILE: {"note": HOSTILE}}}
+    write_measurement(folder, "measure_run_record.json", assumptions=[HOSTILE], verdict=verdict, sites={HOSTILE: {}})
     text = html_of(folder)
     assert HOSTILE not in text
     assert "<script>alert" not in text
@@ -234,3 +240,60 @@ def test_charts_hold_numbers_and_names_of_colours_only(whole: str) -> None:
         trace.get("line", trace.get("marker", {})).get("color", "--") for each in figures for trace in each["data"]
     }
     assert all(colour.startswith("--") for colour in colours)
+
+
+def chart_named(page: PageReport, name: str) -> Chart:
+    (chart,) = [chart for chart in page.charts if chart.name == name]
+    return chart
+
+
+def test_scores_show_the_images_own_class_and_the_ann(tmp_path: Path) -> None:
+    chart = chart_named(report(add_traces(write_run(tmp_path))), "scores-0-0")
+    lines = {line.label: line for line in chart.lines if line.label}
+    assert list(lines) == ["bag", "boot (the image's class)"]
+    assert list(lines["bag"].y) == [0.0, 2.0, 3.0]
+    assert lines["bag"].width < lines["boot (the image's class)"].width
+    assert [(line.x, line.y) for line in chart.lines if line.style == "points"] == [((3,), (3.0,)), ((3,), (1.25,))]
+
+
+def test_rasters_show_every_spike_and_its_sign(tmp_path: Path) -> None:
+    page = report(add_traces(write_run(tmp_path, "lossless"), sends_changes=True))
+    positive, negative = chart_named(page, "raster-0-0-0").lines
+    assert list(zip(positive.x, positive.y, strict=True)) == [(1, 1), (2, 0), (2, 1)]
+    assert (negative.x, negative.y) == ([3], [1])
+    assert "2 of 3 recorded neurons fire, in 4 places" in chart_named(page, "raster-0-0-0").caption
+
+
+def test_rasters_leave_neurons_out_where_there_are_too_many_spikes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mst.report.page.sections.neurons._MOST_SPIKES", 2)
+    chart = chart_named(report(add_traces(write_run(tmp_path))), "raster-0-0-0")
+    assert chart.caption.startswith("1 of 8 neurons, 3 steps; 3 were recorded.")
+    assert [list(line.y) for line in chart.lines] == [[0]]
+
+
+def test_membranes_show_the_most_and_the_least_active_neuron(tmp_path: Path) -> None:
+    chart = chart_named(report(add_traces(write_run(tmp_path))), "membrane-0-0")
+    assert [line.label for line in chart.lines] == ["neuron 3", "neuron 0", ""]
+    assert list(chart.lines[0].y) == [0.75, 0.75, 0.75]
+    assert chart.y_label == "membrane potential (thresholds)"
+
+
+def test_attention_is_shown_as_tiles_of_windows_and_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = add_traces(write_run(tmp_path))
+    chart = chart_named(report(folder), "attention-0-0")
+    assert [list(row) for row in chart.values] == [
+        [0, 1, None, 4, 5], [2, 3, None, 6, 7], [None] * 5, [8, 9, None, 12, 13], [10, 11, None, 14, 15]
+    ]  # fmt: skip
+    monkeypatch.setattr("mst.report.page.sections.images._MOST_CELLS", 8)
+    chart = chart_named(report(folder), "attention-0-0")
+    assert len(chart.values) == 2
+    assert chart.caption.endswith("The first 1 of 2 windows and 2 of 2 heads.")
+
+
+def test_damaged_traces_are_refused(tmp_path: Path) -> None:
+    folder = add_traces(write_run(tmp_path))
+    (folder / "traces.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="traces.safetensors: it cannot be read"):
+        report(folder)

@@ -86,6 +86,8 @@ class Chart:
 
     log_x: bool = False
 
+    x_range: tuple[float, float] | None = None
+
     y_range: tuple[float, float] | None = None
 
     height: int = 360

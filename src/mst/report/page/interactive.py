@@ -29,7 +29,7 @@ def _line(line: Line) -> dict[str, Any]:
         "hovertemplate": f"%{{x:.6~g}}: %{{y:.4~g}}<extra>{_plain(line.label)}</extra>",
     }  # fmt: skip
     if line.style in _SYMBOLS:
-        size, stroke = (9, 1.5) if line.style == "points" else (2 * line.width, 1.6)
+        size, stroke = (9, 1.5) if line.style == "points" else (2 * line.width, 2)
         marker = {"color": line.colour, "symbol": _SYMBOLS[line.style], "size": size, "line": {"width": stroke}}
         return trace | {"mode": "markers", "marker": marker}
     return trace | {
@@ -55,8 +55,9 @@ def _layout(chart: Chart) -> dict[str, Any]:
             axis |= {"tickvals": [place for place, _ in ticks], "ticktext": [_plain(text) for _, text in ticks]}
     if chart.log_x:
         x["type"] = "log"
-    if chart.y_range is not None:
-        y["range"] = list(chart.y_range)
+    for axis, limits in ((x, chart.x_range), (y, chart.y_range)):
+        if limits is not None:
+            axis["range"] = list(limits)
     if chart.bars:
         places = list(range(len(chart.categories)))
         y |= {"tickvals": places, "ticktext": [_plain(name) for name in chart.categories], "showgrid": False}

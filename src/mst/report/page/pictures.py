@@ -75,11 +75,13 @@ def _draw(figure: Figure, chart: Chart) -> None:
     for ticks, place in ((chart.x_ticks, axes.set_xticks), (chart.y_ticks, axes.set_yticks)):
         if ticks:
             place([at for at, _ in ticks], [_literal(text) for _, text in ticks])
+    if chart.x_range is not None:
+        axes.set_xlim(*chart.x_range)
     if chart.y_range is not None:
         axes.set_ylim(*chart.y_range)
     axes.set_xlabel(_literal(chart.x_label))
     axes.set_ylabel(_literal(chart.y_label))
-    axes.grid(visible=not chart.values, color=light("--line"))
+    axes.grid(visible=False) if chart.values else axes.grid(color=light("--line"))
     if chart.bars:
         axes.grid(visible=False, axis="y")
     _colour_axes(axes)

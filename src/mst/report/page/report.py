@@ -16,7 +16,7 @@ from .page import Page, html_page, plotly_library
 from .pictures import write_pictures
 from .runs import Run, grouped
 from .section import Section
-from .sections import activity, energy, errors, overview, sweeps
+from .sections import activity, energy, errors, images, neurons, overview, sweeps
 
 NOT_INSTALLED = 'install the extra: pip install "masked-spiking-transformer[report]"'
 
@@ -80,8 +80,12 @@ def build_report(
     sections = (
         overview.summary(runs),
         overview.accuracy(runs),
+        images.class_scores(runs),
         energy.energy(runs),
         activity.firing_rates(runs),
+        neurons.rasters(runs),
+        neurons.membranes(runs),
+        images.attention_maps(runs),
         sweeps.sweeps(runs),
         errors.site_errors(runs),
         overview.other_results(runs),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mst.errors import InputError
-from mst.experiments import CodingOptions, coding_label
+from mst.experiments import CodingOptions, RunTraces, coding_label
 from mst.experiments.run_files import Fields, RunFiles
 
 from .theme import series_colour
@@ -64,6 +64,11 @@ class Run:
         """The diagnosis in diagnosis.json."""
         found = self._results_of("diagnose")
         return None if found is None else found.part("diagnosis")
+
+    @property
+    def traces(self) -> RunTraces | None:
+        """Some images step by step."""
+        return next((each.traces for each in self.files if each.traces is not None), None)
 
     @property
     def spiking(self) -> Fields | None:

@@ -31,8 +31,8 @@
       font: { family: getComputedStyle(document.body).fontFamily, size: isNarrow.matches ? 10 : 12, color: colour("--ink") },
       hoverlabel: { bgcolor: colour("--wash"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--ink") },
-      margin: { l: 10, r: 12, t: 32, b: 10 }, bargap: 0.2, showlegend: several,
-      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.0, yanchor: "bottom", traceorder: "normal" },
+      margin: { l: 10, r: 12, t: several ? 46 : 30, b: 10 }, bargap: 0.2, showlegend: several,
+      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.0, yanchor: "bottom", traceorder: "normal", itemsizing: data.every((each) => each.mode === "markers") ? "constant" : "trace" },
     }, { responsive: true, displaylogo: false, displayModeBar: !isNarrow.matches, modeBarButtons: [["toImage", "zoom2d", "resetScale2d"]] });
   };
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from mst.experiments.run_files import Fields
 
 from ..charts import Bars, Chart, Line, steps_axis
-from ..markup import Markup, Table, bullets, element, folded, joined
+from ..markup import Table, bullets, element, folded, joined
 from ..runs import Run
 from ..section import Block, Section
 from ..theme import series_colour
@@ -36,14 +36,35 @@ def energy(runs: Sequence[Run]) -> Section | None:
     return Section("energy", "Operations and energy", blocks)
 
 
-def _verdicts(measured: Sequence[tuple[Run, Fields]]) -> list[Markup]:
-    """The verdict in words, where the record holds one."""
-    found = []
+def _verdicts(measured: Sequence[tuple[Run, Fields]]) -> list[Block]:
+    """The verdict in words, each baseline and each published threshold, where the records hold them."""
+    found: list[Block] = []
+    baselines: list[list[str]] = []
+    thresholds: list[list[str]] = []
     for run, measurement in measured:
         verdict = measurement.part("verdict")
-        line = None if verdict is None else verdict.text("text")
-        if line:
-            found.append(element("p", element("strong", f"{run.label}: "), line, class_="verdict"))
+        if verdict is None:
+            continue
+        text = verdict.text("text")
+        if text:
+            found.append(element("p", element("strong", f"{run.label}: "), text, class_="verdict"))
+        for name, row in verdict.parts("baselines").items():
+            energies = (microjoules(row.number(f"{side}_energy_pj")) for side in ("snn", "ann"))
+            baselines.append([run.label, name, *energies, ratio(row.number("energy_ratio")), row.text("note") or ""])
+        for row in verdict.rows("thresholds"):
+            is_below = "below" if row.content.get("is_below") else "not below"
+            limit = f"{row.number('spikes_per_neuron') or 0:.3g}"
+            words = (row.text("source") or "", row.text("condition") or "")
+            thresholds.append([run.label, f"{verdict.number('spikes_per_neuron') or 0:.3g}", is_below, limit, *words])
+    if baselines:
+        headings = ("Run", "Baseline", "SNN (µJ)", "Baseline (µJ)", "SNN, times it", "Note")
+        found.append(Table("Energy per image beside the baselines", headings, baselines, frozenset({1, 5})))
+    if thresholds:
+        headings = ("Run", "Spikes per neuron", "is", "Published", "Source", "Condition")
+        caption = "Spikes per neuron and image beside published thresholds, below which an SNN is said to spend less"
+        found.append(
+            folded("Published thresholds", Table(caption, headings, thresholds, frozenset({2, 4, 5})).markup())
+        )
     return found
 
 
