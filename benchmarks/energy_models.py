@@ -1,6 +1,9 @@
 """One simulation of each network and coding, priced by every cost model: the SNN beside its ANNs.
 
     python benchmarks/energy_models.py --data-path FOLDER --images 200 [CHECKPOINT ...]
+    python benchmarks/energy_models.py CHECKPOINT --data-path FOLDER --schedules free weighted --bursts 1 4
+
+The second form compares lossless codings, one line each.
 
 Prints Markdown. The 22 nm models have no MAC; of them the table gives the energy of a MAC above which the SNN spends
 less than its dense ANN of 8 bits.
@@ -13,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mst.errors import InputError
-from mst.experiments import CheckpointOptions, CodingOptions, StepOptions, coding_label, run_simulation
+from mst.experiments import CheckpointOptions, CodingOptions, OpenedRun, StepOptions, coding_label, run_simulation
 from mst.experiments.opening import open_checkpoint
 from mst.measure import (
     ALPHA_WATTS,
@@ -22,6 +25,7 @@ from mst.measure import (
     EnergyEstimate,
     Verdict,
     break_even_mac,
+    budget_by,
     count_effective_macs,
     estimate_energy,
     verdict_on,
@@ -43,16 +47,18 @@ def main() -> None:
     parser.add_argument("--data-path", type=Path)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--rate-steps", type=int, default=64)
-    parser.add_argument("--schedule", default="free")
+    parser.add_argument("--schedules", nargs="+", default=[])
+    parser.add_argument("--bursts", nargs="+", type=int, default=[4])
     options = parser.parse_args()
+    if options.schedules:
+        compare_schedules(options)
+        return
     codings = (
         (CodingOptions(), StepOptions(options.rate_steps)),
-        (CodingOptions("lossless", burst=4, schedule=options.schedule), StepOptions(100)),
+        (CodingOptions("lossless", burst=4, schedule="free"), StepOptions(100)),
     )
     for checkpoint in options.checkpoints:
-        opened = open_checkpoint(CheckpointOptions(
-            checkpoint, data_path=options.data_path, max_images=options.images, device="cpu", batch_size=50
-        ))  # fmt: skip
+        opened = opened_at(checkpoint, options)
         effective: Mapping[str, float] | None = None
         for coding, steps in codings:
             try:
@@ -66,6 +72,31 @@ def main() -> None:
             _head(checkpoint, coding_label(run.coding), run.result, run.ann_accuracy, run.snn_accuracy)
             for name in MODELS:
                 print(_row(name, run.result, effective), flush=True)
+
+
+def opened_at(checkpoint: str, options: argparse.Namespace) -> OpenedRun:
+    """A network and its images."""
+    size = CheckpointOptions(
+        checkpoint, data_path=options.data_path, max_images=options.images, device="cpu", batch_size=50
+    )
+    return open_checkpoint(size)
+
+
+def compare_schedules(options: argparse.Namespace) -> None:
+    """A line for each schedule and burst: steps, spikes, updates, and energy as a multiple of the dense ANN's."""
+    models = ("45nm-fp32", "45nm-memory", "45nm-sram")
+    for checkpoint in options.checkpoints:
+        opened = opened_at(checkpoint, options)
+        print(f"\n### {checkpoint}\n\n| schedule | burst | steps | spikes per neuron | neurons, arithmetic |", end="")
+        print(f" {' | '.join(models)} |\n|{'---|' * (5 + len(models))}")
+        for schedule in options.schedules:
+            for burst in options.bursts:
+                result = run_simulation(opened, StepOptions(400), CodingOptions("lossless", burst, schedule)).result
+                estimates = [estimate_energy(result, name) for name in models]
+                neurons = budget_by(estimates[0].budget, "kind")["neurons"][0] / estimates[0].everything.snn.energy_pj
+                ratios = " | ".join(f"{each.everything.ratio:.2f}" for each in estimates)
+                counts = f"{result.mean_steps:.1f} | {result.spikes_per_neuron:.2f} | {neurons:.0%}"
+                print(f"| {schedule} | {burst} | {counts} | {ratios} |", flush=True)
 
 
 def _head(checkpoint: Path | str, coding: str, result: SimulationResult, ann: float, snn: float) -> None:

@@ -42,14 +42,14 @@ def test_cost_model_file_gives_the_model_that_it_describes(tmp_path: Path) -> No
     assert model.energy_of("exp") == pytest.approx(6 * 1.7 + 7 * 0.4)
     assert model.energy_of("spike") == pytest.approx(0.4)
     assert model.energy_of("membrane_write") == 0
-    assert not model.knows("neuron_update")
+    assert model.leaves_out["neuron_update"] == "priced by its parts"
     narrow = model.at_8_bits
     assert narrow is not None
     assert (narrow.name, narrow.bits, narrow.source) == ("chip, 8 bits", 8, "data sheet, table 3")
     assert narrow.energy_of("ac", sizes) == pytest.approx(0.05 + 3 * 1.25)
     recorded = model.to_dict()
     assert recorded["memory"] == "an access to 16 bits: 2.5 pJ in 8 KiB, 5 pJ in 32 KiB"
-    assert recorded["leaves_out"] == {"membrane_write": "inside the read"}
+    assert recorded["leaves_out"]["membrane_write"] == "inside the read"
     assert recorded["accesses"]["ac"] == {"weights": 1, "potentials": 2}
 
 
@@ -95,3 +95,11 @@ def test_cost_model_file_of_the_documentation_prices_everything(tmp_path: Path) 
     assert [kind for kind in KINDS if not model.knows(kind)] == []
     assert model.at_8_bits is not None
     assert all(kind in page for kind in KINDS if kind not in ELEMENTARY)
+    parts = {kind: model.energy_of(kind) for kind in ("neuron_update", "current_addition", "spike")}
+    assert parts == {"neuron_update": 1.2, "current_addition": 0, "spike": 0}  # none counts twice
+    assert model.leaves_out["spike"] == "part of the neuron's update"
+
+
+def test_cost_model_file_without_prices_of_neurons_lacks_them(tmp_path: Path) -> None:
+    bare = "source: a\nstatus: measured\nconstants: {mac: 2, ac: 1}\n"
+    assert not read_cost_model(written(tmp_path, bare)).knows("neuron_update")

@@ -40,7 +40,7 @@ def test_verdict_by_hand() -> None:
     assert verdict.spikes_per_synapse == 18 / 6
     assert str(verdict) == (
         "Spends 2.29x its fp32 ANN, 2.54x its fp32 ANN with zeros skipped, 46.44x its quantised ANN (int8) and 2.07x "
-        "its quantised ANN with 8-bit weights in both; 3.00 spikes per neuron: above 1.72 and 1.38 and 0.29"
+        "its quantised ANN with 8-bit weights in both; 3.00 spikes per neuron: above 1.72, 1.38 and 0.29"
     )
     assert verdict.below == ()
 

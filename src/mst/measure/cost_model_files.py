@@ -14,7 +14,7 @@ from mst.text import nearest_name, one_line
 
 from .algorithms import FP16, FP32, INT8, Algorithm, neuron_algorithms, table_algorithms
 from .cost_models import CostModel
-from .kinds import AC, BESIDE, MAC
+from .kinds import AC, BESIDE, CURRENT_ADDITION, MAC, NEURON_UPDATE, SPIKE, THRESHOLD_COMPARISON
 from .memory import Memory
 
 SUFFIXES = (".yaml", ".yml")
@@ -31,6 +31,9 @@ FUNCTIONS: Mapping[str, Callable[[], Mapping[str, Algorithm]]] = {
 KINDS = (MAC, AC, *BESIDE, *ELEMENTARY)
 """Kinds of operations that a file may price."""
 
+PARTS = (CURRENT_ADDITION, THRESHOLD_COMPARISON, SPIKE)
+"""Arithmetic of a neuron's update."""
+
 _TEXTS = ("name", "source", "status", "technology", "unit", "functions")
 _KEYS = (*_TEXTS, "constants", "accesses", "memory", "leaves_out", "bits", "int8")
 
@@ -41,7 +44,8 @@ def read_cost_model(path: str | Path) -> CostModel:
     Args:
         path: a file with the fields of `CostModel` as keys: name (default: the file's), source, status, technology,
             unit, constants, accesses, memory (by_size, word_bits), leaves_out, bits, int8 (a model within the model);
-            `functions` (fp32, fp16, int8 or tables) derives what the constants do not price.
+            `functions` (fp32, fp16, int8 or tables) derives what the constants do not price. With an energy of a
+            neuron_update the arithmetic of its parts is left out where it has no constant, and the other way round.
 
     Raises:
         MissingFileError: no such file.
@@ -93,10 +97,20 @@ def _model(values: Any, defaults: Mapping[str, Any]) -> CostModel:
             kind: _numbers(f"accesses, {kind}", each, ()) for kind, each in _of_kinds("accesses", values).items()
         },
         memory=_memory(values.get("memory")),
-        leaves_out={kind: str(reason) for kind, reason in _of_kinds("leaves_out", values).items()},
+        leaves_out={kind: str(reason) for kind, reason in _of_kinds("leaves_out", values).items()}
+        | _whole_or_parts(values, algorithms),
         bits=_bits(values.get("bits", 32)),
         int8=narrow,
     )
+
+
+def _whole_or_parts(values: Mapping[str, Any], algorithms: Mapping[str, Algorithm]) -> dict[str, str]:
+    """Kinds left out because a neuron's update is priced as a whole, or by its parts, so that nothing counts twice."""
+    named = {*values["constants"], *values.get("accesses", {}), *values.get("leaves_out", {})}
+    if NEURON_UPDATE in values["constants"]:
+        return {part: "part of the neuron's update" for part in PARTS if part not in named}
+    priced = all(part in named or part in algorithms for part in PARTS)
+    return {NEURON_UPDATE: "priced by its parts"} if priced and NEURON_UPDATE not in named else {}
 
 
 def _known(name: str, known: tuple[str, ...], what: str) -> None:

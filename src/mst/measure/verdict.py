@@ -70,7 +70,7 @@ class Verdict:
         known = [f"{each.ratio:.2f}x its {each.name}" for each in self.baselines if each.ratio is not None]
         sides = {"below": self.below, "above": [each for each in self.thresholds if each not in self.below]}
         where = [
-            f"{side} {' and '.join(f'{each.spikes_per_neuron:g}' for each in limits)}"
+            f"{side} {_listed([f'{each.spikes_per_neuron:g}' for each in limits])}"
             for side, limits in sides.items()
             if limits
         ]
