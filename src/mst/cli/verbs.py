@@ -34,6 +34,7 @@ VERBS: dict[str, Verb] = {
     "quantize": Verb("quantize", "quantize", "give a network trained in float its sites, without training"),
     "evaluate": Verb("evaluate", "evaluate", "measure the accuracy of a checkpoint as an ANN"),
     "simulate": Verb("simulate", "simulate", "convert a checkpoint to a spiking network and run it on test images"),
+    "predict": Verb("predict", "predict", "classify pictures or recordings of your own, step by step"),
     "measure": Verb("measure", "measure", "count the operations of a spiking network and price them"),
     "compare": Verb("compare", "compare", "run a checkpoint under rate and lossless coding side by side"),
     "diagnose": Verb("diagnose", "diagnose", "show where quantisation costs accuracy; advise bits and time steps"),

@@ -9,6 +9,7 @@ from .events.own import EVENTS
 from .events.representation import EventRepresentation, per_step_frames, represent
 from .events.sources import StoredRecording, read_sound_events
 from .events.stream import EVENT, Events, Sensor, make_events
+from .files_for_networks import PictureInputs, RecordingInputs, files_below, inputs_of
 from .images.fashion_mnist import find_fashion_mnist
 from .images.files import find_image_splits, open_image_files
 from .images.preprocessing import AugmentConfig, Interpolation, Preprocessing
@@ -42,7 +43,9 @@ __all__ = [
     "ImageDataset",
     "Interpolation",
     "OpenedDataset",
+    "PictureInputs",
     "Preprocessing",
+    "RecordingInputs",
     "Sensor",
     "SimulatedCamera",
     "StoredImages",
@@ -57,11 +60,13 @@ __all__ = [
     "check_class_names",
     "dataset_info",
     "entry_of",
+    "files_below",
     "find_fashion_mnist",
     "find_image_splits",
     "first_readable",
     "image_batches",
     "in_order",
+    "inputs_of",
     "is_dataset",
     "load_dataset",
     "make_events",

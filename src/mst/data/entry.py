@@ -54,6 +54,9 @@ class DatasetInfo:
     sensor: Sensor | None = None
     """Pixels of the event camera; None for images."""
 
+    event_formats: tuple[str, ...] = ()
+    """Keys of `EVENT_FORMATS` of its files, where their suffixes alone do not tell how they are read."""
+
 
 @dataclass(frozen=True)
 class OpenedDataset:

@@ -27,6 +27,8 @@ from .options import (
     TrainingOptions,
 )
 from .pareto import pareto_front
+from .predict_options import PredictionOptions
+from .prediction import DrawnPrediction, Prediction, PredictionRun, predict
 from .publishing import CardFacts, NetworkFacts, card_facts, own_card, push
 from .push_options import PushOptions
 from .quantizing import QUANTIZED_CHECKPOINT, QuantizingRun, run_quantizing
@@ -70,6 +72,7 @@ __all__ = [
     "DiagnosisOptions",
     "DiagnosisRun",
     "DownloadOptions",
+    "DrawnPrediction",
     "EnergyOptions",
     "EvaluationOptions",
     "EvaluationRun",
@@ -87,6 +90,9 @@ __all__ = [
     "NetworkOptions",
     "OpenedRecording",
     "OpenedRun",
+    "Prediction",
+    "PredictionOptions",
+    "PredictionRun",
     "PushOptions",
     "QuantizeOptions",
     "QuantizingOptions",
@@ -130,6 +136,7 @@ __all__ = [
     "own_card",
     "pareto_front",
     "parse_options",
+    "predict",
     "push",
     "read_run",
     "read_traces",

@@ -11,6 +11,7 @@ from .figures import accuracy_vs_time, energy_bars, firing_rates
 from .model_card import model_card
 from .page import PageReport, build_report
 from .pareto import sweep_fronts
+from .predictions import draw_predictions, prediction_summary, prediction_table
 from .settled import settled_summary, settled_table
 from .summaries import energy_summary, run_label, run_title, simulation_summary
 from .sweeps import (
@@ -52,6 +53,7 @@ __all__ = [
     "diagnosis_summary",
     "diagnosis_table",
     "differing_table",
+    "draw_predictions",
     "draw_recording",
     "early_exit_curves",
     "energy_bars",
@@ -67,6 +69,8 @@ __all__ = [
     "model_card",
     "operation_table",
     "option_words",
+    "prediction_summary",
+    "prediction_table",
     "recording_summary",
     "run_label",
     "run_title",

@@ -13,6 +13,7 @@ from .exit_calibration import (
     least_loss,
     too_few_images,
 )
+from .loop import run_batches
 from .options import SimulationOptions
 from .readout import readouts_of
 from .result import SimulationResult, SiteRecord
@@ -45,6 +46,7 @@ __all__ = [
     "merge_results",
     "predict_settled",
     "readouts_of",
+    "run_batches",
     "simulate",
     "too_few_images",
     "trace_for",

@@ -53,7 +53,17 @@ def _entry(
 ) -> DatasetEntry:
     """Entry of a data set in class folders; `counts`: training and test recordings."""
     size = (folders.sensor.height, folders.sensor.width)
-    info = DatasetInfo(name, num_classes, folders.classes, 2, size, *counts, where, sensor=folders.sensor)
+    info = DatasetInfo(
+        name,
+        num_classes,
+        folders.classes,
+        2,
+        size,
+        *counts,
+        where,
+        sensor=folders.sensor,
+        event_formats=folders.formats,
+    )
     download = partial(download_with_tonic, name, tonic_class, WHOLE) if tonic_class else None
     return DatasetEntry(info, partial(_open, folders), partial(_find, folders), download)
 
