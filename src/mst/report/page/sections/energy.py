@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from mst.experiments.run_files import Fields
 
 from ..charts import Bars, Chart, Line, steps_axis
 from ..markup import Table, bullets, element, folded, joined
+from ..measured import after_step, by_kind, by_site, energy_ratio, scope, totals
 from ..runs import Run
 from ..section import Block, Section
 from ..theme import series_colour
 from ..words import count, microjoules, ratio
-
-FUNCTIONS = "functions"
-"""Part of a bar: all functions between the sites, by their elementary operations."""
 
 _MOST_SITES = 24
 """Sites in the chart of energy by site; the others are one bar."""
@@ -27,9 +24,8 @@ def energy(runs: Sequence[Run]) -> Section | None:
     if not measured:
         return None
     blocks: list[Block] = [*_verdicts(measured), _table(measured), _by_kind(measured)]
-    over_time = _over_time(measured)
-    by_site = _by_site(measured)
-    blocks += [chart for chart in (over_time, by_site) if chart is not None]
+    more = (_over_time(measured), _by_site(measured), _masks(measured))
+    blocks += [block for block in more if block is not None]
     blocks.append(
         joined(*(folded(f"{run.label}: every operation", _operations(run, m).markup()) for run, m in measured))
     )
@@ -41,6 +37,7 @@ def _verdicts(measured: Sequence[tuple[Run, Fields]]) -> list[Block]:
     found: list[Block] = []
     baselines: list[list[str]] = []
     thresholds: list[list[str]] = []
+    notes: list[str] = []
     for run, measurement in measured:
         verdict = measurement.part("verdict")
         if verdict is None:
@@ -50,101 +47,76 @@ def _verdicts(measured: Sequence[tuple[Run, Fields]]) -> list[Block]:
             found.append(element("p", element("strong", f"{run.label}: "), text, class_="verdict"))
         for name, row in verdict.parts("baselines").items():
             energies = (microjoules(row.number(f"{side}_energy_pj")) for side in ("snn", "ann"))
-            baselines.append([run.label, name, *energies, ratio(row.number("energy_ratio")), row.text("note") or ""])
+            baselines.append([run.label, name, *energies, ratio(row.number("energy_ratio"))])
+            notes += [f"{name}: {row.text('note')}."] if row.text("note") else []
         for row in verdict.rows("thresholds"):
             is_below = "below" if row.content.get("is_below") else "not below"
             limit = f"{row.number('spikes_per_neuron') or 0:.3g}"
             words = (row.text("source") or "", row.text("condition") or "")
             thresholds.append([run.label, f"{verdict.number('spikes_per_neuron') or 0:.3g}", is_below, limit, *words])
     if baselines:
-        headings = ("Run", "Baseline", "SNN (µJ)", "Baseline (µJ)", "SNN, times it", "Note")
-        found.append(Table("Energy per image beside the baselines", headings, baselines, frozenset({1, 5})))
+        headings = ("Run", "Baseline", "SNN (µJ)", "Baseline (µJ)", "SNN, times it")
+        found.append(Table("Energy per image beside the baselines", headings, baselines, frozenset({1})))
+        found.append(folded("What the baselines are", bullets(list(dict.fromkeys(notes)))))
     if thresholds:
-        headings = ("Run", "Spikes per neuron", "is", "Published", "Source", "Condition")
+        columns = ("Run", "Spikes per neuron", "is", "Published", "Source", "Condition")
         caption = "Spikes per neuron and image beside published thresholds, below which an SNN is said to spend less"
-        found.append(
-            folded("Published thresholds", Table(caption, headings, thresholds, frozenset({2, 4, 5})).markup())
-        )
+        found.append(folded("Published thresholds", Table(caption, columns, thresholds, frozenset({2, 4, 5})).markup()))
     return found
 
 
 def _table(measured: Sequence[tuple[Run, Fields]]) -> Table:
-    headings = ("Network", "MACs", "ACs", "Energy (µJ)", "times the ANN's", "with functions (µJ)", "times the ANN's")
     rows = []
     for run, measurement in measured:
-        whole = (measurement.part("parts") or measurement).part("whole")
-        for side, name in (("ann", "ANN of"), ("snn", "SNN")):
-            values = [
-                (measurement.part(key) or measurement).number(side) for key in ("num_macs", "num_acs", "energy_pj")
-            ]
-            both = None if whole is None else whole.number(f"{side}_energy_pj")
-            rows.append([
-                f"{name} {run.label}", count(values[0]), count(values[1]), microjoules(values[2]),
-                ratio(1.0 if side == "ann" else measurement.number("energy_ratio")), microjoules(both),
-                "" if whole is None else ratio(1.0 if side == "ann" else whole.number("energy_ratio")),
-            ])  # fmt: skip
-    return Table(
-        "Operations and energy per image. With functions: maps and products, and every function by its elementary "
-        "operations",
-        headings,
-        rows,
-    )
-
-
-def _kinds(measurement: Fields, side: str) -> dict[str, float]:
-    """Energy in pJ of maps and products by kind of operation, and of all functions."""
-    sums: dict[str, float] = defaultdict(float)
-    functions = (measurement.part("parts") or measurement).part("functions")
-    priced = None if functions is None else functions.number(f"{side}_energy_pj")
-    for row in measurement.parts("operations").values():
-        cost = row.part(side)
-        kind = (row.text("kind") or "other").replace("_", " ")
-        if priced and kind in ("function", "softmax", "layer norm"):
-            continue  # they are among the functions
-        sums[kind] += (None if cost is None else cost.number("energy_pj")) or 0.0
-    if priced:
-        sums[FUNCTIONS] = priced
-    return sums
+        energies = totals(measurement)
+        for side, name, place in (("ann", "ANN of", 1), ("snn", "SNN", 0)):
+            values = [(measurement.part(key) or measurement).number(side) for key in ("num_macs", "num_acs")]
+            energy = None if energies is None else energies[place]
+            relative = 1.0 if side == "ann" else energy_ratio(measurement)
+            rows.append([f"{name} {run.label}", *map(count, values), microjoules(energy), ratio(relative)])
+    held = " / ".join(dict.fromkeys(scope(measurement) for _, measurement in measured))
+    caption = f"Operations and energy per image. MACs and ACs: of maps, products and norms. Energy: of {held}"
+    return Table(caption, ("Network", "MACs", "ACs", "Energy (µJ)", "times the ANN's"), rows)
 
 
 def _by_kind(measured: Sequence[tuple[Run, Fields]]) -> Chart:
-    categories: list[str] = []
-    columns: list[Mapping[str, float]] = []
+    columns: dict[str, dict[str, float]] = {}
     for run, measurement in measured:
-        for side, name in (("ann", "ANN of"), ("snn", "SNN")):
-            categories.append(f"{name} {run.label}")
-            columns.append(_kinds(measurement, side))
-    kinds = list(dict.fromkeys(kind for column in columns for kind in column))
+        for name, place in (("ANN of", 1), ("SNN", 0)):
+            energies = by_kind(measurement)
+            columns[f"{name} {run.label}"] = {kind: 1e-6 * both[place] for kind, both in energies.items()}
+    kinds = [kind for kind in dict.fromkeys(k for each in columns.values() for k in each) if _any(columns, kind)]
     bars = [
-        Bars(kind, [1e-6 * column.get(kind, 0.0) for column in columns], series_colour(number))
+        Bars(kind.replace("_", " "), [column.get(kind, 0.0) for column in columns.values()], series_colour(number))
         for number, kind in enumerate(kinds)
     ]
     return Chart(
         "energy-by-kind",
-        "Energy per image by kind of operation",
+        "Energy per image by kind",
         "Where the energy goes, in the SNN and in the ANN that it was converted from. A spiking network wins where its "
         "whole bar is shorter.",
         "energy per image (µJ)",
-        categories=categories,
+        categories=list(columns),
         bars=bars,
         stacked=True,
-        height=130 + 34 * len(categories),
+        height=130 + 34 * len(columns),
     )
 
 
+def _any(columns: Mapping[str, Mapping[str, float]], kind: str) -> bool:
+    return any(column.get(kind) for column in columns.values())
+
+
 def _over_time(measured: Sequence[tuple[Run, Fields]]) -> Chart | None:
-    """Accuracy against energy up to each step, or the energy against time where the accuracy is not known."""
+    """Energy up to each step, as a multiple of the ANN's."""
     lines: list[Line] = []
     longest = 1
     for run, measurement in measured:
-        spent, ann = measurement.numbers("snn_energy_pj_after_step"), measurement.part("energy_pj")
-        of_ann = None if ann is None else ann.number("ann")
-        if not spent or not of_ann:
-            continue
-        longest = max(longest, len(spent))
-        lines.append(
-            Line(run.label, range(1, len(spent) + 1), [each / of_ann for each in spent], run.colour, width=2.5)
-        )
+        spent, energies = after_step(measurement), totals(measurement)
+        if spent and energies is not None and energies[1]:
+            longest = max(longest, len(spent))
+            relative = [each / energies[1] for each in spent]
+            lines.append(Line(run.label, range(1, len(spent) + 1), relative, run.colour, width=2.5))
     if not lines:
         return None
     lines.append(Line("the ANN", (1, longest), (1.0, 1.0), "--soft", "dashed", 1.5))
@@ -153,7 +125,7 @@ def _over_time(measured: Sequence[tuple[Run, Fields]]) -> Chart | None:
         "energy-against-time",
         "Energy up to each time step",
         "Energy of a run stopped after T steps, as a multiple of its ANN's. Above the dashed line the SNN has spent "
-        "more than the ANN; a curve that stays level has settled. Operations without functions.",
+        "more than the ANN; a curve that stays level has settled.",
         "time steps T",
         "energy, times the ANN's",
         lines,
@@ -165,31 +137,42 @@ def _over_time(measured: Sequence[tuple[Run, Fields]]) -> Chart | None:
 
 def _by_site(measured: Sequence[tuple[Run, Fields]]) -> Chart | None:
     """Energy of what each site drives, the largest first."""
-    costs: dict[str, dict[str, float]] = {}
-    for run, measurement in measured:
-        for name, site in measurement.parts("sites").items():
-            cost = site.part("snn")
-            costs.setdefault(name, {})[run.label] = (None if cost is None else cost.number("energy_pj")) or 0.0
-    largest = sorted(costs, key=lambda name: -max(costs[name].values()))
+    costs = {run.label: {name: each[0] for name, each in by_site(m).items()} for run, m in measured}
+    sites = dict.fromkeys(name for of_run in costs.values() for name in of_run)
+    largest = sorted(sites, key=lambda name: -max(of_run.get(name, 0.0) for of_run in costs.values()))
     names, others = largest[:_MOST_SITES], largest[_MOST_SITES:]
     if not names:
         return None
     categories = [*names, *([f"{len(others)} other sites"] if others else [])]
 
     def column(label: str) -> list[float]:
-        rest = [sum(costs[name].get(label, 0.0) for name in others)] if others else []
-        return [1e-6 * value for value in [*(costs[name].get(label, 0.0) for name in names), *rest]]
+        rest = [sum(costs[label].get(name, 0.0) for name in others)] if others else []
+        return [1e-6 * value for value in [*(costs[label].get(name, 0.0) for name in names), *rest]]
 
     return Chart(
         "energy-by-site",
         "Energy by the site that drives it",
-        "Energy per image of the operations that the spikes of a site drive, the largest first. (analog): operations "
-        "whose input is not spikes.",
+        "Energy per image of what the spikes of a site drive in the SNN, the largest first. (analog): operations whose "
+        "input is not spikes.",
         "energy per image (µJ)",
         categories=categories,
         bars=[Bars(run.label, column(run.label), run.colour) for run, _ in measured],
         height=110 + len(categories) * max(19, 9 * len(measured) + 6),
     )
+
+
+def _masks(measured: Sequence[tuple[Run, Fields]]) -> Table | None:
+    """What masks save at each site, where the record has a budget."""
+    rows = [
+        [
+            f"{run.label}, {row.text('site')}", count(row.number("sent")), count(row.number("dropped")),
+            *(microjoules(row.number(name)) for name in ("saved_pj", "drawn_pj")),
+        ]
+        for run, measurement in measured
+        for row in (measurement.part("budget") or measurement).rows("masks")
+    ]  # fmt: skip
+    headings = ("Site", "Spikes sent", "Spikes dropped", "Saved (µJ)", "Spent on drawing masks (µJ)")
+    return Table("Per image, what masks save at each site", headings, rows) if rows else None
 
 
 def _operations(run: Run, measurement: Fields) -> Table:
@@ -213,7 +196,8 @@ def assumptions(runs: Sequence[Run]) -> Section | None:
     measured = [(run, run.measurement) for run in runs if run.measurement is not None]
     groups: dict[tuple[str, ...], list[str]] = {}
     for run, measurement in measured:
-        groups.setdefault((_constants(measurement), *measurement.texts("assumptions")), []).append(run.label)
+        stated = (_constants(measurement), *_left_out(measurement), *measurement.texts("assumptions"))
+        groups.setdefault(stated, []).append(run.label)
     blocks: list[Block] = []
     for (constants, *texts), labels in groups.items():
         title = element("h3", ", ".join(labels)) if len(groups) > 1 else None
@@ -234,3 +218,12 @@ def _constants(measurement: Fields) -> str:
         elif isinstance(value, str):
             words.append(f"{name.replace('_', ' ')}: {value}")
     return f"Constants: {', '.join(numbers)}" + (f" ({'; '.join(words)})" if words else "") + "."
+
+
+def _left_out(measurement: Fields) -> list[str]:
+    """What the cost model leaves out, and what it holds beyond its source."""
+    verdict, constants = measurement.part("verdict"), measurement.part("constants")
+    left_out = {} if constants is None else constants.content.get("leaves_out")
+    texts = [] if verdict is None else [f"Prices {text}." for text in verdict.texts("depends_on")]
+    named = left_out.items() if isinstance(left_out, Mapping) else ()
+    return texts + [f"Left out by the cost model: {name} ({reason})." for name, reason in named]

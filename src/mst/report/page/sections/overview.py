@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..charts import Chart, Line, steps_axis
 from ..markup import Markup, Table, element, facts, folded, joined
+from ..measured import energy_ratio
 from ..runs import Run
 from ..section import Block, Section
 from ..words import count, per_cent, ratio
@@ -97,7 +98,7 @@ def _summary_row(run: Run) -> list[str]:
         run.label, run.coding, count(steps), "" if mean is None else f"{mean:.4g}",
         per_cent(results.number("ann_accuracy")), per_cent(series[-1] if series else results.number("snn_accuracy")),
         count(results.number("spikes_per_image")), _rate(results.number("firing_rate")),
-        ratio(run.measurement.number("energy_ratio")) if run.measurement else "",
+        ratio(energy_ratio(run.measurement)) if run.measurement else "",
     ]  # fmt: skip
 
 
