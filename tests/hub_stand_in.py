@@ -40,6 +40,9 @@ class Hub:
     uploads: dict[str, bytes] = field(default_factory=dict)
     token: str = "a-token"
     requests: list[str] = field(default_factory=list)
+    is_down: bool = False
+    cuts_files: bool = False
+    changes_files: bool = False
 
     def repository(self, name: str) -> Repository:
         """The repository of this name; a new one if there is none."""
@@ -55,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, content: object = None, **headers: str) -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        for name, value in {"Content_Length": str(len(body)), **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         if self.command != "HEAD":
@@ -79,6 +82,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._file()
 
     def _file(self) -> None:
+        if self.hub.is_down:
+            self._answer(503, {"error": "out of order"})
+            return
         parts = unquote(self.path).strip("/").split("/", 4)
         if len(parts) < 5 or parts[2] != "resolve":
             self._about(parts)
@@ -98,24 +104,37 @@ class _Handler(BaseHTTPRequestHandler):
             elif path not in files:
                 self._refuse(404, "EntryNotFound")
             else:
-                digest = hashlib.sha256(files[path]).hexdigest()
-                self._answer(200, files[path], X_Repo_Commit=oid, ETag=f'"{digest}"')
+                content, digest = files[path], hashlib.sha256(files[path]).hexdigest()
+                length = str(len(content))
+                if self.command == "GET" and self.hub.changes_files:
+                    content = bytes([content[0] ^ 1]) + content[1:]
+                if self.command == "GET" and self.hub.cuts_files:
+                    content = content[:99]
+                self._answer(200, content, X_Repo_Commit=oid, ETag=f'"{digest}"', Content_Length=length)
 
     def _about(self, parts: list[str]) -> None:
-        """What is asked about a repository before it is changed."""
+        """What is asked about a repository before it is read or changed."""
         self.hub.requests.append(f"{self.command} {'/'.join(parts)}")
         repository = self.hub.repositories.get("/".join(parts[2:4]))
-        if parts[:2] != ["api", "models"] or repository is None:
-            self._refuse(404, "RepoNotFound")
-        else:
-            self._answer(200, {"id": "/".join(parts[2:4]), "private": repository.is_private})
+        is_hidden = repository is None or (repository.is_private and not self._is_known())
+        if parts[:2] != ["api", "models"] or repository is None or is_hidden:
+            self._refuse(401, "RepoNotFound")
+            return
+        revision = parts[4].removeprefix("revision/") if len(parts) > 4 else "main"
+        oid = next(reversed(repository.commits), None) if revision == "main" else revision
+        if revision != "main" and oid not in repository.commits:
+            self._refuse(404, "RevisionNotFound")
+            return
+        files = [{"rfilename": path} for path in repository.commits.get(oid or "", {})]
+        self._answer(200, {"id": "/".join(parts[2:4]), "sha": oid, "private": repository.is_private, "siblings": files})
 
     def do_POST(self) -> None:
         """A new repository, or the parts of a commit."""
         body = self._body()
         path = unquote(self.path)
         if path == "/api/validate-yaml":
-            self._answer(200, {"errors": [], "warnings": []})
+            errors = [{"message": "license must be one of mit"}] if b"license: no" in body else []
+            self._answer(400 if errors else 200, {"errors": errors, "warnings": []})
         elif not self._is_known():
             self._answer(401, {"error": "Invalid username or password."})
         elif path == "/api/repos/create":
@@ -158,6 +177,9 @@ class _Handler(BaseHTTPRequestHandler):
         files: dict[str, bytes] = {}
         for line in map(json.loads, body.splitlines()):
             value = line["value"]
+            if value.get("parentCommit", oid := next(reversed(self.hub.repository(name).commits), None)) != oid:
+                self._answer(412, {"error": "A commit has happened since"})
+                return
             if line["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":

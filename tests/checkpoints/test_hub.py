@@ -71,8 +71,15 @@ def test_copy_in_the_cache_does_without_the_hub(hub: Hub, monkeypatch: pytest.Mo
 
 def test_repository_without_safetensors_is_refused(hub: Hub) -> None:
     hub.repository(REPOSITORY).add({"pytorch_model.bin": pickle.dumps({"a": 1})})
-    with pytest.raises(mst.MissingFileError, match=r"holds no model.safetensors.*a pickle can run code"):
+    with pytest.raises(
+        mst.MissingFileError,
+        match=r"only pytorch_model.bin, a pickle; it is not read, a pickle can run code.*mst import",
+    ):
         mst.load(f"hf:{REPOSITORY}")
+    assert not any(request.endswith((".bin", FILE_NAME)) for request in hub.requests)
+    hub.repository("me/other").add({"last.safetensors": weights()})
+    with pytest.raises(mst.MissingFileError, match=r"holds no model.safetensors"):
+        mst.load("hf:me/other")
 
 
 def test_pickle_under_the_name_of_a_safetensors_file_is_refused(hub: Hub) -> None:
@@ -116,7 +123,7 @@ def test_published_checkpoint_is_what_is_fetched(hub: Hub, monkeypatch: pytest.M
     assert hub.repositories[REPOSITORY].is_private
     assert list(hub.repositories[REPOSITORY].commits.values()) == [{FILE_NAME: weights(), "README.md": b"# A card"}]
     assert checkpoint_file(f"hf:{reference}").read_bytes() == weights()
-    again = publish(zoo_file("digits-dvs-mst"), REPOSITORY, "# Another card")
+    again = publish(zoo_file("digits-dvs-mst"), REPOSITORY, "# Another card", replace=True)
     assert again != reference
     assert checkpoint_file(f"hf:{again}").read_bytes() == zoo_file("digits-dvs-mst").read_bytes()
 
@@ -138,3 +145,89 @@ def test_publish_without_access_publishes_nothing(
     with pytest.raises(mst.InputError, match=message):
         publish(zoo_file("digits-mst"), repository, "# A card")
     assert not hub.repositories
+
+
+@pytest.mark.parametrize("trouble", ["offline", "out of order"])
+def test_copy_in_the_cache_is_read_with_a_note(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    caplog.set_level("INFO", logger="mst")
+    commit = hub.repository(REPOSITORY).add({FILE_NAME: weights()})
+    copy = checkpoint_file(f"hf:{REPOSITORY}")
+    hub_module.fetch.cache_clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", trouble == "offline")
+    hub.is_down = True
+    assert checkpoint_file(f"hf:{REPOSITORY}@{commit}") == copy
+    assert "cannot be reached" not in caplog.text
+    assert checkpoint_file(f"hf:{REPOSITORY}") == copy
+    assert "cannot be reached; the copy in its cache is read" in caplog.text
+
+
+def test_file_with_another_digest_is_refused(hub: Hub) -> None:
+    hub.repository(REPOSITORY).add({FILE_NAME: weights()})
+    hub.changes_files = True
+    with pytest.raises(mst.InputError, match=r"not the one that the hub announced.*delete"):
+        mst.load(f"hf:{REPOSITORY}")
+
+
+def test_digest_of_a_small_file_is_that_of_git(tmp_path: Path) -> None:
+    blob = tmp_path / "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # of an empty file
+    blob.write_bytes(b"")
+    hub_module._check_digest(blob, "here")
+    blob.write_bytes(b"x")
+    with pytest.raises(mst.InputError, match="digest"):
+        hub_module._check_digest(blob, "here")
+
+
+def test_cut_download_leaves_nothing_behind(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)  # between the attempts of huggingface_hub
+    hub.repository(REPOSITORY).add({FILE_NAME: weights()})
+    hub.cuts_files = True
+    with pytest.raises(mst.InputError, match="check the network"):
+        checkpoint_file(f"hf:{REPOSITORY}")
+    assert not capfd.readouterr().err
+    hub.cuts_files = False
+    assert checkpoint_file(f"hf:{REPOSITORY}").read_bytes() == weights()
+
+
+@UPLOADS
+def test_publish_replaces_files_only_when_asked(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    publish(zoo_file("digits-mst"), REPOSITORY, "# One")
+    with pytest.raises(mst.FileConflictError, match=r"model.safetensors and README.md already.*--replace"):
+        publish(zoo_file("digits-mst"), REPOSITORY, "# Two")
+    publish(zoo_file("digits-mst"), REPOSITORY, "# Two", replace=True)
+    cards = [files["README.md"] for files in hub.repositories[REPOSITORY].commits.values()]
+    assert cards == [b"# One", b"# Two"]
+
+
+@UPLOADS
+def test_publish_does_not_write_over_a_commit_made_meanwhile(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    repository = hub.repository(REPOSITORY)
+    seen = repository.add({"a.txt": b"1"})
+    repository.add({"b.txt": b"2"})
+    monkeypatch.setattr(hub_module, "_newest_commit", lambda *_arguments: seen)
+    with pytest.raises(mst.InputError, match="status 412"):
+        publish(zoo_file("digits-mst"), REPOSITORY, "# One")
+    assert len(repository.commits) == 2
+
+
+def test_publish_refuses_a_public_repository_where_a_private_one_is_asked_for(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    repository = hub.repository(REPOSITORY)
+    repository.add({"a.txt": b"1"})
+    with pytest.raises(mst.InputError, match="exists and is public"):
+        publish(zoo_file("digits-mst"), REPOSITORY, "# One", private=True)
+    assert len(repository.commits) == 1
+
+
+def test_publish_reports_metadata_that_the_hub_refuses(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    with pytest.raises(mst.InputError, match="refuses the files.*license must be one of mit"):
+        publish(zoo_file("digits-mst"), REPOSITORY, "license: no")
+    assert not hub.repositories[REPOSITORY].commits

@@ -116,9 +116,9 @@ def push(facts: CardFacts, options: PushOptions, card: str) -> str:
         "USER/NAME@COMMIT".
 
     Raises:
-        InputError: as `mst.checkpoints.publish`.
+        InputError, FileConflictError: as `mst.checkpoints.publish`.
     """
-    return publish(facts.file, options.repository, card, private=options.private)
+    return publish(facts.file, options.repository, card, private=options.private, replace=options.replace)
 
 
 def _network_facts(checkpoint: Path) -> NetworkFacts | None:

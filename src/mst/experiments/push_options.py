@@ -28,7 +28,10 @@ class PushOptions:
     use the weights until you add one."""
 
     private: bool = False
-    """Create a new repository as a private one."""
+    """Create the repository as a private one."""
+
+    replace: bool = False
+    """Add a commit to a repository that holds weights or a card already; its history keeps the older ones."""
 
     card: Path | None = None
     """A Markdown file to publish as the card. By default it is written from the checkpoint and the runs."""
