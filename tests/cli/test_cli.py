@@ -37,6 +37,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mst {mst.__version__}\n"
+
+
 def test_train_writes_checkpoints_and_a_record(trained: Path) -> None:
     record = json.loads((trained / "run_record.json").read_text())
     assert record["verb"] == "train"

@@ -25,6 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(overview())
         return 0
 
+    if arguments[0] == "--version":
+        from mst import __version__
+
+        print(f"mst {__version__}")
+        return 0
+
     def run() -> None:
         from .parser import run_verb
 
@@ -38,7 +44,8 @@ def overview() -> str:
     verbs = "\n".join(f"  {name:<12}{verb.summary}" for name, verb in VERBS.items())
     return (
         f"usage: mst VERB [options]\n\n{DESCRIPTION}\n\nverbs:\n{verbs}\n\n"
-        "`mst VERB --help` explains a verb and its options. MST_DEBUG=1 in the environment shows tracebacks."
+        "`mst VERB --help` explains a verb and its options. `mst --version` prints the version. "
+        "MST_DEBUG=1 in the environment shows tracebacks."
     )
 
 

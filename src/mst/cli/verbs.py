@@ -46,5 +46,6 @@ VERBS: dict[str, Verb] = {
     "zoo": Verb("zoo", "zoo", "list the trained networks that come with the package; check their figures"),
     "push": Verb("push", "push", "publish a checkpoint on the Hugging Face hub, with a card of what was measured"),
     "datasets": Verb("run", "datasets", "list, check, show, download and make data sets", has_subcommands=True),
+    "doctor": Verb("doctor", "doctor", "examine the installation and check its numbers; what to do about faults"),
     "quickstart": Verb("quickstart", "quickstart", "train, convert, simulate and measure on digits, in minutes"),
 }

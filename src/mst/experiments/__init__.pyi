@@ -7,6 +7,7 @@ from .dataset_options import DatasetCheckOptions, DownloadOptions, RecordingOpti
 from .diagnosis import DiagnosisRun, diagnose, run_diagnosis
 from .diagnosis_options import DiagnosedCheckpoint, DiagnosisOptions
 from .diagnosis_results import CodingTrial, Diagnosis, LevelTrial, SiteRemedy
+from .doctor import ExtraFound, Fault, HealthReport, run_doctor
 from .evaluation_run import EvaluationRun, run_evaluation
 from .export_options import ExportOptions
 from .exporting import ExportRun, run_export
@@ -37,6 +38,7 @@ from .recipes import load_recipe, parse_options
 from .recordings import MadeRecordings, OpenedRecording, first_recording, make_recordings, open_recording
 from .records import measurement_record, run_record, simulation_record, write_run_record
 from .run_files import RunFiles, read_run
+from .self_check import NumberCheck, check_numbers
 from .settled_run import SettledRun, run_settled
 from .spiking_run import MeasurementRun, SimulationRun, coding_label, run_measurement, run_simulation
 from .sweep_options import SweepOptions
@@ -80,6 +82,9 @@ __all__ = [
     "ExitOptions",
     "ExportOptions",
     "ExportRun",
+    "ExtraFound",
+    "Fault",
+    "HealthReport",
     "ImportOptions",
     "ImportRun",
     "LevelTrial",
@@ -88,6 +93,7 @@ __all__ = [
     "MeasurementRun",
     "NetworkFacts",
     "NetworkOptions",
+    "NumberCheck",
     "OpenedRecording",
     "OpenedRun",
     "Prediction",
@@ -118,6 +124,7 @@ __all__ = [
     "ZooCheck",
     "card_facts",
     "check_dataset",
+    "check_numbers",
     "check_zoo",
     "choose_device",
     "coding_label",
@@ -143,6 +150,7 @@ __all__ = [
     "run_benchmark",
     "run_comparison",
     "run_diagnosis",
+    "run_doctor",
     "run_evaluation",
     "run_export",
     "run_gpu_suite",

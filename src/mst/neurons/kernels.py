@@ -59,6 +59,7 @@ _ready: set[tuple[str, torch.dtype]] = set()
 _left_to_torch: Counter[tuple[str, torch.dtype]] = Counter()
 _lock = threading.Lock()
 _OFF: ContextVar[bool] = ContextVar("mst_kernels_off", default=False)
+_AT_ONCE: ContextVar[bool] = ContextVar("mst_kernels_at_once", default=False)
 
 
 @cache
@@ -85,6 +86,16 @@ def without_kernels() -> Iterator[None]:
         yield
     finally:
         _OFF.reset(token)
+
+
+@contextmanager
+def kernels_at_once() -> Iterator[None]:
+    """Compile the loops that are used within the block, however little there is to compute."""
+    token = _AT_ONCE.set(True)
+    try:
+        yield
+    finally:
+        _AT_ONCE.reset(token)
 
 
 @cache
@@ -117,7 +128,7 @@ def _is_usable(loop: str, dtype: torch.dtype, elements: int) -> bool:
     """True if kernels can be used here, and this one has been compiled or is worth it."""
     if numba_version() is None or is_transformed():
         return False
-    if (loop, dtype) not in _ready:
+    if (loop, dtype) not in _ready and not _AT_ONCE.get():
         _left_to_torch[loop, dtype] += elements
         if _left_to_torch[loop, dtype] <= MIN_NEURON_STEPS:
             return False

@@ -5,6 +5,7 @@ from .budget import budget_figure, budget_tables
 from .codings import codings_against_cost, codings_markdown, early_exit_curves
 from .datasets import cache_summary, check_summary, dataset_table, made_recordings_summary, recording_summary
 from .diagnosis import diagnosis_figure, diagnosis_summary, diagnosis_table, write_diagnosis_csv
+from .doctor import checks_table, extras_table, fault_lines, installation_table
 from .events import draw_recording, event_animation, event_frames, event_scatter
 from .export import chip_table, differing_table, export_summary
 from .figures import accuracy_vs_time, energy_bars, firing_rates
@@ -45,6 +46,7 @@ __all__ = [
     "cache_summary",
     "card_lines",
     "check_summary",
+    "checks_table",
     "chip_table",
     "codings_against_cost",
     "codings_markdown",
@@ -63,8 +65,11 @@ __all__ = [
     "event_frames",
     "event_scatter",
     "export_summary",
+    "extras_table",
+    "fault_lines",
     "firing_rates",
     "function_table",
+    "installation_table",
     "made_recordings_summary",
     "model_card",
     "operation_table",
