@@ -23,7 +23,7 @@ from .self_check import NumberCheck, check_numbers
 REQUIRED = {
     "torch": "2.6", "torchvision": "0.21", "timm": "1.0.9", "accelerate": "1.0", "safetensors": "0.4.3",
     "jsonargparse": "4.35", "docstring-parser": "0.15", "scikit-learn": "1.4", "scipy": "1.11", "matplotlib": "3.8",
-    "pyyaml": "6.0", "rich": "13.7", "tensorboard": "2.16",
+    "pyyaml": "6.0", "rich": "13.7", "tensorboard": "2.16", "huggingface_hub": "0.34",
 }  # fmt: skip
 """Package -> lowest version, as in pyproject.toml."""
 
