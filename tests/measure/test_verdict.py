@@ -97,13 +97,13 @@ def test_verdict_names_the_prices_that_it_depends_on() -> None:
     result = by_hand("rate")
     (derived,) = verdict_on(mst.estimate_energy(result), result).depends_on
     assert derived == (
-        "derived by algorithms, not from the source: current addition, threshold comparison, spike, comparison (18% of "
-        "the SNN's energy, 4% of its ANN's)"
+        "prices derived by algorithms, not from the source: current addition, threshold comparison, spike, comparison "
+        "(18% of the SNN's energy, 4% of its ANN's)"
     )
     moved = MOVEMENT_22NM_SPARSE.with_constants({MAC: 0.5})
     hand, given = verdict_on(mst.estimate_energy(result, moved), result).depends_on
     assert hand == "the constants of 22nm-sparse, changed, which are second hand"
-    assert re.fullmatch(r"as given: mac \(\d+% of the SNN's energy, \d+% of its ANN's\)", given)
+    assert re.fullmatch(r"prices as given: mac \(\d+% of the SNN's energy, \d+% of its ANN's\)", given)
 
 
 def test_verdict_prices_functions_alike_in_the_quantised_ann() -> None:

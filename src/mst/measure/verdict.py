@@ -116,8 +116,8 @@ def _depends_on(estimate: EnergyEstimate) -> tuple[str, ...]:
         found.append(f"the constants of {model.name}, which are second hand")
     counted = [each.operations.counts for row in estimate.budget for each in (row.components.snn, row.components.ann)]
     groups = {
-        "as given: {}": list(model.given),
-        "derived by algorithms, not from the source: {}": [
+        "prices as given: {}": list(model.given),
+        "prices derived by algorithms, not from the source: {}": [
             kind for counts in counted for kind in counts if model.is_derived(kind)
         ],
     }

@@ -93,7 +93,7 @@ def _verdict(run: MeasurementRun) -> list[str]:
         f"Power by the paper's measure: {ALPHA_WATTS.in_words(run.simulation.result)}",
         f"Verdict ({estimate.cost_model.name}; everything counted below, on both sides). {verdict}",
         *(f"  - no comparison with {note}" for note in sorted(notes)),
-        *(f"  - it depends on prices {each}" for each in verdict.depends_on),
+        *(f"  - it depends on {each}" for each in verdict.depends_on),
     ]
 
 
