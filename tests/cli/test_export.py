@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,9 @@ import torch
 import mst
 from conftest import randomise, tiny_config
 from mst.cli.main import main
+from mst.experiments import exporting
+from mst.interchange import AnnNetwork, Program, StepNetwork
+from mst.interchange.stateless import LevelSite
 from mst.quantization import create_model, note_quantization
 
 
@@ -31,26 +35,47 @@ def test_export_writes_nir_verifies_it_and_checks_a_chip(
 ) -> None:
     pytest.importorskip("nir")
     file = tmp_path / "small.nir"
-    short = ["--images", "3", "--time-steps", "4"]
+    short = ["--images", "2", "--time-steps", "3"]
     assert main(["export", checkpoint, "-o", str(file), "--verify", "mst", "--check", "speck", *short]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "mst (faithful) beside mst, 3 images, T = 4, float64: 0 of" in said
+    assert "mst (faithful) beside mst, 2 images, T = 3, float64: 0 of" in said
     assert "speck: does not fit" in said
     assert re.search(r"all │ layers │ 14 cores │ 9 │ 1.56 times the limit", said)
     record = json.loads((tmp_path / "small.nir.json").read_text())
     assert record["results"]["differing"] == 0 < record["results"]["spikes"]
     assert not record["results"]["fits"]
     assert main(["export", checkpoint, "-o", str(file), "--weight-bits", "8", "--double", "false", *short]) == 0
-    assert "weights of 8 bits, 3 images: " in capsys.readouterr().out
+    assert "weights of 8 bits, 2 images: " in capsys.readouterr().out
     assert set(json.loads((tmp_path / "small.nir.json").read_text())["results"]) == {"plain", "rounded"}
 
 
-def test_export_writes_programs_of_torch(checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "kind", "quantized"),
+    [
+        (["--to", "torch"], AnnNetwork, False),
+        (["--to", "onnx"], AnnNetwork, False),
+        (["--to", "onnx", "--qdq", "true"], AnnNetwork, True),
+        (["--to", "onnx", "--part", "step", "--coding", "lossless"], StepNetwork, False),
+    ],
+)
+def test_export_hands_the_network_that_was_asked_for_to_torch(
+    arguments: list[str], kind: type, quantized: bool, checkpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: list[Any] = []
+
+    def export(network: Any, images: torch.Tensor, path: Path, facts: object = None) -> Program:
+        given.append(network)
+        return Program(path, (), (), True)
+
     monkeypatch.chdir(tmp_path)
-    assert main(["export", checkpoint, "--to", "torch"]) == 0
-    images = torch.rand(3, 1, 8, 8)
-    expected = mst.evaluate(mst.load_checkpoint(checkpoint), (images, torch.zeros(3, dtype=torch.long))).logits
-    torch.testing.assert_close(torch.export.load("small.pt2").module()(images), expected)
+    monkeypatch.setattr(exporting, "export_torch", export)
+    monkeypatch.setattr(exporting, "export_onnx", export)
+    assert main(["export", checkpoint, *arguments]) == 0
+    (network,) = given
+    assert type(network) is kind
+    sites = [each for each in network.modules() if isinstance(each, LevelSite)]
+    assert all((each.rounding is not None) == quantized for each in sites)
+    assert len(sites) == (13 if kind is AnnNetwork else 0)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +87,10 @@ def test_export_writes_programs_of_torch(checkpoint: str, tmp_path: Path, monkey
         (["--to", "torch", "--verify", "mst"], "--verify mst does not read torch; leave --verify out"),
         (["--coding", "lossless"], "the coding has no effect without --to onnx --part step"),
         (["--to", "torch", "--part", "step", "--weight-bits", "8"], "weight_bits has no effect on a step"),
+        (
+            ["--to", "onnx", "--double", "true"],
+            "double has no effect on onnx alone; add --to onnx --verify onnxruntime",
+        ),
         (["--images", "0"], "images must be at least 1, got 0"),
     ],
 )

@@ -251,9 +251,41 @@ def _without_threshold(path: Path) -> Path:
     return path
 
 
+def _truncated(path: Path) -> Path:
+    whole = write_nir(trace_graph(simple()), path).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+def _huge(path: Path) -> Path:
+    write_nir(trace_graph(simple()), path)
+    with h5py.File(path, "r+") as file:
+        node = file["node"]["nodes"]["neurons_1"]
+        del node["v_threshold"]
+        node.create_dataset("v_threshold", (2**20, 2**20), "f8", chunks=(64, 64), fillvalue=1.0)
+    assert path.stat().st_size < 2**20
+    return path
+
+
+def _looped(path: Path) -> Path:
+    write_nir(trace_graph(simple()), path)
+    with h5py.File(path, "r+") as file:
+        file["node"]["nodes"]["again"] = file["node"]
+    return path
+
+
+def _of_another_type(path: Path) -> Path:
+    nir.write(path, nir.IF(r=np.ones(2), v_threshold=np.ones(2)))
+    return path
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
+        (_truncated, r"it is not a file of NIR \(.*give a file of mst export --to nir$"),
+        (_huge, "its tensors take 8,192 GiB; at most 4 GiB are read"),
+        (_looped, "it is not a file of NIR .*recursion"),
+        (_of_another_type, "it is not a file of NIR .*give a file of mst export --to nir$"),
         (_without_threshold, r"the node neurons_1 is damaged: thresholds \(3, 2, 2\) .*, or not above 0"),
         (_no_file, "the file does not exist"),
         (_text, r"it is not a file of NIR \(.*give a file of mst export --to nir$"),

@@ -19,8 +19,11 @@ from mst.interchange import (
     compare_onnx,
     export_onnx,
     export_torch,
+    use_float64_operations,
 )
+from mst.interchange.stateless import largest_powers
 from mst.models import MaskedSpikingTransformer
+from mst.neurons import powers
 
 
 def transformer() -> MaskedSpikingTransformer:
@@ -100,15 +103,49 @@ def test_onnx_of_the_ann_quantises_levels_and_weights_and_equals_torch(tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("coding", ["rate", "lossless"])
-def test_onnx_of_a_step_equals_torch(coding: str, tmp_path: Path) -> None:
+def test_onnx_of_a_step_equals_torch(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    step = StepNetwork(mst.convert(simple(), coding), IMAGES)
+    step = StepNetwork(mst.convert(simple()), IMAGES)
     program = export_onnx(step, IMAGES, tmp_path / "step.onnx")
     assert program.inputs == ("images", "step", "1_before", "5_before")
     found = compare_onnx(step, program, [IMAGES], num_steps=6)
     assert (found.same_answers, found.within) == (5, 5)
+
+
+@pytest.mark.slow
+def test_onnx_in_float64_equals_torch_to_its_last_digits(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    snn, images = mst.convert(simple().double(), "lossless", burst=2, schedule="free"), IMAGES.double()
+    ours, theirs = StepNetwork(snn, images), StepNetwork(snn, images)
+    use_float64_operations(theirs)
+    found = compare_onnx(ours, export_onnx(theirs, images, tmp_path / "double.onnx"), [images], num_steps=6)
+    assert found.same_answers == 5
+    assert found.largest_difference < 1e-12
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        torch.nn.Conv2d(2, 4, (3, 2), stride=(1, 2), padding=(2, 1), dilation=(2, 1), groups=2),
+        torch.nn.Conv2d(2, 3, 2, padding="same", padding_mode="reflect", bias=False),
+        torch.nn.GELU(),
+    ],
+)
+def test_float64_operations_have_the_values_of_those_that_they_stand_for(made: torch.nn.Module) -> None:
+    network, x = torch.nn.Sequential(made).double(), 4 * IMAGES.double()
+    expected = network(x)
+    use_float64_operations(network)
+    assert network[0] is not made
+    torch.testing.assert_close(network(x), expected, rtol=1e-13, atol=1e-13)
+
+
+def test_largest_powers_are_those_of_the_neurons() -> None:
+    quanta = torch.arange(-127.0, 128)
+    for most in (1, 2, 3, 4):
+        assert torch.equal(largest_powers(quanta, most, 127), powers.largest_powers(quanta, most))
+    assert largest_powers(torch.tensor(torch.nan), 2, 3).isnan()
 
 
 def test_torch_export_takes_both_forms(tmp_path: Path) -> None:

@@ -46,9 +46,9 @@ class ExportOptions:
     """Run the file and this library on the same test images and report what differs. nir: in mst (a plain loop),
     spikingjelly, sinabs, norse or snntorch, each of which must be installed; onnx: in onnxruntime."""
 
-    double: bool = True
-    """nir: verify in float64, which shows every difference but that of rounding. --double false: in float32, as the
-    simulators run by default."""
+    double: bool | None = None
+    """Verify in float64, where rounding hides nothing. nir: instead of float32, and by default (--double false: in
+    float32, as the simulators run). onnx: a copy in float64 beside the file, not by default."""
 
     time_steps: int = 32
     """T of the verification, and of the accuracy with rounded weights."""
@@ -71,5 +71,12 @@ class ExportOptions:
                 fitting = {"nir": "mst, spikingjelly, sinabs, norse or snntorch", "onnx": "onnxruntime"}.get(self.to)
                 remedy = f"choose {fitting}" if fitting else "leave --verify out"
                 raise InputError(f"--verify {self.verify} does not read {self.to}", remedy=remedy)
+        if self.to != "nir" and self.double and self.verify is None:
+            raise InputError(f"double has no effect on {self.to} alone", remedy="add --to onnx --verify onnxruntime")
         if self.part == "step" and self.weight_bits is not None:
             raise InputError("weight_bits has no effect on a step", remedy="export the ann, or to nir")
+
+    @property
+    def in_double(self) -> bool:
+        """True if the verification is in float64, as asked or by default."""
+        return self.to == "nir" if self.double is None else self.double

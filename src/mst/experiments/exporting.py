@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ from mst.interchange import (
     quantize_weights,
     run_steps,
     trace_graph,
+    use_float64_operations,
     write_nir,
 )
 from mst.models import copy_network
@@ -69,6 +71,9 @@ class ExportRun:
     comparison: Comparison | None = None
     """onnx: answers in torch and in onnxruntime."""
 
+    exact: Comparison | None = None
+    """onnx: likewise of a copy in float64."""
+
     plain: GraphRun | None = None
     """The network with its own weights on test images, where weights were rounded."""
 
@@ -90,6 +95,8 @@ class ExportRun:
             }  # fmt: skip
         if self.comparison is not None:
             found |= {"comparison": self.comparison}
+        if self.exact is not None:
+            found |= {"exact": self.exact}
         if self.plain is not None and self.rounded is not None:
             found |= {"plain": self.plain, "rounded": self.rounded}
         if self.chip is not None:
@@ -148,7 +155,7 @@ def _export_nir(
     chip = None if options.check is None else check_chip(graph, options.check)
     verification = before = after = None
     if opened is not None:
-        dtype = torch.float64 if options.double else torch.float32
+        dtype = torch.float64 if options.in_double else torch.float32
         images = min(options.images, opened.num_images)
         count = images * options.time_steps
 
@@ -182,26 +189,47 @@ def _export_program(
         raise InputError("it does not state which images it takes", remedy="quantise it with calibration images")
     images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(next(model.parameters()).dtype)
     facts: dict[str, Any] = {"weight_bits": options.weight_bits}
+    network = written = _network(model, images, options, coding)
     if options.part == "step":
-        snn = convert(model, coding.coding, images, burst=coding.burst, schedule=coding.schedule)
-        network: Any = StepNetwork(snn, images)
-        written = network
         facts |= {"coding": coding.coding}
-    else:
-        network = ann_network(model, options.weight_bits)
-        quantized = options.to == "onnx" and (options.weight_bits is not None if options.qdq is None else options.qdq)
-        written = ann_network(model, options.weight_bits, quantized=True) if quantized else network
+    elif options.to == "onnx" and (options.weight_bits is not None if options.qdq is None else options.qdq):
+        written = ann_network(model, options.weight_bits, quantized=True)
     program = export_onnx(written, images, file, facts) if options.to == "onnx" else export_torch(written, images, file)
-    comparison = before = after = None
+    comparison = exact = before = after = None
     if opened is not None:
         batches = list(_batches(opened, options.images, images.dtype))
         if options.verify is not None:
             comparison = compare_onnx(network, program, (each for each, _ in batches), options.time_steps)
+            if options.in_double:
+                exact = _compared_in_double(model, images, batches, options, coding)
         if options.weight_bits is not None:
             before, after = (_accuracy(each, batches) for each in (ann_network(model), network))
+    any_batch = program.any_batch
     return ExportRun(
-        file, options, comparison=comparison, plain=before, rounded=after, any_batch=program.any_batch
+        file, options, comparison=comparison, exact=exact, plain=before, rounded=after, any_batch=any_batch
     )  # fmt: skip
+
+
+def _network(model: nn.Module, images: Tensor, options: ExportOptions, coding: CodingOptions) -> Any:
+    """The network that is exported, without QuantizeLinear."""
+    if options.part == "ann":
+        return ann_network(model, options.weight_bits)
+    return StepNetwork(convert(model, coding.coding, images, burst=coding.burst, schedule=coding.schedule), images)
+
+
+def _compared_in_double(
+    model: nn.Module,
+    images: Tensor,
+    batches: list[tuple[Tensor, Tensor]],
+    options: ExportOptions,
+    coding: CodingOptions,
+) -> Comparison:
+    """A copy in float64, in torch and in onnxruntime."""
+    ours, theirs = (_network(copy_network(model).double(), images.double(), options, coding) for _ in range(2))
+    use_float64_operations(theirs)
+    with TemporaryDirectory() as folder:
+        program = export_onnx(theirs, images.double(), Path(folder) / "double.onnx")
+        return compare_onnx(ours, program, (each.double() for each, _ in batches), options.time_steps)
 
 
 def _accuracy(network: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> GraphRun:

@@ -1,6 +1,7 @@
 """Networks come in; files for other simulators, other runtimes and chips go out, and what these make of them."""
 
 from .chips import CHIPS, ChipCheck, ChipName, Need, check_chip
+from .double import use_float64_operations
 from .execution import GraphNetwork, Step, network_steps
 from .graph import Graph
 from .nir_files import read_nir, write_nir
@@ -47,5 +48,6 @@ __all__ = [
     "read_nir",
     "run_steps",
     "trace_graph",
+    "use_float64_operations",
     "write_nir",
 ]

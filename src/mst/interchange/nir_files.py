@@ -30,6 +30,9 @@ SEMANTICS = {"reset": "subtract", "start": "half_threshold", "spikes_per_step": 
 FACTS = "mst"
 """Attribute of a file with what NIR has no field for, as JSON."""
 
+MOST_BYTES = 2**32
+"""Largest size of all tensors of a file that is read. A damaged or malicious file of a few bytes can state any size."""
+
 NOT_INSTALLED = "install the extra: pip install 'masked-spiking-transformer[export]'"
 
 
@@ -133,8 +136,8 @@ def read_nir(path: Path | str) -> Graph:
 
     Raises:
         MissingFileError: the file does not exist.
-        InputError: it is not a file of NIR; it does not state how its neurons are reset and start; nodes that a graph
-            of maps and integrate-and-fire neurons does not hold, all of them.
+        InputError: it is not a file of NIR; its tensors take more than `MOST_BYTES`; it does not state how its neurons
+            are reset and start; nodes that a graph of maps and integrate-and-fire neurons does not hold, all of them.
     """
     whole = read_nir_package(path)
     facts = _facts_in(path)
@@ -170,10 +173,15 @@ def read_nir_package(path: Path | str) -> Any:
     if not Path(path).is_file():
         raise MissingFileError("the file does not exist", where=str(path))
     try:
-        whole = nir.read(str(path))
+        with package("h5py").File(path, "r") as file:
+            needed = _num_bytes(file)
+        whole = nir.read(str(path)) if needed <= MOST_BYTES else None
     except Exception as error:  # h5py and nir raise whatever the bytes lead them to
         what = f"it is not a file of NIR ({one_line(error)})"
         raise InputError(what, where=str(path), remedy="give a file of mst export --to nir") from error
+    if whole is None:
+        what = f"its tensors take {needed / 2**30:,.0f} GiB; at most {MOST_BYTES // 2**30} GiB are read"
+        raise InputError(what, where=str(path), remedy="give a file of mst export --to nir")
     known = ("Input", "Output", "Affine", "Linear", "Conv1d", "Conv2d", "Flatten", "IF")
     others = [f"{name} ({type(node).__name__})" for name, node in getattr(whole, "nodes", {}).items()
               if type(node).__name__ not in known]  # fmt: skip
@@ -182,6 +190,11 @@ def read_nir_package(path: Path | str) -> Any:
         what = f"nodes that are neither maps nor integrate-and-fire neurons: {found}"
         raise InputError(what, where=str(path), remedy="give a file of mst export --to nir")
     return whole
+
+
+def _num_bytes(group: Any) -> int:
+    """Size of all tensors of a group, each as often as it is linked."""
+    return sum(int(item.nbytes) if hasattr(item, "nbytes") else _num_bytes(item) for item in group.values())
 
 
 def _facts_in(path: Path | str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from mst.errors import InputError
 from mst.models import ann_of, copy_network, one_tensor_out, set_submodule
 from mst.neurons import QCFS, FiringSchedule, IFNeuron, SignedIFNeuron, SpikingMaxPool, SpikingNeuron
 from mst.neurons.functional import MIN_THRESHOLD
-from mst.neurons.powers import largest_powers
+from mst.neurons.powers import NEAREST
 from mst.neurons.site import Site
 
 from .tracing import ExportError
@@ -62,7 +62,26 @@ class LevelSite(Site):
 
 def _levels(x: Tensor, per_unit: Any, levels: tuple[int, int], max_powers: int | None) -> Tensor:
     level = (x * per_unit + 0.5).clamp(*levels).floor()
-    return level if max_powers is None else largest_powers(level, max_powers)
+    return level if max_powers is None else largest_powers(level, max_powers, max(-levels[0], levels[1]))
+
+
+def largest_powers(quanta: Tensor, most: int, span: int) -> Tensor:
+    """`mst.neurons.powers.largest_powers` by comparisons: ONNX has no operator that reads the bits of a number.
+
+    Args:
+        quanta, most: likewise.
+        span: largest magnitude of `quanta`.
+    """
+    powers = [2.0**exponent for exponent in range(span.bit_length() + 1)]
+    total = torch.zeros_like(quanta)
+    for _ in range(most):
+        left = quanta - total
+        size = left.abs() * NEAREST
+        nearest = sum(
+            ((size >= power).to(size.dtype) * max(1.0, power / 2) for power in powers), torch.zeros_like(size)
+        )
+        total = total + nearest * left.sign()
+    return quanta - (quanta - total)  # NaN stays NaN
 
 
 class AnnNetwork(nn.Module):
@@ -226,7 +245,7 @@ class _LosslessStep(_Stepped):
         missing = target - count
         burst = self.schedule.burst
         if self.schedule.is_free:
-            return largest_powers(missing, burst) * may_fire
+            return largest_powers(missing, burst, self.levels[1] - self.levels[0]) * may_fire
         weights: Any = self.weights
         weight: Tensor = weights[torch.remainder(own, len(weights))].to(target.dtype)
         number = ((3 * missing.abs() + weight) / (3 * weight)).floor().clamp(max=burst)

@@ -21,13 +21,13 @@ def export_summary(run: ExportRun) -> list[str]:
             f"(before: {100 * before.accuracy:.2f} %){'' if run.graph is None else spikes}"
         )
     if run.verification is not None:
-        lines += _verified(run.verification, str(run.options.verify), run.options.double)
-    if run.comparison is not None:
-        each = run.comparison
-        lines.append(
-            f"onnxruntime beside torch, {each.num_images} images: the same class for {each.same_answers}; logits "
-            f"within 1e-5 for {each.within}; largest difference {each.largest_difference:.2g}"
-        )
+        lines += _verified(run.verification, str(run.options.verify), run.options.in_double)
+    for each, dtype in ((run.comparison, "float32"), (run.exact, "float64")):
+        if each is not None:
+            lines.append(
+                f"onnxruntime beside torch, {dtype}, {each.num_images} images: the same class for {each.same_answers}; "
+                f"logits within 1e-5 for {each.within}; largest difference {each.largest_difference:.2g}"
+            )
     return lines
 
 
