@@ -11,7 +11,7 @@ import pytest
 
 from mst.experiments.run_files import read_run
 from mst.report.page import build_report
-from run_records import write_diagnosis, write_measurement, write_run
+from run_records import add_traces, write_diagnosis, write_measurement, write_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -25,7 +25,7 @@ pytestmark = [
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("plotly")
     folder = tmp_path_factory.mktemp("runs")
-    write_measurement(write_run(folder / "rate"), "measure_run_record.json")
+    write_measurement(add_traces(write_run(folder / "rate")), "measure_run_record.json")
     write_run(folder / "lossless", "lossless", accuracy=[0.5, 0.875, 0.875, 0.875])
     folders = (folder / "rate", folder / "lossless", write_diagnosis(folder / "errors"))
     return build_report([read_run(each) for each in folders], lambda files: "mst").write(folder / "report.html")
@@ -44,7 +44,7 @@ def test_page_is_drawn_by_a_browser_without_complaint(page: Path, scheme: str, i
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     charts = re.findall(r'<figure class="chart[^>]*>.*?</figure>', done.stdout, re.DOTALL)
-    assert len(charts) >= 6
+    assert len(charts) >= 10
     assert f'data-drawn="{len(charts)}"' in done.stdout
     for chart in charts:
         assert 'class="chart drawn"' in chart

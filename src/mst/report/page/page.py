@@ -12,7 +12,7 @@ from importlib.resources import files
 from .charts import Chart
 from .interactive import plotly_figure
 from .markup import Markup, Table, element, folded, joined
-from .pictures import svg_picture
+from .pictures import NARROW, WIDE, svg_picture
 from .section import Block, Gallery, Section
 from .theme import THEME, custom_properties
 
@@ -105,12 +105,12 @@ def _block(block: Block) -> Markup:
     if isinstance(block, Chart):
         return _figure(block)
     if isinstance(block, Gallery):
-        return element("div", *(_figure(chart) for chart in block.charts), class_="gallery")
+        return element("div", *(_figure(chart, NARROW) for chart in block.charts), class_="gallery")
     return block.markup() if isinstance(block, Table) else block
 
 
-def _figure(chart: Chart) -> Markup:
-    picture = base64.b64encode(svg_picture(chart, follows_theme=True).encode()).decode()
+def _figure(chart: Chart, width: float = WIDE) -> Markup:
+    picture = base64.b64encode(svg_picture(chart, True, width).encode()).decode()
     table = chart.table()
     return element(
         "figure",

@@ -21,19 +21,21 @@ if TYPE_CHECKING:
 _DASHES = {"solid": "-", "dashed": "--", "dotted": ":"}
 _MARKERS = {"points": "D", "ticks": "|"}
 _PIXELS_PER_INCH = 90
-_WIDTH = 8.0
+WIDE, NARROW = 8.0, 4.8
+"""Widths of pictures in inches: alone, and side by side."""
 
 
-def svg_picture(chart: Chart, follows_theme: bool) -> str:
+def svg_picture(chart: Chart, follows_theme: bool, width: float = WIDE) -> str:
     """The chart as SVG.
 
     Args:
         chart: the chart.
         follows_theme: dark where the reader's system is, by custom properties of CSS, which browsers know; otherwise
             plain colours on nothing, for other programs.
+        width: in inches.
     """
     content = io.BytesIO()
-    with drawing(_WIDTH, chart.height / _PIXELS_PER_INCH) as figure:
+    with drawing(width, chart.height / _PIXELS_PER_INCH) as figure:
         import matplotlib as mpl
 
         with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": chart.name, "font.family": "sans-serif"}):
@@ -54,7 +56,7 @@ def write_pictures(chart: Chart, folder: Path) -> list[Path]:
     svg, png = (folder / f"{chart.name}.{kind}" for kind in ("svg", "png"))
     text = svg_picture(chart, follows_theme=False)
     write_atomically(svg, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
-    with drawing(_WIDTH, chart.height / _PIXELS_PER_INCH) as figure:
+    with drawing(WIDE, chart.height / _PIXELS_PER_INCH) as figure:
         _draw(figure, chart)
         figure.suptitle(chart.title, fontsize=11)
         write_atomically(png, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
@@ -97,6 +99,7 @@ def _draw_line(axes: Axes, line: Line) -> None:
     how: dict[str, Any] = {"color": light(line.colour), "label": _literal(line.label) or "_"}
     if line.style in _MARKERS:
         how |= {"linestyle": "", "marker": _MARKERS[line.style], "markersize": 1.5 * line.width}
+        how |= {"markeredgewidth": 1.4} if line.style == "ticks" else {}
     else:
         how |= {"linestyle": _DASHES[line.style], "linewidth": 0.8 * line.width}
     axes.plot(line.x, line.y, **how)
