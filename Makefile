@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Versions this project was tested with; pyproject.toml holds the ranges it runs with.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help quickstart test test-fast test-interop coverage check benchmark clean
+.PHONY: help quickstart test test-fast test-interop coverage mutations check benchmark clean
 
 help:
 	@echo "make quickstart  install, then train, convert, simulate and measure an MST on digits"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-fast   every test but the slow ones, without the checks"
 	@echo "make test-interop  exported networks in SpikingJelly, Sinabs, Norse and snnTorch, each installed by itself"
 	@echo "make coverage    every test, and the lines of src that none of them runs"
+	@echo "make mutations   break each formula of tests/mutations.yaml once; tests must notice"
 	@echo "make check       formatting, lint, types, imports between rooms"
 	@echo "make benchmark   speed in ratios; fails when one has fallen by a third (benchmarks/ratios.json)"
 	@echo "make clean       remove .venv and caches"
@@ -63,6 +64,9 @@ test-interop: $(INTEROP:%=$(VENV)/interop/%)
 
 coverage: $(VENV)/.installed-dev
 	$(PYTEST) --cov=mst --cov-report=term-missing:skip-covered
+
+mutations: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutations.py
 
 benchmark: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ratios.py
