@@ -49,6 +49,7 @@ def test_push_publishes_a_card_of_what_was_measured(hub: Hub, capsys: pytest.Cap
     assert main(["evaluate", f"hf:{REPOSITORY}", "--max-images", "20", "--output", "again"]) == 0
     record = json.loads(Path("again/run_record.json").read_text())
     assert record["checkpoint"] == f"hf:{REPOSITORY}@{commit}"
+    assert record["settings"]["checkpoint"] == f"hf:{REPOSITORY}@{commit}"
     assert (
         record["results"]["ann_accuracy"]
         == json.loads(Path("seen/run_record.json").read_text())["results"]["ann_accuracy"]

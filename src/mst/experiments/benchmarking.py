@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mst.checkpoints import checkpoint_file
 from mst.conversion import ConversionError, SpikingNetwork, convert
 from mst.measure.plain_loop import SpikingJellyIF, has_spikingjelly, plain_copy, plain_loop
 from mst.measure.timing import MachineRates, interleaved, measure_machine, peak_memory
@@ -195,7 +196,7 @@ def _runs(
 
 def _network(options: BenchmarkOptions, device: torch.device) -> tuple[nn.Module, Tensor]:
     """The network in evaluation mode on its device, and one batch."""
-    if Path(options.network).suffix == ".safetensors":
+    if checkpoint_file(options.network).suffix == ".safetensors":
         opened = open_checkpoint(
             CheckpointOptions(
                 Path(options.network), options.dataset, options.data_path, max_images=options.batch_size,

@@ -91,7 +91,7 @@ def run_quantizing(options: QuantizingOptions, output: str | Path) -> Quantizing
     evaluation = evaluate_opened(replace(opened, model=model), seed=0)
     info = read_checkpoint_info(options.checkpoint)
     made = {
-        "quantized_from": str(options.checkpoint), "calibration_images": options.calibration_images,
+        "quantized_from": str(opened.checkpoint), "calibration_images": options.calibration_images,
         "allocate_levels": options.allocate_levels, "bias_correction": options.bias_correction,
         "weight_correction": options.weight_correction,
         "float_accuracy": plain.accuracy, "accuracy": evaluation.accuracy,

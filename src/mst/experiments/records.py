@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from mst.checkpoints import HUB, pinned_reference
 from mst.files import write_json
 from mst.measure import (
     ALPHA_WATTS,
@@ -42,6 +43,9 @@ PACKAGES = (
 )
 
 
+REFERENCES = ("checkpoint", "network", "init_from", "teacher")
+"""Options that name a checkpoint."""
+
 RECORD_FILE = "run_record.json"
 """The record of a run, in its output folder."""
 
@@ -51,14 +55,14 @@ def run_record(verb: str, settings: Mapping[str, Any], results: Mapping[str, Any
 
     Args:
         verb: of the command line.
-        settings: every option, defaults included.
+        settings: every option, defaults included. A checkpoint on the hub is recorded with the commit that was read.
         results: figures.
         facts: further entries (seed, device, data fingerprint).
     """
     return {
         "verb": verb,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "settings": settings,
+        "settings": _with_commits(settings),
         "results": results,
         "threads": torch.get_num_threads(),
         "neurons_on_cpu": kernels.description(),
@@ -66,6 +70,13 @@ def run_record(verb: str, settings: Mapping[str, Any], results: Mapping[str, Any
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "git_commit": _git_commit(),
         "machine": platform.machine(),
+    }
+
+
+def _with_commits(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: pinned_reference(Path(value)) if name in REFERENCES and str(value).startswith(HUB) else value
+        for name, value in settings.items()
     }
 
 

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from mst.checkpoints import HUB, checkpoint_file
 from mst.data import DataSplits
 from mst.distributed import gather_values, is_main_process
 from mst.errors import FileConflictError
@@ -37,8 +38,9 @@ def common_settings(settings: Mapping[str, Any], options: SweepOptions, splits: 
     """Settings that all cells share."""
     common = {name: value for name, value in settings.items() if name not in (*AXES, "output", "shard")}
     common |= {"dataset": options.dataset, "data_fingerprint": splits.fingerprint}
-    if options.checkpoint is not None and options.checkpoint.is_file():
-        common["checkpoint_sha256"] = sha256(options.checkpoint.read_bytes()).hexdigest()
+    checkpoint = options.checkpoint
+    if checkpoint is not None and (checkpoint.is_file() or str(checkpoint).startswith(HUB)):
+        common["checkpoint_sha256"] = sha256(checkpoint_file(checkpoint).read_bytes()).hexdigest()
     return common
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mst.checkpoints import CheckpointInfo
+from mst.checkpoints import HUB, CheckpointInfo, pinned_reference
 from mst.data import DataSplits, load_dataset
 from mst.distributed import is_main_process, join_processes, num_processes, one_process_first, runs_on_cpu
 from mst.files import prepare_folder, write_json
@@ -91,6 +91,7 @@ def run_training(
     """
     output = prepare_folder(Path(output))
     join_processes(options.train.device)
+    options = with_pinned_checkpoints(options)
     settings = {"output": output, **flatten(options), "resume": resume}
     if resume and not has_training_state(output) and (output / OPTIONS_FILE).exists():
         note(f"the run in {output} was cut before its first training state was written; it starts from scratch")
@@ -109,6 +110,15 @@ def run_training(
         if is_main_process():
             record = write_run_record(output, _record(options, settings, network, splits, result))
     return TrainingRun(options, network, result, record)
+
+
+def with_pinned_checkpoints(options: TrainingOptions) -> TrainingOptions:
+    """The options with commits in names of checkpoints on the hub, so that a resumed run starts from these weights."""
+    start, teacher = (
+        name if name is None or not name.startswith(HUB) else str(pinned_reference(Path(name)))
+        for name in (options.network.init_from, options.teacher)
+    )
+    return replace(options, network=replace(options.network, init_from=start), teacher=teacher)
 
 
 def _threads(options: TrainingOptions, network: nn.Module, splits: DataSplits) -> int:
