@@ -69,9 +69,9 @@ def main() -> None:
             operations = [count.operation for count in run.result.operations]
             if effective is None:
                 effective = count_effective_macs(opened.model, operations, opened.images, batch_size=50)
-            _head(checkpoint, coding_label(run.coding), run.result, run.ann_accuracy, run.snn_accuracy)
+            head(checkpoint, coding_label(run.coding), run.result, run.ann_accuracy, run.snn_accuracy)
             for name in MODELS:
-                print(_row(name, run.result, effective), flush=True)
+                print(row(name, run.result, effective), flush=True)
 
 
 def opened_at(checkpoint: str, options: argparse.Namespace) -> OpenedRun:
@@ -99,7 +99,7 @@ def compare_schedules(options: argparse.Namespace) -> None:
                 print(f"| {schedule} | {burst} | {counts} | {ratios} |", flush=True)
 
 
-def _head(checkpoint: Path | str, coding: str, result: SimulationResult, ann: float, snn: float) -> None:
+def head(checkpoint: Path | str, coding: str, result: SimulationResult, ann: float, snn: float) -> None:
     verdict = verdict_on(estimate_energy(result), result)
     print(
         f"\n### {checkpoint}, {coding}\n\n{result.num_images} images, {result.mean_steps:.1f} steps, ANN {ann:.1%}, "
@@ -109,7 +109,7 @@ def _head(checkpoint: Path | str, coding: str, result: SimulationResult, ann: fl
     )
 
 
-def _row(name: str, result: SimulationResult, effective: Mapping[str, float]) -> str:
+def row(name: str, result: SimulationResult, effective: Mapping[str, float]) -> str:
     model = COST_MODELS[name]
     try:
         if model.knows(MAC):
