@@ -48,6 +48,7 @@ def test_predictions_are_those_of_a_simulation(
             assert result.settled_at is not None
             assert each.settled_at == int(result.settled_at[number])
             assert each.ann_answer == each.answer
+            assert each.ann_difference < 1e-4
         else:
             assert each.settled_at is None
     assert run.spikes_per_neuron == pytest.approx(result.spikes_per_neuron)

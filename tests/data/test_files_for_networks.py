@@ -22,6 +22,7 @@ from mst.data import (
     make_events,
     write_events,
 )
+from mst.data.images.transform import ImageTransform
 
 GREY = mst.Preprocessing(8, 1, (0.25,), (0.5,))
 COLOUR = mst.Preprocessing(8, 3, (0.25, 0.5, 0.125), (0.5, 0.25, 0.5))
@@ -35,6 +36,20 @@ def test_pictures_are_read_as_those_of_the_data_set(tmp_path: Path) -> None:
     assert [path.name for path in found.paths] == ["0.npy", "1.npy", "2.npy"]
     for number in range(3):
         assert torch.equal(found.read(number), test.test[number][0])
+
+
+def test_pictures_are_resized_as_those_of_the_data_set(tmp_path: Path) -> None:
+    stored = mst.data.StoredImages(
+        torch.randint(256, (2, 1, 12, 12), dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
+    )
+    for number in range(2):
+        Image.fromarray(stored.read(number)[0][0].numpy()).save(tmp_path / f"{number}.png")
+    expected = ImageTransform((12, 12), GREY, None)
+    found = inputs_of([tmp_path], GREY, dataset_info("fashion-mnist"))
+    for number in range(2):
+        assert torch.equal(found.read(number), expected(stored.read(number)[0]))
+    with Image.open(tmp_path / "0.png") as picture:
+        assert torch.equal(inputs_of([tmp_path], GREY).read(0), expected(picture))
 
 
 def test_pictures_of_the_right_size_keep_their_pixels(tmp_path: Path) -> None:

@@ -85,19 +85,21 @@ class PictureInputs:
     Args:
         paths: the files.
         preprocessing: of the network.
+        as_tensors: resize tensors, as is done with data sets that are held in memory (digits, Fashion-MNIST, CIFAR);
+            False resizes pictures, as is done with image files. Both round differently.
 
     Raises:
         InputError: a network whose images have neither 1 nor 3 channels.
     """
 
-    def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing) -> None:
+    def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing, as_tensors: bool = False) -> None:
         from .images.transform import ImageTransform  # its torchvision.transforms.v2 is needed here only
 
         if preprocessing.in_chans not in (1, 3):
             raise InputError(f"files hold pictures of 1 or 3 channels, the network takes {preprocessing.in_chans}")
         self.paths, self._how = paths, preprocessing
         self._files = ImageFiles(_Pictures(paths), preprocessing.in_chans)
-        self._transform = ImageTransform(None, preprocessing, None)
+        self._transform, self._as_tensors = ImageTransform(None, preprocessing, None), as_tensors
         self._noted: set[str] = set()
 
     def read(self, index: int) -> Tensor:
@@ -114,7 +116,10 @@ class PictureInputs:
         except InputError as error:
             raise UnreadableImageError(error.what, where=str(path)) from error
         self._remark(path, picture)
-        return self._transform(picture)
+        if not self._as_tensors:
+            return self._transform(picture)
+        pixels = np.atleast_3d(np.array(picture))
+        return self._transform(torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, 2, 0))))
 
     def _array(self, path: Path) -> Tensor:
         channels = self._how.in_chans
@@ -224,7 +229,8 @@ def inputs_of(
     Args:
         paths: files and folders.
         preprocessing: of the network.
-        known, sensor, slices: of recordings, see `RecordingInputs`.
+        known: the network's data set, if it is one with a name here.
+        sensor, slices: of recordings, see `RecordingInputs`.
 
     Raises:
         MissingFileError, InputError: as `files_below`; sensor or slices for a network that takes pictures.
@@ -234,4 +240,5 @@ def inputs_of(
     given: dict[str, Any] = {"sensor": sensor, "slices": slices}
     for name in [name for name, value in given.items() if value is not None]:
         raise InputError(f"{name} has no effect on a network that takes pictures")
-    return PictureInputs(files_below(paths, False), preprocessing)
+    is_stored = known is not None and known.native_size is not None
+    return PictureInputs(files_below(paths, False), preprocessing, is_stored)

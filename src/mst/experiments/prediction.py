@@ -61,8 +61,10 @@ class Prediction:
     """Answer of the quantised ANN."""
 
     settled_at: int | None
-    """Steps after which no neuron could fire any more, so that the logits are the ANN's; None if it has not settled, or
-    under a coding that does not."""
+    """Steps after which no neuron could fire any more; None if it has not settled, or under a coding that does not."""
+
+    ann_difference: float
+    """Largest difference of a logit between the SNN after the last step and the quantised ANN."""
 
     @property
     def answer(self) -> int:
@@ -142,6 +144,7 @@ class PredictionRun:
                     "final_from_step": each.final_from,
                     "settled_at_step": each.settled_at,
                     "ann_class": each.ann_answer,
+                    "largest_logit_difference_from_ann": each.ann_difference,
                     "top": [
                         {"class": number, "class_name": self.class_names[number], "score": score}
                         for number, score in zip(each.top, each.scores, strict=True)
@@ -201,9 +204,13 @@ def predict(
     with intra_op_threads(choose_threads(model, shape, options.batch_size, options.threads)):
         made, seen, results = _simulated(model, reader, options, coding, progress)
         zeros = ((_whole(images), torch.zeros(len(images), dtype=torch.int64)) for images in reader.batches())
-        ann = evaluate(model, zeros, seed=options.seed).logits.argmax(dim=1)
+        ann = evaluate(model, zeros, seed=options.seed).logits
+    differences = (torch.cat([result.logits for result in results]) - ann).abs().amax(dim=1).tolist()
     names = info.class_names or (() if known is None else known.class_names)
-    predictions = tuple(replace(each, ann_answer=int(answer)) for each, answer in zip(made, ann, strict=True))
+    predictions = tuple(
+        replace(each, ann_answer=answer, ann_difference=difference)
+        for each, answer, difference in zip(made, ann.argmax(dim=1).tolist(), differences, strict=True)
+    )
     mean, std = (torch.tensor(each)[:, None, None] for each in (info.preprocessing.mean, info.preprocessing.std))
     drawn = tuple(
         DrawnPrediction(each, (_whole(image[None])[0] * std + mean), scores)
@@ -295,7 +302,7 @@ def _simulated(
         made += [_prediction(file, number, scores_TNK, result, options.top) for number, file in enumerate(files)]
         images = torch.cat(part)[: max(0, options.drawn - first)]
         seen += [(image, scores_TNK[:, number]) for number, image in enumerate(images)]
-        results.append(result)
+        results.append(replace(result, step_logits=None))  # which holds most of the memory
     return made, seen, results
 
 
@@ -324,4 +331,5 @@ def _prediction(file: Path, number: int, scores_TNK: Tensor, result: SimulationR
     return Prediction(
         file, tuple(best.indices.tolist()), tuple(best.values.tolist()),
         tuple((step + 1, int(answers_T[step])) for step in begins), -1, settled if settled >= 0 else None,
+        math.nan,
     )  # fmt: skip

@@ -56,22 +56,34 @@ class ProductConvolution(nn.Module):
 class SeriesGELU(nn.Module):
     """GELU with its error function as a series: erf(z) = 2/√π · exp(-z²) · Σ 2ⁿ z²ⁿ⁺¹/(1·3···(2n+1))."""
 
+    root_half: Tensor
+    root_pi: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("root_half", torch.tensor(math.sqrt(0.5), dtype=torch.float64))
+        self.register_buffer("root_pi", torch.tensor(math.sqrt(math.pi), dtype=torch.float64))
+
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> same shape."""
-        z = (x * math.sqrt(0.5)).clamp(-_LARGEST, _LARGEST)
+        z = (x * self.root_half).clamp(-_LARGEST, _LARGEST)
         square = 2 * z * z
         total = torch.ones_like(z)
         for number in range(_TERMS, 0, -1):
             total = total * square / (2 * number + 1) + 1
-        return x * (0.5 + z * total * torch.exp(-z * z) / math.sqrt(math.pi))
+        return x * (0.5 + z * total * torch.exp(-z * z) / self.root_pi)
 
+
+_CONSTANTS = ("per_unit", "quantum", "threshold")
+"""Attributes of the modules of `stateless` that may be numbers."""
 
 _LARGEST, _TERMS = 6.0, 120
 """In float64, erf(6) is 1, and the series has settled there after 120 terms."""
 
 
 def use_float64_operations(network: nn.Module) -> None:
-    """Exchange, in place, convolutions of two axes and GELU for others of the same values.
+    """Exchange, in place, convolutions of two axes and GELU for others of the same values, and numbers of neurons for
+    tensors: the exporter of torch rounds numbers to float32.
 
     Args:
         network: a network for `export_onnx` in float64. Other functions that onnxruntime has in float32 only stay, and
@@ -82,3 +94,6 @@ def use_float64_operations(network: nn.Module) -> None:
             set_submodule(network, name, ProductConvolution(module))
         elif type(module) is nn.GELU and module.approximate == "none":
             set_submodule(network, name, SeriesGELU())
+        for constant in _CONSTANTS:
+            if isinstance(getattr(module, constant, None), float):
+                setattr(module, constant, torch.tensor(getattr(module, constant), dtype=torch.float64))

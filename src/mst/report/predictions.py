@@ -56,9 +56,9 @@ def prediction_summary(run: PredictionRun) -> list[str]:
         lines.append(f"{number - MOST_ROWS:,} more files are in predictions.json")
     equal = sum(each.answer == each.ann_answer for each in run.predictions)
     said = f"Answers equal to the quantised ANN's: {equal:,} of {number:,}"
-    settled = sum(each.settled_at is not None for each in run.predictions)
+    settled = [each.ann_difference for each in run.predictions if each.settled_at is not None]
     if settled:
-        said += f"; settled, so that the logits are the ANN's: {settled:,}"
+        said += f"; settled: {len(settled):,}, whose logits differ from the ANN's by at most {max(settled):.2g}"
     lines += [
         said,
         f"Spikes per neuron and image: {run.spikes_per_neuron:.3g}, in {run.mean_steps:.3g} steps on average",
