@@ -15,7 +15,8 @@ from conftest import randomise
 from mst.errors import InputError
 from mst.incremental import Execution
 from mst.neurons import QCFS
-from mst.simulation import EarlyExit, passes
+from mst.simulation import EarlyExit, loop, passes
+from mst.simulation.passes import NotIncrementalError, program_for
 
 
 def network() -> nn.Module:
@@ -85,6 +86,41 @@ def test_a_hook_sees_every_step_of_all_images() -> None:
         mst.simulate(snn, IMAGES, 5, incremental=True)
     handle.remove()
     mst.simulate(snn, IMAGES, 5, incremental=True)
+
+
+def test_incremental_begins_by_itself_with_the_third_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(loop, "program_for", lambda snn, images: made.append(len(images)) or program_for(snn, images))
+    batches = [*IMAGES.split(2), *IMAGES.split(2)][:5]
+    expected = mst.simulate(converted(), batches, 60)
+    result = mst.simulate(converted(), batches, 60, incremental=None)
+    assert made == [2]
+    torch.testing.assert_close(result.logits, expected.logits, rtol=0, atol=1e-12)
+    assert result.spike_counts == expected.spike_counts
+    for one, other in zip(result.operations, expected.operations, strict=True):
+        assert torch.equal(one.acs_per_step, other.acs_per_step)
+
+
+@pytest.mark.parametrize("options", [{"steps_per_chunk": 2}, {"early_exit": EarlyExit("stability", 2)}])
+def test_incremental_leaves_out_what_does_not_go_with_it(
+    options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "program_for", None)
+    monkeypatch.setattr(loop, "WHOLE_BATCHES", 0)
+    for snn in (converted(), mst.convert(network(), "rate")):
+        mst.simulate(snn, IMAGES, 5, incremental=None, **options)  # type: ignore[arg-type]
+
+
+def test_incremental_leaves_out_networks_that_do_not_allow_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise NotIncrementalError("no")
+
+    monkeypatch.setattr(loop, "program_for", refused)
+    monkeypatch.setattr(loop, "WHOLE_BATCHES", 0)
+    result = mst.simulate(converted(), IMAGES, 60, incremental=None)
+    assert torch.equal(result.logits, mst.simulate(converted(), IMAGES, 60).logits)
+    with pytest.raises(InputError, match="no"):
+        mst.simulate(converted(), IMAGES, 60, incremental=True)
 
 
 def test_incremental_is_refused_where_it_has_no_effect() -> None:

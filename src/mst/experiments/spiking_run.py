@@ -350,7 +350,7 @@ def simulate_images(
     """`mst.simulate` on some images of an opened run, with reports of its progress."""
     total = len(share_of(len(images))) * steps.time_steps  # type: ignore[arg-type]
     done = Stage(progress, stage, total, "image-steps")
-    how = {"record_operations": False} | how
+    how = {"record_operations": False, "incremental": None} | how
     with intra_op_threads(opened.threads):
         return simulate(
             snn, images, steps.time_steps, batch_size=opened.batch_size, num_workers=opened.num_workers,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -27,7 +28,7 @@ from .examination import Prepared, check_reached, prepare, refuse_nan, trace_for
 from .input_schedule import InputSchedule
 from .options import SimulationOptions
 from .outcome import BatchOutcome
-from .passes import IncrementalPasses, WholePasses, program_for
+from .passes import IncrementalPasses, NotIncrementalError, WholePasses, program_for
 from .result import SimulationResult
 from .totals import Totals
 
@@ -50,6 +51,10 @@ FIRST_OF_PART = 4
 
 SETTLING_STEPS_PER_CHUNK = 4
 """Maximum steps at once under a coding that settles: those after the last one that was needed are thrown away."""
+
+WHOLE_BATCHES = 2
+"""Batches of a size that are computed whole where `incremental` is None: what comes before an incremental simulation
+(to record the network, to try the program) takes as long as one or two of them."""
 
 ImageStepsCallback = Callable[[int], None]
 """Called with the number of image-steps done since its last call."""
@@ -124,7 +129,8 @@ class _Loop:
         self.totals = Totals(snn.coding, options, torch.empty(0) if like is None else like)
         self.prepared = Prepared()
         self._traced: torch.Size | None = None
-        self._programs: dict[torch.Size, Program] = {}
+        self._programs: dict[torch.Size, Program | None] = {}
+        self._seen: Counter[torch.Size] = Counter()
         self._neurons: int | None = None
         self._takes_parts = (
             options.num_steps > 1
@@ -169,12 +175,23 @@ class _Loop:
         self.totals.add_spikes(run)
 
     def _program(self, images: Tensor) -> Program | None:
-        """The network as a program for images like these [B, ...], for incremental simulation."""
-        if not self._options.incremental:
+        """The network as a program for images like these [B, ...], for incremental simulation; None for another."""
+        options, shape = self._options, images.shape
+        if options.incremental is None:
+            is_open = self._snn.coding.settles and options.steps_per_chunk is None and options.early_exit is None
+            self._seen[shape] += 1
+            if not is_open or self._seen[shape] <= WHOLE_BATCHES:
+                return None
+        elif not options.incremental:
             return None
-        if images.shape not in self._programs:
-            self._programs[images.shape] = program_for(self._snn, images)
-        return self._programs[images.shape]
+        if shape not in self._programs:
+            try:
+                self._programs[shape] = program_for(self._snn, images)
+            except NotIncrementalError:
+                if options.incremental:
+                    raise
+                self._programs[shape] = None
+        return self._programs[shape]
 
     def _prepare(self, first: Tensor) -> None:
         """Examine the network before the first image [1, ...], and again for images of another size."""

@@ -63,10 +63,10 @@ class SimulationOptions:
     are then computed in a smaller batch, whose floating-point sums may differ in their last bits. An incremental
     simulation keeps them: they cost nothing there."""
 
-    incremental: bool = False
+    incremental: bool | None = False
     """For codings that settle: compute each function again only for the images of which its arguments have changed, one
-    step at a time. The values are the same but for the rounding of sums. A network is refused that does not allow it.
-    Not together with early_exit."""
+    step at a time. The values are the same but for the rounding of sums. True refuses a network that does not allow it,
+    steps_per_chunk and early_exit. None does so from the third batch of a size on, where nothing speaks against it."""
 
     batch_size: int | None = None
     """Images at once, for each process; None takes 32 images of a data set, and all of a tensor."""
@@ -82,6 +82,8 @@ class SimulationOptions:
                 object.__setattr__(self, name, whole_number(label, value, least))
         for name in ("keep_step_logits", "record_operations", "in_slices", "drop_settled", "incremental"):
             value = getattr(self, name)
+            if value is None and name == "incremental":
+                continue
             if value not in (True, False):
                 raise InputError(f"{name} must be True or False, got {value!r}")
             object.__setattr__(self, name, bool(value))

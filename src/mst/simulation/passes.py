@@ -25,6 +25,10 @@ WITHOUT = "leave incremental out"
 """The remedy where incremental simulation is not possible."""
 
 
+class NotIncrementalError(InputError):
+    """A network cannot be computed incrementally."""
+
+
 class WholePasses:
     """Computes all images at every step, several steps at once.
 
@@ -117,7 +121,7 @@ def program_for(snn: SpikingNetwork, images: Tensor) -> Program:
         images: [B, ...], the first batch of this size, or its first slices.
 
     Raises:
-        InputError: the network cannot be recorded, or the program does not do on these images what the network does.
+        NotIncrementalError: the network cannot be recorded, or the program does not do on these images what it does.
     """
     try:
         _refuse_observed(snn.network, images)
@@ -137,8 +141,10 @@ def program_for(snn: SpikingNetwork, images: Tensor) -> Program:
         raise _impossible(error) from error
 
 
-def _impossible(error: Exception) -> InputError:
-    return InputError(f"incremental simulation of this network is not possible: {one_line(error)}", remedy=WITHOUT)
+def _impossible(error: Exception) -> NotIncrementalError:
+    return NotIncrementalError(
+        f"incremental simulation of this network is not possible: {one_line(error)}", remedy=WITHOUT
+    )
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
