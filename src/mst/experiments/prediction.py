@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mst.checkpoints import load_checkpoint, pinned_reference, read_checkpoint_info
+from mst.checkpoints import CheckpointInfo, load_checkpoint, pinned_reference, read_checkpoint_info
 from mst.conversion import SpikingNetwork, convert
 from mst.data import (
     DATASETS,
     PictureInputs,
+    Preprocessing,
     RecordingInputs,
     Sensor,
     UnreadableSampleError,
@@ -186,21 +187,12 @@ def predict(
             "resting_images needs training images, which a prediction does not open", remedy="leave it out"
         )
     checkpoint = pinned_reference(options.checkpoint)
-    info = read_checkpoint_info(checkpoint)
-    if info.preprocessing is None:
-        raise InputError(
-            "it does not state how its images are made", where=str(checkpoint),
-            remedy="save it with mst.save_checkpoint(model, path, CheckpointInfo(preprocessing=...))",
-        )  # fmt: skip
-    model = load_checkpoint(checkpoint)
-    if options.masking_ratio is not None:
-        set_masking(model, checkpoint, options.masking_ratio)
-    model = model.to(choose_device(options.device))
+    model, info, preprocessing = _opened(checkpoint, options)
     known = dataset_info(info.dataset) if info.dataset in DATASETS else None
     sensor = None if options.sensor is None else Sensor(*options.sensor)
-    inputs = inputs_of([Path(path) for path in paths], info.preprocessing, known, sensor, options.slices)
+    inputs = inputs_of([Path(path) for path in paths], preprocessing, known, sensor, options.slices)
     reader = _Reader(inputs, options.batch_size)
-    shape = (info.preprocessing.in_chans, *info.preprocessing.size)
+    shape = (preprocessing.in_chans, *preprocessing.size)
     with intra_op_threads(choose_threads(model, shape, options.batch_size, options.threads)):
         made, seen, results = _simulated(model, reader, options, coding, progress)
         zeros = ((_whole(images), torch.zeros(len(images), dtype=torch.int64)) for images in reader.batches())
@@ -211,7 +203,7 @@ def predict(
         replace(each, ann_answer=answer, ann_difference=difference)
         for each, answer, difference in zip(made, ann.argmax(dim=1).tolist(), differences, strict=True)
     )
-    mean, std = (torch.tensor(each)[:, None, None] for each in (info.preprocessing.mean, info.preprocessing.std))
+    mean, std = (torch.tensor(each)[:, None, None] for each in (preprocessing.mean, preprocessing.std))
     drawn = tuple(
         DrawnPrediction(each, (_whole(image[None])[0] * std + mean), scores)
         for each, (image, scores) in zip(predictions, seen, strict=False)
@@ -229,6 +221,24 @@ def predict(
         sum(sum(result.spike_counts.values()) for result in results) / (images * neurons) if neurons else math.nan,
         sum(float(result.steps_taken.sum()) for result in results) / images,
     )
+
+
+def _opened(checkpoint: Path, options: PredictionOptions) -> tuple[nn.Module, CheckpointInfo, Preprocessing]:
+    """The network on its device, with its description.
+
+    Raises:
+        InputError: a checkpoint without preprocessing.
+    """
+    info = read_checkpoint_info(checkpoint)
+    if info.preprocessing is None:
+        raise InputError(
+            "it does not state how its images are made", where=str(checkpoint),
+            remedy="save it with mst.save_checkpoint(model, path, CheckpointInfo(preprocessing=...))",
+        )  # fmt: skip
+    model = load_checkpoint(checkpoint)
+    if options.masking_ratio is not None:
+        set_masking(model, checkpoint, options.masking_ratio)
+    return model.to(choose_device(options.device)), info, info.preprocessing
 
 
 class _Reader:
