@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mst
+from conftest import randomise
+from mst.neurons import QCFS
 
 
 def test_deleted_tensors_do_not_count_as_readers() -> None:
@@ -212,3 +214,13 @@ def test_calls_by_keyword_are_traced_and_counted() -> None:
     x = torch.rand(5, 4)
     result = mst.simulate(mst.convert(mst.quantize(Keyword(), 4, [x])), x, 4)
     assert int(result.operations[1].acs_per_step.sum()) == 2 * result.spike_counts["act"]
+
+
+def test_batch_norm_behind_a_linear_map_is_folded_into_it() -> None:
+    net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), QCFS(8, 1.0), nn.Linear(6, 3))
+    randomise(net)
+    net = net.double().eval()
+    x = torch.rand(5, 4, dtype=torch.float64)
+    snn = mst.convert(net, "rate", x[:1])
+    assert not any(isinstance(module, nn.BatchNorm1d) for module in snn.modules())
+    torch.testing.assert_close(mst.simulate(snn, x, 8).logits, net(x), rtol=0, atol=1e-12)  # T = L, constant input

@@ -16,7 +16,7 @@ from torch.nn.utils import prune
 
 import mst
 from mst.neurons import QCFS, find_sites
-from mst.quantization import quantization_of, set_thresholds
+from mst.quantization import calibrate, quantization_of, set_thresholds
 
 
 class Functional(nn.Module):
@@ -342,3 +342,12 @@ def test_own_network_in_a_checkpoint_must_be_quantised_as_it_was(tmp_path: Path)
     loaded = quantization_of(mst.load_checkpoint(tmp_path / "x.safetensors", model=mst.quantize(net(), 16)))
     assert loaded is not None
     assert (loaded.image_shape, loaded.num_classes) == ((4,), 4)
+
+
+def test_calibrated_statistics_are_those_of_all_batches() -> None:
+    net = nn.Sequential(nn.BatchNorm1d(3), QCFS(4, 1.0), nn.Linear(3, 2))
+    batches = [torch.randn(8, 3), 5 + torch.randn(8, 3)]
+    calibrate(net, batches)
+    norm = net[0]
+    assert isinstance(norm, nn.BatchNorm1d)
+    torch.testing.assert_close(norm.running_mean, torch.cat(batches).mean(dim=0))
