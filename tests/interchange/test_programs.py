@@ -141,6 +141,17 @@ def test_float64_operations_have_the_values_of_those_that_they_stand_for(made: t
     torch.testing.assert_close(network(x), expected, rtol=1e-13, atol=1e-13)
 
 
+def test_float64_operations_leave_no_number_to_the_exporter() -> None:
+    network = ann_network(simple().double())  # torch's exporter rounds numbers to float32
+    constants = ("per_unit", "quantum")
+    before = [getattr(each, name) for each in network.modules() for name in constants if hasattr(each, name)]
+    use_float64_operations(network)
+    after = [getattr(each, name) for each in network.modules() for name in constants if hasattr(each, name)]
+    assert before
+    assert all(isinstance(each, torch.Tensor) and each.dtype == torch.float64 for each in after)
+    assert [float(each) for each in after] == before
+
+
 def test_largest_powers_are_those_of_the_neurons() -> None:
     quanta = torch.arange(-127.0, 128)
     for most in (1, 2, 3, 4):
