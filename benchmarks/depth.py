@@ -61,7 +61,9 @@ def main() -> None:
     )
     images = torch.stack([opened.images[i][0] for i in range(opened.num_images)])
     calibration = training_images(opened.data, 256)
-    print(f"{'blocks':>6}{'sites':>7}  {'schedule':<28}{'steps':>7}{'spikes per neuron':>19}{'energy / fp32 ANN':>19}")
+    print(
+        "| blocks | sites | schedule | steps | spikes per neuron | energy, times the fp32 ANN's |\n" + "|---" * 6 + "|"
+    )
     for number in options.blocks:
         network = with_blocks(opened.model, number)
         quantized = mst.quantize(network, options.levels, calibration, placement="products").eval()
@@ -73,8 +75,8 @@ def main() -> None:
             rows = [row for row in mst.estimate_energy(result).operations if row.kind in PRODUCTS]
             ratio = sum(row.snn.energy_pj for row in rows) / sum(row.ann.energy_pj for row in rows)
             print(
-                f"{number:>6}{snn.depth:>7}  {label:<28}{result.mean_steps:>7.1f}"
-                f"{result.spikes_per_image / neurons:>19.2f}{ratio:>18.3f}x",
+                f"| {number} | {snn.depth} | {label} | {result.mean_steps:.1f} "
+                f"| {result.spikes_per_image / neurons:.2f} | {ratio:.2f}x |",
                 flush=True,
             )
 

@@ -27,7 +27,7 @@ from mst.neurons import QCFS, find_sites, qcfs
 from mst.quantization.fitting import fit_levels
 from mst.quantization.site_errors import quantising
 from product_rows import num_levels
-from stock_transformers import NETWORKS, options_of, test_images, trained
+from stock_transformers import NETWORKS, float_network, test_images
 
 SOFTMAX_BITS = 2
 """Bits that the sites behind a softmax get more."""
@@ -146,6 +146,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the trained networks, kept for the next call")
     parser.add_argument("--data-path", type=Path, help="folder with Fashion-MNIST's files")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--from-zoo", action="store_true", help="take float weights from the zoo instead of training")
     parser.add_argument("--calibration-images", type=int, default=256, help="training images for levels and biases")
     parser.add_argument("--bits", type=int, nargs="+", default=[4, 5, 6])
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), help="rows; all by default")
@@ -155,7 +156,7 @@ def main() -> None:
     data = mst.DataOptions("fashion-mnist", wanted.data_path)
     splits = mst.load_dataset(data)
     for name in wanted.networks:
-        checkpoint = trained(options_of(name, data), wanted.folder / name)
+        checkpoint = float_network(name, data, wanted.folder, wanted.from_zoo)
         examine(name, mst.load_checkpoint(checkpoint), splits, wanted)
 
 

@@ -4,9 +4,10 @@ python benchmarks/stock_transformers.py FOLDER [--data-path DIR] [--networks vit
         [--snn-bits 6] [--snn-scales tensor channel] [--snn-images 500] [--schedules LABEL ...]
         [--fine-tune 4] [--distillation 0 0.9]
 
-Trains each network in float (10 to 40 minutes on one CPU core) unless FOLDER has it, and keeps it there. Then prints
-the accuracy on the test images without further training; of the SNN, the steps until all answers are the quantised
-ANN's, spikes and energy; and, with --fine-tune, the accuracy after one epoch of training with sites.
+Trains each network in float (10 to 40 minutes on one CPU core) unless FOLDER has it, and keeps it there. The ViT's
+float weights are in the zoo; --from-zoo takes them from there. Then prints the accuracy on the test images without
+further training; of the SNN, the steps until all answers are the quantised ANN's, spikes and energy; and, with
+--fine-tune, the accuracy after one epoch of training with sites.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch.utils.data import Subset
 import mst
 from mst.data import DataSplits
 from mst.experiments import run_training
+from mst.experiments.networks import build_network
 from mst.experiments.opening import training_images
 from mst.experiments.options import NetworkOptions, QuantizeOptions, TrainingOptions
 from mst.training import LAST_CHECKPOINT, has_training_state
@@ -49,6 +51,9 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
 }
 """Label -> network of timm, its options, epochs of training in float."""
 
+IN_ZOO = {"vit": "zoo:fashion-mnist-vit-6-bits"}
+"""Networks of the zoo that were quantised without training: they hold the float network's weights and thresholds."""
+
 
 def options_of(name: str, data: mst.DataOptions) -> TrainingOptions:
     """The float training of a network."""
@@ -62,6 +67,19 @@ def trained(options: TrainingOptions, folder: Path) -> Path:
     checkpoint = folder / LAST_CHECKPOINT
     if not (folder / "run_record.json").exists():
         run_training(options, folder, resume=has_training_state(folder), on_epoch=print)
+    return checkpoint
+
+
+def float_network(name: str, data: mst.DataOptions, folder: Path, from_zoo: bool) -> Path:
+    """The checkpoint of a float network: as `folder` has it, with the weights of the zoo, or trained now."""
+    options, checkpoint = options_of(name, data), folder / name / LAST_CHECKPOINT
+    if not from_zoo or name not in IN_ZOO:
+        return trained(options, checkpoint.parent)
+    if not checkpoint.exists():
+        network = build_network(options.network, mst.load_dataset(data))
+        weights = mst.load(IN_ZOO[name]).state_dict()
+        network.load_state_dict({key: weights[key] for key in network.state_dict()})
+        mst.save_checkpoint(network, checkpoint, mst.read_checkpoint_info(IN_ZOO[name]))
     return checkpoint
 
 
@@ -121,6 +139,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the trained networks, kept for the next call")
     parser.add_argument("--data-path", type=Path, help="folder with Fashion-MNIST's files")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--from-zoo", action="store_true", help="take float weights from the zoo instead of training")
     parser.add_argument("--calibration-images", type=int, default=256, help="training images that set the levels")
     parser.add_argument("--bits", type=int, nargs="*", default=BITS, help="bits of the quantised ANNs")
     parser.add_argument("--test-images", type=int, default=10_000, help="first test images that give the accuracy")
@@ -136,12 +155,11 @@ def main() -> None:
     data = mst.DataOptions("fashion-mnist", wanted.data_path)
     splits = mst.load_dataset(data)
     for name in wanted.networks:
-        base = options_of(name, data)
-        checkpoint = trained(base, wanted.folder / name)
+        checkpoint = float_network(name, data, wanted.folder, wanted.from_zoo)
         examine(name, mst.load_checkpoint(checkpoint), splits, wanted)
         for bits in wanted.fine_tune:
             for weight in wanted.distillation:
-                reached = fine_tuned(base, checkpoint, bits, weight, per_channel=True)
+                reached = fine_tuned(options_of(name, data), checkpoint, bits, weight, per_channel=True)
                 print(f"\n{name}, {bits} bits after one epoch, distillation {weight:g}: {100 * reached:.2f} %")
 
 

@@ -2,17 +2,19 @@
 
     python results/run.py --data-path FOLDER                  every record; some hours on two CPU cores
     python results/run.py zoo codings/digits-input-steps ...  a topic, or single records
+    python results/run.py few-spikes --collect --work .       what the commands have left under runs/; nothing runs
     python results/run.py --list
 
 Commands run in the folder --work, where networks that one of them trains stay for the next. A record is written to
-results/TOPIC/NAME.json: the commands, versions, commit, the json files that the record asks for, and the tables in
-Markdown that were printed. Long parts that no table reads are left out, numbers are rounded to 6 digits, and no path
+results/TOPIC/NAME.json: the commands, versions, commit, the json and csv files that the record asks for, and the tables
+in Markdown that were printed. Long parts that no table reads are left out, numbers are rounded to 6 digits, and no path
 of the machine is kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import re
@@ -51,7 +53,7 @@ class Run:
     """Run one after another; FOLDER stands for the data sets."""
 
     reads: tuple[str, ...]
-    """Json files that the commands write, as globs in the folder they run in."""
+    """Json and csv files that the commands write, as globs in the folder they run in."""
 
     @property
     def path(self) -> Path:
@@ -79,6 +81,7 @@ def main() -> None:
     parser.add_argument("--data-path", type=Path, default=Path("data"), help="folder with Fashion-MNIST's files")
     parser.add_argument("--work", type=Path, help="folder for what the commands write; by default a temporary one")
     parser.add_argument("--missing", action="store_true", help="only records that are not there")
+    parser.add_argument("--collect", action="store_true", help="run nothing; read what --work holds already")
     parser.add_argument("--list", action="store_true", help="print the commands, run nothing")
     options = parser.parse_args()
     wanted = [run for run in read_runs() if not options.names or {run.name, run.name.split("/")[0]} & {*options.names}]
@@ -92,17 +95,22 @@ def main() -> None:
                 continue
             print(f"# {run.name}", *run.commands, sep="\n", flush=True)
             if not options.list:
-                write(run.path, record(run, work, options.data_path.resolve()))
+                printed = "" if options.collect else run_commands(run, work, options.data_path.resolve())
+                write(run.path, record(run, work, printed))
 
 
-def record(run: Run, work: Path, data_path: Path) -> dict[str, Any]:
-    """Run the commands and collect what they wrote and printed."""
+def run_commands(run: Run, work: Path, data_path: Path) -> str:
+    """Run the commands of a record; what they print."""
     work.mkdir(parents=True, exist_ok=True)
-    printed = "\n".join(output_of(command, work, data_path) for command in run.commands)
+    return "\n".join(output_of(command, work, data_path) for command in run.commands)
+
+
+def record(run: Run, work: Path, printed: str) -> dict[str, Any]:
+    """What the commands wrote and printed."""
     paths = [path for pattern in run.reads for path in sorted(work.glob(pattern))]
-    files = {path.relative_to(work).as_posix(): json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    files = {path.relative_to(work).as_posix(): content_of(path) for path in paths}
     if run.reads and not files:
-        sys.exit(f"{run.name}: the commands did not write {', '.join(run.reads)}")
+        sys.exit(f"{run.name}: {work} does not hold {', '.join(run.reads)}")
     made = next((content for content in files.values() if "versions" in content), None) or made_now()
     return {
         "commands": run.commands,
@@ -110,6 +118,21 @@ def record(run: Run, work: Path, data_path: Path) -> dict[str, Any]:
         "files": {name: trimmed(content) for name, content in files.items()},
         "tables": list(tables_in(printed)),
     }
+
+
+def content_of(path: Path) -> Any:
+    """A json file, or the rows of a csv file."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return json.loads(text)
+    return [{name: number_or_text(cell) for name, cell in row.items()} for row in csv.DictReader(text.splitlines())]
+
+
+def number_or_text(cell: str) -> float | str:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
 
 
 def output_of(command: str, work: Path, data_path: Path) -> str:
