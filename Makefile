@@ -1,11 +1,12 @@
 # The chores. Each makes .venv if it is not there.
 PYTHON ?= python3
 VENV := .venv
+DATA ?= data
 BIN := $(VENV)/bin
 # Versions this project was tested with; pyproject.toml holds the ranges it runs with.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help quickstart test test-fast test-interop coverage mutations check benchmark clean
+.PHONY: help quickstart test test-fast test-interop coverage mutations check benchmark results results-run clean
 
 help:
 	@echo "make quickstart  install, then train, convert, simulate and measure an MST on digits"
@@ -16,6 +17,8 @@ help:
 	@echo "make mutations   break each formula of tests/mutations.yaml once; tests must notice"
 	@echo "make check       formatting, lint, types, imports between rooms"
 	@echo "make benchmark   speed in ratios; fails when one has fallen by a third (benchmarks/ratios.json)"
+	@echo "make results     write the tables, figures and csv files of README and docs from the run records in results/"
+	@echo "make results-run DATA=FOLDER  make the run records anew; hours, with Fashion-MNIST in FOLDER"
 	@echo "make clean       remove .venv and caches"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -70,6 +73,13 @@ mutations: $(VENV)/.installed-dev
 
 benchmark: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ratios.py
+
+results: $(VENV)/.installed
+	$(BIN)/python results/write.py
+
+results-run: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python results/run.py --data-path $(DATA) --work runs/results
+	$(BIN)/python results/write.py
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,155 @@
+"""Figures drawn from records. Each .png holds a digest of what it was drawn from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mst.report.drawing import ANN_COLOUR, CURVE_COLOURS, SNN_COLOUR, drawing, label_time_axis
+
+from .codings import compared
+from .records import Records, coding, file_of, runs_of
+
+Figure = Callable[[Any, Any], None]
+
+
+def accuracy_data(records: Records) -> dict[str, Any]:
+    """Accuracy against time steps of the zoo's MST under both codings."""
+    runs = runs_of(records["zoo/fashion-mnist-mst"])
+    return {
+        "ann": runs[0]["ann_accuracy"],
+        "images": runs[0]["num_images"],
+        "curves": {coding(run): run["accuracy_at_step"] for run in runs},
+    }
+
+
+def draw_accuracy(figure: Any, data: Any) -> None:
+    """Rate coding approaches the ANN, lossless coding ends at it."""
+    axes = figure.subplots()
+    longest = max(map(len, data["curves"].values()))
+    for colour, (label, accuracy) in zip((ANN_COLOUR, SNN_COLOUR), data["curves"].items(), strict=True):
+        axes.plot(
+            range(1, len(accuracy) + 1), [100 * each for each in accuracy], color=colour, label=label, linewidth=1.8
+        )
+        axes.plot(len(accuracy), 100 * accuracy[-1], "o", color=colour, markersize=4)
+    axes.axhline(
+        100 * data["ann"], color=ANN_COLOUR, linestyle="--", linewidth=1, label=f"ANN, {100 * data['ann']:.1f} %"
+    )
+    label_time_axis(axes, longest)
+    axes.set_ylim(0, 101)
+    axes.set_ylabel(f"accuracy (%), {data['images']:,} test images")
+    axes.set_title("MST on Fashion-MNIST as an SNN")
+    axes.legend(loc="lower right")
+
+
+def codings_data(records: Records) -> dict[str, Any]:
+    """Accuracy and spikes at every step of each coding."""
+    ann = file_of(records["codings/fashion-mnist-mst-burst-4"], "codings.json")["ann"]
+    return {
+        "ann": ann["accuracy"],
+        "quanta": ann["quanta"],
+        "curves": {
+            row["coding"]: [row["steps"], row["accuracy_at_step"], row["spikes_at_step"]] for row in compared(records)
+        },
+    }
+
+
+def draw_codings(figure: Any, data: Any) -> None:
+    """One colour for each schedule, broken lines for bursts of 4."""
+    by_steps, by_spikes = figure.subplots(1, 2, sharey=True)
+    schedules = list(dict.fromkeys(label.split(", burst")[0] for label in data["curves"]))
+    for label, (last, accuracy, spikes) in data["curves"].items():
+        look = {
+            "color": ("0.35", *CURVE_COLOURS)[schedules.index(label.split(", burst")[0])],
+            "linestyle": "--" if label.endswith("burst 4") else "-",
+            "label": label,
+        }
+        percent = [100 * each for each in accuracy[:last]]
+        for axes, x in ((by_steps, list(range(1, last + 1))), (by_spikes, spikes[:last])):
+            axes.plot(x, percent, linewidth=1.8, **look)
+            axes.plot(x[-1], percent[-1], "o", color=look["color"], markersize=4)
+    for axes in (by_steps, by_spikes):
+        axes.axhline(100 * data["ann"], color=ANN_COLOUR, linestyle="--", linewidth=1)
+    by_spikes.axvline(data["quanta"], color=ANN_COLOUR, linestyle=":", linewidth=1)
+    by_spikes.text(data["quanta"], 2, "quanta of the ANN ", rotation=90, fontsize=8, va="bottom", ha="right")
+    label_time_axis(by_steps, max(last for last, *_ in data["curves"].values()))
+    by_spikes.set_xscale("log")
+    by_spikes.set_xlabel("spikes per image, up to each step")
+    by_steps.set_ylabel("accuracy (%)")
+    by_steps.set_ylim(0, 101)
+    figure.suptitle(f"Codings of an MST on Fashion-MNIST   (dashed: ANN, {100 * data['ann']:.1f} %; dots: the end)")
+    figure.legend(*by_steps.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+
+
+def events_data(records: Records) -> dict[str, Any]:
+    """Accuracy against time steps on digits-dvs."""
+    runs = {words: file_of(records["events/digits-dvs"], f"{name}/simulation.json") for words, name in (
+        ("whole recording at every step", "whole"), ("slice t at step t", "slices"))}  # fmt: skip
+    return {
+        "ann": next(iter(runs.values()))["ann_accuracy"],
+        "images": next(iter(runs.values()))["num_images"],
+        "curves": {words: run["accuracy"] for words, run in runs.items()},
+    }
+
+
+def draw_events(figure: Any, data: Any) -> None:
+    """As `draw_accuracy`."""
+    draw_accuracy(figure, data)
+    figure.axes[0].set_title("MST on digits-dvs as an SNN")
+
+
+def levels_data(records: Records) -> list[list[float]]:
+    """Levels, penalty, T, spikes per neuron, accuracy of every row."""
+    names = ("num_levels", "spike_penalty", "time_steps", "spikes_per_neuron", "snn_accuracy_percent")
+    return [[row[name] for name in names] for row in file_of(records["few-spikes/digits-levels"], "sweep.csv")]
+
+
+def draw_levels(figure: Any, data: Any) -> None:
+    """Accuracy against spikes; a colour for each L, a line style for each penalty."""
+    axes = figure.subplots()
+    levels, penalties = (sorted({row[place] for row in data}) for place in (0, 1))
+    for number, level in enumerate(levels):
+        for style, penalty in zip(("-", "--", "-.", ":"), penalties, strict=True):
+            line = [row for row in data if row[:2] == [level, penalty]]
+            axes.plot(
+                [row[3] for row in line], [row[4] for row in line], style, color=CURVE_COLOURS[number], linewidth=1.6,
+                label=f"L = {level:g}, penalty {penalty:g}",
+            )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlabel("spikes per neuron up to T = 2 ... 64")
+    axes.set_ylabel("accuracy of the SNN (%)")
+    axes.set_title("MST on digits: levels and spike penalty")
+    axes.legend(fontsize=7, ncols=2, loc="lower right")
+
+
+FIGURES: Mapping[str, tuple[Callable[[Records], Any], Figure, tuple[float, float], str]] = {
+    "fashion-mnist-accuracy.png": (accuracy_data, draw_accuracy, (6.4, 4.2), "zoo/fashion-mnist-mst"),
+    "fashion-mnist-codings.png": (codings_data, draw_codings, (10.4, 5.0), "codings/fashion-mnist-mst-burst-4"),
+    "digits-dvs-accuracy.png": (events_data, draw_events, (6.4, 4.2), "events/digits-dvs"),
+    "digits-levels-and-penalty.png": (levels_data, draw_levels, (7.2, 5.2), "few-spikes/digits-levels"),
+}
+"""File in docs/figures -> its data, how it is drawn, its size in inches, a record that it needs."""
+
+
+def digest(records: Records, name: str) -> str:
+    """Digest of the data of a figure."""
+    return hashlib.sha256(json.dumps(FIGURES[name][0](records)).encode()).hexdigest()
+
+
+def draw(records: Records, name: str, path: Path) -> None:
+    """Draw a figure and note in the file what it was drawn from."""
+    data, drawn, size, _ = FIGURES[name]
+    with drawing(*size) as figure:
+        drawn(figure, data(records))
+        figure.savefig(path, dpi=150, metadata={"Description": digest(records, name), "Software": None})
+
+
+def figure_source(path: Path) -> str | None:
+    """The digest that a figure's file holds."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.info.get("Description")

@@ -1,0 +1,121 @@
+"""Stock Transformers with sites at their products."""
+
+from __future__ import annotations
+
+from .records import Record, Records, file_of, fp32_ratio, printed, ratio, runs_of
+from .tables import TABLES, named, percent, table, times
+
+
+def accuracy_by_bits(record: Record) -> list[str]:
+    """Accuracy of a network quantised without training, by bits and scales."""
+    found: dict[str, list[str]] = {}
+    for bits, _, accuracy, difference in printed(record)["rows"]:
+        found.setdefault(bits, []).append(f"{accuracy} ({difference})")
+    return table(
+        ("bits", "one scale for each site", "for each channel"), [[bits, *cells] for bits, cells in found.items()]
+    )
+
+
+for _model in ("vit", "convnext", "swin"):
+    TABLES[f"{_model}-bits"] = lambda records, name=_model: accuracy_by_bits(  # type: ignore[misc]
+        records["stock/vit-bits" if name == "vit" else f"stock/{name}"]
+    )
+
+SNN_COLUMNS = {
+    "schedule": "schedule",
+    "answers of the ANN": "answers that are the ANN's",
+    "steps, mean": "steps",
+    "spikes per neuron": "spikes per neuron",
+    "maps and products": "maps and products",
+    "functions, SNN": "functions",
+    "functions, ANN": "functions of the ANN",
+}
+"""Column of product_rows.py -> heading."""
+
+
+@named("vit-schedules")
+def vit_schedules(records: Records) -> list[str]:
+    """Steps, spikes and energy of the ViT by schedule, with both kinds of scales."""
+    rows = []
+    for found in records["stock/vit-schedules"]["tables"][-2:]:
+        scales = "each channel" if "channel" in found["title"] else "each site"
+        places = [found["columns"].index(name) for name in SNN_COLUMNS]
+        rows += [[scales, *(row[place] for place in places)] for row in found["rows"]]
+    return table(["a scale for", *SNN_COLUMNS.values()], rows)
+
+
+@named("vit-powers")
+def vit_powers(records: Records) -> list[str]:
+    """Levels that are sums of a few powers of two."""
+    record, rows = records["stock/vit-powers"], []
+    (run,) = runs_of(records["zoo/fashion-mnist-vit-6-bits"])
+    whole = file_of(records["zoo/fashion-mnist-vit-6-bits"], "evaluation.json")["ann_accuracy"]
+    rows.append(
+        ["any", percent(whole), f"{run['mean_steps']:.1f}", f"{run['spikes_per_neuron']:.2f}", times(ratio(run))]
+    )
+    for powers in (2, 1):
+        cost = file_of(record, f"{powers}-measured/measurement.json")
+        rows.append([
+            f"at most {powers}", percent(file_of(record, f"{powers}/evaluation.json")["ann_accuracy"]),
+            f"{cost['mean_steps']:.1f}", f"{cost['spikes_per_neuron']:.2f}", times(fp32_ratio(cost)),
+        ])  # fmt: skip
+    return table(
+        ("powers of two in a level", "accuracy", "steps", "spikes per neuron", "energy, times the ANN's"), rows
+    )
+
+
+@named("depth")
+def depth(records: Records) -> list[str]:
+    """Steps, spikes and energy against depth."""
+    found: dict[str, list[str]] = {}
+    sites: list[str] = []
+    for _, number, schedule, steps, spikes, cost in printed(records["stock/depth"])["rows"]:
+        found.setdefault(schedule, []).append(f"{steps} / {spikes} / {cost}")
+        if number not in sites:
+            sites.append(number)
+    return table(
+        ["schedule", *(f"{number} sites" for number in sites)], [[name, *cells] for name, cells in found.items()]
+    )
+
+
+@named("functions")
+def functions(records: Records) -> list[str]:
+    """How often functions are computed and what they cost."""
+    found = printed(records["stock/functions"])
+    columns = [*found["columns"]]
+    rows = [[row[0], row[2], row[3], *row[4:7], row[7], row[10]] for row in found["rows"]]
+    assert columns[4].startswith("computed")
+    headings = (
+        "schedule", "steps", "maps and products", "computed, at every step", "where changed", "waiting",
+        "functions in fp32", "from tables",
+    )  # fmt: skip
+    return table(headings, rows)
+
+
+@named("post-training")
+def post_training(records: Records) -> list[str]:
+    """What corrects a quantisation without training."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for _, thresholds, way, _, same, accuracy in printed(records["stock/post-training"])["rows"]:
+        found.setdefault((thresholds, way), []).append(f"{same} / {accuracy}")
+    rows = [[*key, *cells] for key, cells in found.items()]
+    return table(("thresholds", "way", "4 bits: same answer / accuracy", "5 bits", "6 bits"), rows)
+
+
+@named("placement")
+def placement(records: Records) -> list[str]:
+    """Stock networks whose settled SNN is compared with the quantised ANN."""
+    rows = file_of(records["stock/placement"], "placement.json")
+    known = [row for row in rows if "refused" not in row]
+    equal = [row for row in known if row["settled"] == 2 and row["largest_difference"] <= 1e-9]
+    families = {row["family"] for row in rows}
+    refused = ", ".join(f"`{row['name']}`" for row in rows if "refused" in row)
+    lines = [
+        ["the settled SNN equals the quantised ANN", f"{len(equal)} of {len(rows)}",
+         f"{len({row['family'] for row in equal})} of {len(families)}"],
+        [f"refused ({refused})" if refused else "refused", len(rows) - len(known), ""],
+        ["largest difference of a logit", f"{max(row['largest_difference'] for row in equal):.1g}", ""],
+        ["every operation has a price", f"{sum(not row['unpriced'] for row in equal)} of {len(equal)}", ""],
+        ["sites", f"{min(row['sites'] for row in known)} to {max(row['sites'] for row in known)}", ""],
+    ]  # fmt: skip
+    return table(("", "networks", "families"), lines)
