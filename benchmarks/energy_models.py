@@ -111,6 +111,7 @@ def facts(checkpoint: str, opened: OpenedRun, run: SimulationRun) -> dict[str, A
     result = run.result
     assert result.accuracy is not None
     same = (result.logits.argmax(1) == run.evaluation.logits.argmax(1)).sum()
+    last = int(result.steps_taken.max())
     kinds = budget_by(estimate_energy(result).budget, "kind")
     return {
         "checkpoint": checkpoint,
@@ -133,8 +134,8 @@ def facts(checkpoint: str, opened: OpenedRun, run: SimulationRun) -> dict[str, A
         "spikes_per_synapse": verdict_on(estimate_energy(result), result).spikes_per_synapse,
         "alpha_watts": ALPHA_WATTS.price(result),
         "snn_energy_pj_by_kind": {kind: ours for kind, (ours, _) in kinds.items()},
-        "accuracy_at_step": result.accuracy.tolist(),
-        "spikes_at_step": result.spikes_per_image_after_step.tolist(),
+        "accuracy_at_step": result.accuracy.tolist()[:last],
+        "spikes_at_step": result.spikes_per_image_after_step.tolist()[:last],
     }
 
 

@@ -127,11 +127,11 @@ def draw_levels(figure: Any, data: Any) -> None:
 
 FIGURES: Mapping[str, tuple[Callable[[Records], Any], Figure, tuple[float, float], str]] = {
     "fashion-mnist-accuracy.png": (accuracy_data, draw_accuracy, (6.4, 4.2), "zoo/fashion-mnist-mst"),
-    "fashion-mnist-codings.png": (codings_data, draw_codings, (10.4, 5.0), "codings/fashion-mnist-mst-burst-4"),
+    "fashion-mnist-codings.png": (codings_data, draw_codings, (10.4, 5.0), "codings/fashion-mnist-mst-burst-1"),
     "digits-dvs-accuracy.png": (events_data, draw_events, (6.4, 4.2), "events/digits-dvs"),
     "digits-levels-and-penalty.png": (levels_data, draw_levels, (7.2, 5.2), "few-spikes/digits-levels"),
 }
-"""File in docs/figures -> its data, how it is drawn, its size in inches, a record that it needs."""
+"""File in docs/figures -> its data, how it is drawn, its size in inches, a record without which it stays as it is."""
 
 
 def digest(records: Records, name: str) -> str:
