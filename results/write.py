@@ -15,21 +15,21 @@ from writing.figures import digest, draw
 from writing.pages import PAGES, ROOT
 
 
-def texts(root: Path = ROOT) -> dict[Path, str]:
+def texts() -> dict[Path, str]:
     """Every page and csv file as the records would have it."""
     records = read_records()
-    pages = {root / page: filled((root / page).read_text(encoding="utf-8"), records) for page in PAGES}
-    return pages | {root / "results" / name: text for name, text in csv_texts(records).items()}
+    pages = {ROOT / page: filled((ROOT / page).read_text(encoding="utf-8"), records) for page in PAGES}
+    return pages | {ROOT / "results" / name: text for name, text in csv_texts(records).items()}
 
 
-def stale_figures(root: Path = ROOT) -> list[str]:
+def stale_figures() -> list[str]:
     """Figures that were drawn from other data."""
     records = read_records()
-    known = [name for name, (*_, record) in FIGURES.items() if record in records]
     return [
         name
-        for name in known
-        if not (path := root / "docs/figures" / name).exists() or figure_source(path) != digest(records, name)
+        for name, figure in FIGURES.items()
+        if figure.record in records
+        and not ((path := ROOT / "docs/figures" / name).exists() and figure_source(path) == digest(records, name))
     ]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,6 @@ from mst.report.drawing import ANN_COLOUR, CURVE_COLOURS, SNN_COLOUR, drawing, l
 
 from .codings import compared
 from .records import Records, coding, file_of, runs_of
-
-Figure = Callable[[Any, Any], None]
 
 
 def accuracy_data(records: Records) -> dict[str, Any]:
@@ -125,25 +124,84 @@ def draw_levels(figure: Any, data: Any) -> None:
     axes.legend(fontsize=7, ncols=2, loc="lower right")
 
 
-FIGURES: Mapping[str, tuple[Callable[[Records], Any], Figure, tuple[float, float], str]] = {
-    "fashion-mnist-accuracy.png": (accuracy_data, draw_accuracy, (6.4, 4.2), "zoo/fashion-mnist-mst"),
-    "fashion-mnist-codings.png": (codings_data, draw_codings, (10.4, 5.0), "codings/fashion-mnist-mst-burst-1"),
-    "digits-dvs-accuracy.png": (events_data, draw_events, (6.4, 4.2), "events/digits-dvs"),
-    "digits-levels-and-penalty.png": (levels_data, draw_levels, (7.2, 5.2), "few-spikes/digits-levels"),
+def masking_data(name: str) -> Callable[[Records], Any]:
+    """Masked sites -> ratio, accuracy of SNN and ANN, relative spikes of every row at the last T."""
+
+    def data(records: Records) -> dict[str, Any]:
+        lines = file_of(records[name], "sweep.csv")
+        last = max(line["time_steps"] for line in lines)
+        names = (
+            "masking_ratio", "snn_accuracy_percent", "snn_accuracy_spread", "ann_accuracy_percent",
+            "ann_accuracy_spread", "spikes_relative_to_unmasked",
+        )  # fmt: skip
+        rows = [(line["mask_sites"], [line[each] for each in names]) for line in lines if line["time_steps"] == last]
+        unmasked = [row for sites, row in rows if not sites]
+        return {"T": last, "lines": {
+            each: unmasked + [row for sites, row in rows if sites == each]
+            for each in dict.fromkeys(sites for sites, _ in rows if sites)
+        }}  # fmt: skip
+
+    return data
+
+
+def draw_masking(figure: Any, data: Any) -> None:
+    """Accuracy of SNN and ANN, and relative spikes, against the masking ratio; a colour for each choice of sites."""
+    left, right = figure.subplots(1, 2)
+    for colour, (sites, rows) in zip(CURVE_COLOURS, data["lines"].items(), strict=False):
+        ratios, snn, snn_spread, ann, ann_spread, spikes = zip(*rows, strict=True)
+        look: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 4, "capsize": 3}
+        left.errorbar(ratios, snn, snn_spread, label=f"SNN, {sites} masked", **look)
+        left.errorbar(ratios, ann, ann_spread, label=f"ANN, {sites} masked", linestyle="--", **{**look, "alpha": 0.6})
+        right.plot(ratios, spikes, color=colour, marker="o", markersize=4)
+    left.set_ylabel(f"accuracy (%), SNN at T = {data['T']:g}")
+    right.set_ylabel("spikes, relative to p = 0")
+    right.set_ylim(bottom=0)
+    for axes in (left, right):
+        axes.set_xlabel("masking ratio p (fraction dropped)")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A file of docs/figures."""
+
+    record: str
+    """Without it the file stays as it is."""
+
+    data: Callable[[Records], Any]
+    """What is drawn, as plain values."""
+
+    draw: Callable[[Any, Any], None]
+    """Draws the data into an empty figure."""
+
+    size: tuple[float, float]
+    """Width and height in inches."""
+
+
+FIGURES = {
+    "fashion-mnist-accuracy.png": Figure("zoo/fashion-mnist-mst", accuracy_data, draw_accuracy, (6.4, 4.2)),
+    "fashion-mnist-codings.png": Figure("codings/fashion-mnist-mst-burst-1", codings_data, draw_codings, (10.4, 5.0)),
+    "digits-dvs-accuracy.png": Figure("events/digits-dvs", events_data, draw_events, (6.4, 4.2)),
+    "digits-levels-and-penalty.png": Figure("few-spikes/digits-levels", levels_data, draw_levels, (7.2, 5.2)),
+    **{
+        f"masking-{name}.png": Figure(record, masking_data(record), draw_masking, (9.6, 4.4))
+        for name in ("mst", "vgg16")
+        for record in [f"masking/fashion-mnist-{name}"]
+    },
 }
-"""File in docs/figures -> its data, how it is drawn, its size in inches, a record without which it stays as it is."""
+"""Name of the file -> figure."""
 
 
 def digest(records: Records, name: str) -> str:
     """Digest of the data of a figure."""
-    return hashlib.sha256(json.dumps(FIGURES[name][0](records)).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(FIGURES[name].data(records)).encode()).hexdigest()
 
 
 def draw(records: Records, name: str, path: Path) -> None:
     """Draw a figure and note in the file what it was drawn from."""
-    data, drawn, size, _ = FIGURES[name]
-    with drawing(*size) as figure:
-        drawn(figure, data(records))
+    wanted = FIGURES[name]
+    with drawing(*wanted.size) as figure:
+        wanted.draw(figure, wanted.data(records))
         figure.savefig(path, dpi=150, metadata={"Description": digest(records, name), "Software": None})
 
 

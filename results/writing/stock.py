@@ -16,10 +16,18 @@ def accuracy_by_bits(record: Record) -> list[str]:
     )
 
 
-for _model in ("vit", "convnext", "swin"):
-    TABLES[f"{_model}-bits"] = lambda records, name=_model: accuracy_by_bits(  # type: ignore[misc]
-        records["stock/vit-bits" if name == "vit" else f"stock/{name}"]
-    )
+def by_bits(name: str, record: str) -> None:
+    """Register the table of a network quantised without training."""
+
+    def write(records: Records) -> list[str]:
+        return accuracy_by_bits(records[record])
+
+    TABLES[f"{name}-bits"] = write
+
+
+by_bits("vit", "stock/vit-bits")
+by_bits("convnext", "stock/convnext")
+by_bits("swin", "stock/swin")
 
 SNN_COLUMNS = {
     "schedule": "schedule",
