@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mst.zoo import card
+
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "results"))
 
@@ -15,6 +17,7 @@ import run  # noqa: E402
 import write  # noqa: E402
 from writing import filled, markers, read_records  # noqa: E402
 from writing.pages import PAGES, UnknownTableError  # noqa: E402
+from writing.records import file_of, runs_of  # noqa: E402
 
 
 def test_pages_and_csv_files_are_those_of_the_records() -> None:
@@ -53,6 +56,17 @@ def test_records_are_of_the_listed_commands_and_hold_no_path() -> None:
         assert record["versions"]["torch"]
         assert record["git_commit"]
         assert not re.search(r'"(/|[A-Z]:\\)', (ROOT / f"results/{name}.json").read_text(encoding="utf-8"))
+
+
+def test_cards_of_the_zoo_state_what_the_records_hold() -> None:
+    for name, record in read_records().items():
+        if name.startswith("zoo/"):
+            stated = card(name.removeprefix("zoo/"))
+            assert file_of(record, "evaluation.json")["ann_accuracy"] == pytest.approx(stated.accuracy, abs=1e-4)
+            spikes = {(run["coding"], round(run["spikes_per_neuron"], 1)) for run in runs_of(record)}
+            assert {
+                (run.options.get("coding", "rate"), round(run.spikes_per_neuron, 1)) for run in stated.runs
+            } == spikes
 
 
 def test_records_are_small() -> None:
