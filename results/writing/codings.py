@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .records import Records, file_of
 from .tables import at_steps, million, named, percent, table, times
 
-STEPS = (1, 2, 4, 8, 16, 32, 64)
 
-
-@named("digits-steps")
-def digits_steps(records: Records) -> list[str]:
-    """Accuracy of the quickstart's networks after some steps."""
-    record, rows = records["codings/digits-quickstart"], []
+@named("digits")
+def digits(records: Records) -> list[str]:
+    """The networks of the quickstart: accuracy after some steps, spikes, energy."""
+    record, rows, steps = records["codings/digits-quickstart"], [], (2, 4, 8, 16, 64)
     for folder, words in QUICKSTART.items():
-        run = file_of(record, f"{folder}/simulation.json")
-        rows.append([words, *at_steps(run["accuracy"], STEPS), percent(run["ann_accuracy"])])
-    return table(["masking ratio, coding", *(f"T = {step}" for step in STEPS), "ANN"], rows)
-
-
-@named("digits-energy")
-def digits_energy(records: Records) -> list[str]:
-    """Steps, spikes and energy of the quickstart's networks."""
-    record, rows = records["codings/digits-quickstart"], []
-    for folder, words in QUICKSTART.items():
-        run = file_of(record, f"{folder}/measurement.json")
+        run, cost = (file_of(record, f"{folder}/{name}.json") for name in ("simulation", "measurement"))
         rows.append([
-            words, f"{run['mean_steps']:.1f}", f"{run['spikes_per_image']:,.0f}", f"{run['spikes_per_neuron']:.2f}",
-            f"{run['num_acs']['snn'] / 1e6:.2f} M", times(run["energy_ratio"]),
+            words, *at_steps(run["accuracy"], steps), percent(run["ann_accuracy"]), f"{cost['mean_steps']:.1f}",
+            f"{cost['spikes_per_neuron']:.2f}", times(cost["energy_ratio"]),
         ])  # fmt: skip
     columns = (
-        "masking ratio, coding",
-        "steps",
-        "spikes per image",
-        "spikes per neuron",
-        "ACs",
-        "energy as the command prints it, times the ANN's",
-    )
+        "masking ratio, coding", *(f"T = {step}" for step in steps), "ANN", "steps", "spikes per neuron",
+        "energy as the command prints it",
+    )  # fmt: skip
     return table(columns, rows)
 
 
@@ -68,29 +53,22 @@ def codings(records: Records) -> list[str]:
     rows = [
         [
             row["coding"], percent(row["accuracy"]), percent(row["agreement_with_ann"]), row["steps"],
-            f"{row['mean_steps']:.1f}", million(row["spikes"]), f"{row['spikes_per_quantum']:.2f}",
+            f"{row['mean_steps']:.1f}", near(row), million(row["spikes"]), f"{row['spikes_per_quantum']:.2f}",
             times(row["maps_and_products_ratio"]), times(row["whole_ratio"]),
         ]
         for row in compared(records)
     ]  # fmt: skip
     columns = (
-        "coding", "accuracy", "same answer as the ANN", "T", "mean T", "spikes per image", "per quantum",
-        "energy of maps and products", "with functions",
+        "coding", "accuracy", "same answer as the ANN", "T", "mean T", "within 0.5 points from T", "spikes per image",
+        "per quantum", "energy of maps and products", "with functions",
     )  # fmt: skip
     return table(columns, rows)
 
 
-@named("codings-within")
-def codings_within(records: Records) -> list[str]:
-    """Smallest T within a loss of accuracy, with the spikes up to it."""
-    losses, rows = ("1", "0.5", "0.1"), []
-    for row in compared(records):
-        cells: list[object] = [row["coding"]]
-        for loss in losses:
-            found = row["within"][loss]
-            cells += ["never", ""] if found is None else [found["steps"], million(found["spikes"])]
-        rows.append(cells)
-    return table(["coding", *(cell for loss in losses for cell in (f"within {loss}: T", "spikes"))], rows)
+def near(row: Mapping[str, Any]) -> str:
+    """The T from which on the accuracy is within half a point of the ANN's."""
+    found = row["within"]["0.5"]
+    return "never" if found is None else f"{found['steps']}"
 
 
 @named("early-exit")
@@ -118,6 +96,8 @@ def input_steps(records: Records) -> list[str]:
     """Images shown at once or in parts."""
     rows = []
     for row in file_of(records["codings/digits-input-steps"], "codings.json")["rows"]:
+        if "weighted" not in row["coding"]:
+            continue
         label, _, spread = row["coding"].partition(", input over ")
         burst = label.partition(", burst ")[2] or spread.partition(", burst ")[2]
         schedule = label.split(", ")[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .records import Record, Records, file_of, fp32_ratio, printed, ratio, runs_of
+from .records import Record, Records, file_of, printed, ratio, runs_of
 from .tables import TABLES, named, percent, table, times
 
 
@@ -55,21 +55,29 @@ def vit_schedules(records: Records) -> list[str]:
 @named("vit-powers")
 def vit_powers(records: Records) -> list[str]:
     """Levels that are sums of a few powers of two."""
-    record, rows = records["stock/vit-powers"], []
-    (run,) = runs_of(records["zoo/fashion-mnist-vit-6-bits"])
-    whole = file_of(records["zoo/fashion-mnist-vit-6-bits"], "evaluation.json")["ann_accuracy"]
-    rows.append(
-        ["any", percent(whole), f"{run['mean_steps']:.1f}", f"{run['spikes_per_neuron']:.2f}", times(ratio(run))]
-    )
-    for powers in (2, 1):
-        cost = file_of(record, f"{powers}-measured/measurement.json")
-        rows.append([
-            f"at most {powers}", percent(file_of(record, f"{powers}/evaluation.json")["ann_accuracy"]),
-            f"{cost['mean_steps']:.1f}", f"{cost['spikes_per_neuron']:.2f}", times(fp32_ratio(cost)),
-        ])  # fmt: skip
-    return table(
-        ("powers of two in a level", "accuracy", "steps", "spikes per neuron", "energy, times the ANN's"), rows
-    )
+    zoo, few = records["zoo/fashion-mnist-vit-6-bits"], records["stock/vit-powers"]
+    runs = [("6", "any", file_of(zoo, "evaluation.json"), runs_of(zoo)[0])]
+    for bits, powers, run in zip(("6", "6", "8"), ("2", "1", "1"), runs_of(few), strict=True):
+        whole = file_of(few, f"{2 ** int(bits) - 1}-{powers}-all/evaluation.json")
+        runs.append((bits, f"at most {powers}", whole, run))
+    rows = [
+        [
+            bits, powers, percent(whole["ann_accuracy"]), f"{run['mean_steps']:.1f}",
+            f"{run['spikes_per_neuron']:.2f}", times(ratio(run)), times(ratio(run, "45nm-memory")),
+        ]
+        for bits, powers, whole, run in runs
+    ]  # fmt: skip
+    columns = (
+        "bits", "powers of two in a level", "accuracy", "steps", "spikes per neuron", "energy, times the ANN's",
+        "with memory",
+    )  # fmt: skip
+    return table(columns, rows)
+
+
+SHOWN_OF_DEPTH = (
+    "weighted, burst 1", "weighted, burst 4", "free, burst 1, stagger 0", "free, burst 1, stagger 0.5",
+    "free, burst 1, stagger 1", "free, burst 2, stagger 0.25", "free, burst 4, stagger 0",
+)  # fmt: skip
 
 
 @named("depth")
@@ -78,7 +86,8 @@ def depth(records: Records) -> list[str]:
     found: dict[str, list[str]] = {}
     sites: list[str] = []
     for _, number, schedule, steps, spikes, cost in printed(records["stock/depth"])["rows"]:
-        found.setdefault(schedule, []).append(f"{steps} / {spikes} / {cost}")
+        if schedule in SHOWN_OF_DEPTH:
+            found.setdefault(schedule, []).append(f"{steps} / {spikes} / {cost}")
         if number not in sites:
             sites.append(number)
     return table(

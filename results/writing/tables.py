@@ -58,6 +58,9 @@ def times(ratio: float | None) -> str:
 
 
 def million(number: float) -> str:
+    """A number of spikes in a few digits."""
+    if number < 1e5:
+        return f"{number:,.0f}"
     return f"{number / 1e6:.2f} M" if number < 1e7 else f"{number / 1e6:.1f} M"
 
 
