@@ -39,9 +39,12 @@ def runs_of(record: Record) -> list[dict[str, Any]]:
 def all_runs(records: Records) -> Iterator[tuple[str, dict[str, Any]]]:
     """Model and run of every simulation that was priced by every cost model; the zoo's networks first."""
     for name in sorted(records, key=lambda name: (not name.startswith("zoo/"), name)):
-        for run in runs_of(records[name]):
-            checkpoint = str(run["checkpoint"])
-            yield checkpoint.removeprefix("zoo:") if checkpoint.startswith("zoo:") else name, run
+        runs = runs_of(records[name])
+        several = len({run["checkpoint"] for run in runs}) > 1
+        for run in runs:
+            checkpoint = Path(run["checkpoint"].removeprefix("zoo:"))
+            own = f"{name}/{checkpoint.parent.name}" if several else name
+            yield str(checkpoint) if run["checkpoint"].startswith("zoo:") else own, run
 
 
 def printed(record: Record, number: int = 0) -> dict[str, Any]:
