@@ -112,6 +112,16 @@ class OperationCounter(ABC):
             for handle in handles:
                 handle.remove()
 
+    def snapshot(self) -> Callable[[], None]:
+        """A function that takes back all that is counted after this call. It may be called once."""
+        acs, macs = ({name: total.clone() for name, total in each.items()} for each in (self._acs, self._macs))
+        of_sites = {key: total.clone() for key, total in self._acs_of_sites.items()}
+
+        def take_back() -> None:
+            self._acs, self._macs, self._acs_of_sites = acs, macs, of_sites
+
+        return take_back
+
     def _drives(self, op: Operation, operand: int) -> bool:
         """True if the spikes of this operand drive the operation."""
         return True

@@ -64,6 +64,16 @@ class FunctionCounter:
             yield
         self._missed.update(dict.fromkeys(sorted(observer.missed)))
 
+    def snapshot(self) -> Callable[[], None]:
+        """A function that takes back all that is counted after this call. It may be called once."""
+        before = {name: (elements.clone(), shared.clone()) for name, (elements, shared) in self._totals.items()}
+        missed = dict(self._missed)
+
+        def take_back() -> None:
+            self._totals, self._missed = before, missed
+
+        return take_back
+
     def observers(self, run: RunState) -> dict[Key, tuple[Callable[[list[Tensor]], None], int]]:
         """What counts the calls, for a run that does not make them as the network does: by the key of the call ("" in
         place of a function's name for that of a module itself), a function of its tensors, and its first step, at

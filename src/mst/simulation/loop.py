@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 
 import torch
@@ -22,7 +22,7 @@ from mst.errors import InputError
 from mst.incremental import Program
 from mst.models import NetworkInput
 from mst.neurons import BEFORE_FIRST_STEP, RunState, SignedIFNeuron, begin_run, running
-from mst.text import one_line
+from mst.text import note, one_line
 
 from .examination import Prepared, check_reached, prepare, refuse_nan, trace_for
 from .input_schedule import InputSchedule
@@ -81,7 +81,7 @@ def run_batches(
         The result of these images; of none, if there are no images.
 
     Raises:
-        InputError: as `mst.simulate`; a batch does not fit into memory.
+        InputError: as `mst.simulate`; one step of one image does not fit into memory.
     """
     began = time.perf_counter()
     with torch.inference_mode(False), torch.no_grad():
@@ -90,25 +90,12 @@ def run_batches(
             begin, fits = 0, labels is None or len(labels) == len(images)
             while begin < len(images):
                 end = min(len(images), begin + loop.images_at_once()) if fits else len(images)
-                with _explaining_memory(end - begin, options):
-                    loop.add_batch(images[begin:end], None if labels is None else labels[begin:end])
+                if not loop.add_if_it_fits(images[begin:end], None if labels is None else labels[begin:end], fits):
+                    continue
                 if labels is not None and begin == 0 < end < len(images):  # the first part has shown the classes
                     check_labels(labels, len(images), loop.totals.num_classes)
                 begin = end
         return loop.totals.result(loop.prepared, time.perf_counter() - began)
-
-
-@contextmanager
-def _explaining_memory(images: int, options: SimulationOptions) -> Iterator[None]:
-    """Name the remedies where a batch does not fit. It cannot be taken up again: neurons have fired in place."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        chunk = options.steps_per_chunk
-        raise InputError(
-            f"a batch of {images} images does not fit into memory ({one_line(error)})",
-            remedy="take fewer images at once (batch_size)" + (", or fewer steps (steps_per_chunk)" if chunk else ""),
-        ) from error
 
 
 class _Loop:
@@ -132,6 +119,9 @@ class _Loop:
         self._programs: dict[torch.Size, Program | None] = {}
         self._seen: Counter[torch.Size] = Counter()
         self._neurons: int | None = None
+        self._most_images = self._most_steps = sys.maxsize  # lowered where memory does not suffice
+        self._steps_of_chunk = 1
+        self._reported = self._already_reported = 0  # image-steps: of this attempt, of those before it
         self._takes_parts = (
             options.num_steps > 1
             and options.steps_per_chunk is None
@@ -144,14 +134,70 @@ class _Loop:
     def images_at_once(self) -> int:
         """Images of a batch that are to be taken at once."""
         if not self._takes_parts:
-            return sys.maxsize
+            return self._most_images
         if self._neurons is None:
-            return FIRST_OF_PART
+            return min(FIRST_OF_PART, self._most_images)
         steps = min(STEPS_OF_PART, self._options.num_steps)
-        return max(FEWEST_OF_PART, NEURON_STEPS_PER_CHUNK // max(1, self._neurons * steps))
+        fit = max(FEWEST_OF_PART, NEURON_STEPS_PER_CHUNK // max(1, self._neurons * steps))
+        return min(fit, self._most_images)
 
-    def add_batch(self, images: Tensor, labels: Tensor | None) -> None:
-        """Simulate one batch and add it to the totals."""
+    def add_if_it_fits(self, images: Tensor, labels: Tensor | None, can_be_cut: bool) -> bool:
+        """Simulate one batch and add it to the totals.
+
+        A batch that runs out of memory cannot be taken up again where it was, because neurons have fired in place: all
+        that has been counted of it is taken back, and it begins again with half the steps at once, or half the images.
+
+        Args:
+            images, labels: the batch.
+            can_be_cut: True if the batch may be simulated in parts.
+
+        Returns:
+            False if it did not fit and less will be taken at once: it is to be added again.
+
+        Raises:
+            InputError: not even one step of one image fits.
+        """
+        before, traced = self.prepared, self._traced
+        take_back = [each.snapshot() for each in (self.totals, before.counter, before.functions) if each is not None]
+        self._reported = 0
+        self._steps_of_chunk = 1
+        try:
+            batch, run = self._simulate(images, labels)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            if not self._take_less(len(images), can_be_cut, one_line(error)):
+                raise InputError(
+                    f"one step of {len(images)} image(s) does not fit into memory ({one_line(error)})",
+                    remedy="take fewer images at once (batch_size), or a smaller network",
+                ) from error
+        else:
+            self.totals.add_outcome(batch)
+            self.totals.add_spikes(run)
+            return True
+        for undo in take_back:  # here the error, and with it all tensors of the run, is gone
+            undo()
+        self.prepared, self._traced = before, traced
+        self._already_reported += self._reported
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        return False
+
+    def _take_less(self, images: int, can_be_cut: bool, reason: str) -> bool:
+        """Halve the steps of a chunk or, if it was one, the images of a batch; False if neither is possible."""
+        steps = self._steps_of_chunk
+        if steps > 1:
+            self._most_steps = steps // 2
+        elif images > 1 and can_be_cut:
+            self._most_images = images // 2
+        else:
+            return False
+        less = f"{self._most_steps} steps" if steps > 1 else f"{self._most_images} images"
+        note(
+            f"out of memory with {images} image(s) and {steps} step(s) at once ({reason}): "
+            f"the batch begins again, with at most {less} at once"
+        )
+        return True
+
+    def _simulate(self, images: Tensor, labels: Tensor | None) -> tuple[BatchOutcome, RunState]:
         options = self._options
         first_image = self._first_image + self.totals.num_images
         images = self._intake.take(images, first_image)
@@ -171,8 +217,7 @@ class _Loop:
                     counting.enter_context(counter.counting(run))
             batch = self._run(run, images, labels, program)
         refuse_nan(run)
-        self.totals.add_outcome(batch)
-        self.totals.add_spikes(run)
+        return batch, run
 
     def _program(self, images: Tensor) -> Program | None:
         """The network as a program for images like these [B, ...], for incremental simulation; None for another."""
@@ -195,7 +240,7 @@ class _Loop:
 
     def _prepare(self, first: Tensor) -> None:
         """Examine the network before the first image [1, ...], and again for images of another size."""
-        before, self._traced = self._traced, first.shape
+        before = self._traced
         if first.shape == before or (before is not None and self.prepared.counter is None):
             return
         with self._intake.shown(first):
@@ -204,6 +249,7 @@ class _Loop:
             else:
                 trace = trace_for(self._snn, first, in_slices=self._options.in_slices, is_examined=True)
                 self.prepared.counter.set_fan_outs(trace.fan_outs)
+        self._traced = first.shape
 
     def _run(self, run: RunState, images: Tensor, labels: Tensor | None, program: Program | None) -> BatchOutcome:
         options, coding = self._options, self._snn.coding
@@ -219,7 +265,8 @@ class _Loop:
             passes = IncrementalPasses(self._snn, self._intake, run, shown, program, self.prepared, options.num_steps)
         start, chunk = 0, self._steps_at_once(options, run.batch_size)
         while start < options.num_steps and len(batch.here):
-            run.begin_chunk(start, min(chunk, options.num_steps - start))
+            self._steps_of_chunk = min(chunk, options.num_steps - start)
+            run.begin_chunk(start, self._steps_of_chunk)
             logits = passes.logits()
             if start == 0:
                 check_reached(run, self.prepared.sites)
@@ -243,6 +290,9 @@ class _Loop:
 
     def _steps_at_once(self, options: SimulationOptions, images: int) -> int:
         """Steps of the next chunk, for so many images; one while the number of neurons is not known."""
+        return min(self._most_steps, self._steps_that_suit(options, images))
+
+    def _steps_that_suit(self, options: SimulationOptions, images: int) -> int:
         if options.early_exit is not None:
             return 1
         if options.steps_per_chunk is not None:
@@ -277,5 +327,8 @@ class _Loop:
         batch.drop(done, leaving)
 
     def _report(self, image_steps: int) -> None:
-        if self._progress is not None and image_steps:
-            self._progress(image_steps)
+        self._reported += image_steps
+        again = min(image_steps, self._already_reported)
+        self._already_reported -= again
+        if self._progress is not None and image_steps > again:
+            self._progress(image_steps - again)

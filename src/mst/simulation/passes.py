@@ -95,6 +95,8 @@ class IncrementalPasses(WholePasses):
         try:
             with running(self._run):
                 logits = self._execution.step(images, is_new)
+        except torch.OutOfMemoryError:
+            raise
         except (NotRecordableError, RuntimeError, TypeError, ValueError, IndexError) as error:
             raise _impossible(error) from error
         unsettled = self._run.unsettled
@@ -137,6 +139,8 @@ def program_for(snn: SpikingNetwork, images: Tensor) -> Program:
         return program
     except NotRecordableError as error:
         raise _impossible(error) from error
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
     except Exception as error:  # a foreign forward may raise anything
         raise _impossible(error) from error
 

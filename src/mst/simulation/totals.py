@@ -5,6 +5,8 @@ Letters: T steps, B images of a batch, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -58,6 +60,15 @@ class Totals:
         top1, top5 = count_hits(readout_TBK, labels)
         self._hits[1][start : start + steps] += top1
         self._hits[5][start : start + steps] += top5
+
+    def snapshot(self) -> Callable[[], None]:
+        """A function that takes back all hits counted after this call. It may be called once."""
+        before, classes = {k: hits.clone() for k, hits in self._hits.items()}, self.num_classes
+
+        def take_back() -> None:
+            self._hits, self.num_classes = before, classes
+
+        return take_back
 
     def add_outcome(self, batch: BatchOutcome) -> None:
         """Add the outcome of a batch that is done."""
