@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+import mst
 from hub_stand_in import Hub, serving
+from mst import CheckpointInfo
 from mst.checkpoints import hub as hub_module
 from mst.cli.main import main
 
@@ -54,6 +57,20 @@ def test_push_publishes_a_card_of_what_was_measured(hub: Hub, capsys: pytest.Cap
         record["results"]["ann_accuracy"]
         == json.loads(Path("seen/run_record.json").read_text())["results"]["ann_accuracy"]
     )
+
+
+def test_push_knows_the_runs_of_a_file_by_its_digest(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    network = mst.load("zoo:digits-mst")
+    mst.save_checkpoint(network, "mine.safetensors", CheckpointInfo(dataset="digits"))
+    assert main(["evaluate", "mine.safetensors", "--max-images", "20", "--output", "seen"]) == 0
+    Path("mine.safetensors").rename("moved.safetensors")
+    assert main(["push", "moved.safetensors", REPOSITORY, "--runs", "seen", "--dry-run"]) == 0
+    assert "1. `mst evaluate" in capsys.readouterr().out
+    with torch.no_grad():
+        next(network.parameters()).add_(1)
+    mst.save_checkpoint(network, "mine.safetensors", CheckpointInfo(dataset="digits"))
+    assert main(["push", "mine.safetensors", REPOSITORY, "--runs", "seen", "--dry-run"]) == 1
+    assert "the file has been written anew since this run" in capsys.readouterr().err
 
 
 def test_dry_run_publishes_nothing(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:

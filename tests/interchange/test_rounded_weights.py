@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 import mst
 from exported_networks import IMAGES, simple
-from mst.interchange import GraphNetwork, integer_weights, quantize_weights, run_steps, trace_graph
+from mst.interchange import GraphNetwork, integer_weights, quantize_weights, round_weights, run_steps, trace_graph
 
 
 def test_integer_weights_are_symmetric_with_one_scale_per_channel() -> None:
@@ -32,6 +33,17 @@ def test_quantize_weights_leaves_multiples_of_the_scale_and_the_thresholds() -> 
     assert [each.threshold for each in rounded.neurons] == [each.threshold for each in graph.neurons]
     runs = [run_steps(GraphNetwork(each).steps, [(IMAGES, torch.zeros(5))], 8) for each in (graph, rounded)]
     assert runs[0].spikes_per_image != runs[1].spikes_per_image
+
+
+def test_round_weights_leaves_at_most_as_many_values_in_a_channel_as_there_are_whole_numbers() -> None:
+    model = simple()
+    before = [each.weight.detach().clone() for each in model.modules() if isinstance(each, nn.Conv2d | nn.Linear)]
+    assert round_weights(model, 3) is model
+    after = [each.weight.detach() for each in model.modules() if isinstance(each, nn.Conv2d | nn.Linear)]
+    assert before
+    for old, new in zip(before, after, strict=True):
+        assert max(len(row.unique()) for row in new.flatten(1)) <= 7
+        torch.testing.assert_close(new.flatten(1).abs().amax(dim=1), old.flatten(1).abs().amax(dim=1))
 
 
 @pytest.mark.parametrize(("bits", "message"), [(1, "at least 2, got 1"), (17, "at most 16, got 17"), (8.5, "whole")])

@@ -56,7 +56,8 @@ def test_config_the_other_fields_are_alive(tmp_path: Path) -> None:
     assert trainer.loader._loader.num_workers == 2
     assert {f.name for f in dataclasses.fields(TrainConfig)} == {
         *FIELDS, "mixed_precision", "num_workers", "eval_batch_size", "device", "sync_batch_norm", "trackers",
-        "checkpoint_minutes", "distillation", "distillation_temperature", "compile", "channels_last",
+        "checkpoint_minutes", "spike_penalty_on", "distillation", "distillation_temperature", "compile",
+        "channels_last",
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,30 @@ def test_quanta_gradient_lowers_the_input_and_raises_the_threshold() -> None:
     assert site.threshold.grad is not None
     assert x.grad.tolist() == [8.0] * 3  # L/λ
     assert site.threshold.grad.item() == pytest.approx(-3 * 8 * 0.55)  # -Lx/λ²
+
+
+def test_spikes_are_the_signed_powers_of_two_of_each_level() -> None:
+    counter = QuantaCounter(mst.QCFS(16, 16.0), "spikes")
+    levels = torch.arange(17.0, requires_grad=True)  # 7 = 8 - 1, 11 = 8 + 4 - 1, 13 = 16 - 4 + 1, 15 = 16 - 1
+    with counter.counting():
+        counter._sites[0](levels)
+    assert counter.total.item() == sum([0, 1, 1, 2, 1, 2, 2, 2, 1, 2, 2, 3, 2, 3, 2, 2, 1])
+    counter.total.backward()
+    assert levels.grad is not None
+    assert levels.grad[1:4].tolist() == pytest.approx([1 / (1 + k) / math.log(2) for k in (1, 2, 3)])
+
+
+def test_penalty_on_spikes_presses_less_on_a_high_level_than_on_a_low_one() -> None:
+    site = mst.QCFS(8, 8.0)
+    x = torch.tensor([1.0, 8.0], requires_grad=True)
+    gradients = {}
+    for counted in ("quanta", "spikes"):
+        counter = QuantaCounter(site, counted)
+        with counter.counting():
+            site(x)
+        (gradients[counted],) = torch.autograd.grad(counter.total, x)
+    assert gradients["quanta"][0] == gradients["quanta"][1]
+    assert gradients["spikes"][0] > 4 * gradients["spikes"][1] > 0
 
 
 def test_quanta_of_an_evaluation_are_the_fewest_spikes_of_a_simulation() -> None:

@@ -73,8 +73,6 @@ class ExportOptions:
                 raise InputError(f"--verify {self.verify} does not read {self.to}", remedy=remedy)
         if self.to != "nir" and self.double and self.verify is None:
             raise InputError(f"double has no effect on {self.to} alone", remedy="add --to onnx --verify onnxruntime")
-        if self.part == "step" and self.weight_bits is not None:
-            raise InputError("weight_bits has no effect on a step", remedy="export the ann, or to nir")
 
     @property
     def in_double(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +33,8 @@ from mst.interchange import (
     load,
     network_steps,
     quantize_weights,
+    read_out,
+    round_weights,
     run_steps,
     trace_graph,
     use_float64_operations,
@@ -203,7 +205,8 @@ def _export_program(
             if options.in_double:
                 exact = _compared_in_double(model, images, batches, options, coding)
         if options.weight_bits is not None:
-            before, after = (_accuracy(each, batches) for each in (ann_network(model), network))
+            plain = _network(model, images, replace(options, weight_bits=None), coding)
+            before, after = (_accuracy(each, batches, options.time_steps) for each in (plain, network))
     any_batch = program.any_batch
     return ExportRun(
         file, options, comparison=comparison, exact=exact, plain=before, rounded=after, any_batch=any_batch
@@ -214,6 +217,8 @@ def _network(model: nn.Module, images: Tensor, options: ExportOptions, coding: C
     """The network that is exported, without QuantizeLinear."""
     if options.part == "ann":
         return ann_network(model, options.weight_bits)
+    if options.weight_bits is not None:
+        model = round_weights(copy_network(model), options.weight_bits)
     return StepNetwork(convert(model, coding.coding, images, burst=coding.burst, schedule=coding.schedule), images)
 
 
@@ -232,10 +237,9 @@ def _compared_in_double(
         return compare_onnx(ours, program, (each.double() for each, _ in batches), options.time_steps)
 
 
-def _accuracy(network: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> GraphRun:
-    """An ANN sends no spikes."""
-    with torch.no_grad():
-        hits = sum(int((network(images).argmax(dim=1) == labels).sum()) for images, labels in batches)
+def _accuracy(network: Any, batches: list[tuple[Tensor, Tensor]], num_steps: int) -> GraphRun:
+    """Without spikes: an ANN sends none, and a program does not return those of its steps."""
+    hits = sum(int((read_out(network, images, num_steps).argmax(dim=1) == labels).sum()) for images, labels in batches)
     number = sum(len(labels) for _, labels in batches)
     return GraphRun(hits / max(1, number), 0.0, number)
 

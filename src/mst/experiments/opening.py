@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
-from mst.checkpoints import CheckpointInfo, load_checkpoint, pinned_reference, read_checkpoint_info
+from mst.checkpoints import CheckpointInfo, checkpoint_file, load_checkpoint, pinned_reference, read_checkpoint_info
 from mst.data import DATASETS, DataSplits, load_dataset
 from mst.distributed import join_processes, one_process_first
 from mst.errors import InputError
@@ -60,11 +61,15 @@ class OpenedRun:
     threads: int
     """CPU threads that its runs use."""
 
+    digest: str | None
+    """SHA-256 digest of the file, in hexadecimal digits; None if the network was not read from a file."""
+
     def facts(self) -> dict[str, Any]:
         """Entries of a record that identify the network and its images."""
         limit = max((site.max_powers for site in find_sites(self.model).values() if site.max_powers), default=None)
         return {
             "checkpoint": self.checkpoint,
+            "checkpoint_sha256": self.digest,
             "dataset": self.data.info.name,
             "masking_ratio": masking_ratio_of(self.model),
             **({} if limit is None else {"max_powers": limit}),
@@ -177,8 +182,10 @@ def open_network(
     images = Subset(data.test, range(num_images))
     model = model.to(device)
     threads = choose_threads(model, shape, options.batch_size, options.threads)
+    file = checkpoint_file(options.checkpoint)
+    digest = sha256(file.read_bytes()).hexdigest() if file.is_file() else None
     return OpenedRun(
-        model, info, data, images, options.batch_size, options.num_workers, num_images, checkpoint, threads
+        model, info, data, images, options.batch_size, options.num_workers, num_images, checkpoint, threads, digest
     )
 
 

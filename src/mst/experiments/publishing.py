@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +145,14 @@ def _check(run: RunFiles, checkpoint: Path, file: Path) -> None:
     where = str(run.folder)
     if run.verb not in DESCRIBED_VERBS:
         raise InputError(f"it is a run of mst {run.verb}", where=where, remedy=f"give {', '.join(DESCRIBED_VERBS)}")
-    named = run.record.text("checkpoint") or ""
-    is_same = named == str(checkpoint) or (Path(named).exists() and file.exists() and Path(named).samefile(file))
-    if not is_same:
+    named, digest = run.record.text("checkpoint") or "", run.record.text("checkpoint_sha256")
+    is_named = named == str(checkpoint) or (Path(named).exists() and file.exists() and Path(named).samefile(file))
+    if digest is not None and digest != sha256(file.read_bytes()).hexdigest():
+        changed = (
+            "the file has been written anew since this run" if is_named else f"it is a run of another file, {named}"
+        )
+        raise InputError(changed, where=where, remedy=f"repeat mst {run.verb} with the checkpoint that is published")
+    if digest is None and not is_named:
         raise InputError(
             f"it is a run of another checkpoint, {named}", where=where,
             remedy="give runs of the checkpoint that is published, from the folder in which they were made",

@@ -5,7 +5,17 @@ from .double import use_float64_operations
 from .execution import GraphNetwork, Step, network_steps
 from .graph import Graph
 from .nir_files import read_nir, write_nir
-from .programs import Comparison, OnnxNetwork, Program, ann_network, compare_onnx, export_onnx, export_torch
+from .programs import (
+    Comparison,
+    OnnxNetwork,
+    Program,
+    ann_network,
+    compare_onnx,
+    export_onnx,
+    export_torch,
+    read_out,
+    round_weights,
+)
 from .stateless import AnnNetwork, StepNetwork
 from .targets import TARGETS, LoadedNetwork, Target, TargetName, load
 from .tracing import ExportError, trace_graph
@@ -46,6 +56,8 @@ __all__ = [
     "network_steps",
     "quantize_weights",
     "read_nir",
+    "read_out",
+    "round_weights",
     "run_steps",
     "trace_graph",
     "use_float64_operations",

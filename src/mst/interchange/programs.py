@@ -71,6 +71,23 @@ def ann_network(model: nn.Module, weight_bits: int | None = None, *, quantized: 
     return network
 
 
+def round_weights(model: nn.Module, bits: int) -> nn.Module:
+    """Round the weights of linear maps and convolutions in place, each output channel to multiples of a scale.
+
+    Args:
+        model: an ANN, before `convert`.
+        bits: see `integer_weights`.
+
+    Returns:
+        `model`.
+
+    Raises:
+        InputError: bits out of range.
+    """
+    _round_weights(model, check_bits(bits), quantized=False)
+    return model
+
+
 def _rounded_by_onnx(x: Tensor, quantum: Any, levels: tuple[int, int]) -> Tensor:
     """Levels by QuantizeLinear and back by DequantizeLinear, where they fit into 8 bits."""
     lowest, highest = levels
@@ -295,8 +312,7 @@ def compare_onnx(network: Network, program: Program, batches: Iterable[Tensor], 
     other, total = OnnxNetwork(program), Comparison(0, 0, 0, 0.0)
     for batch in batches:
         for images in torch.split(batch, len(batch) if program.any_batch else 1):
-            with torch.no_grad():
-                ours, theirs = (_read_out(each, network, images, num_steps) for each in (network, other))
+            ours, theirs = (read_out(network, images, num_steps, each) for each in (network, other))
             difference = (ours - theirs).abs().flatten(1).amax(dim=1)
             allowed = 1e-5 * ours.abs().flatten(1).amax(dim=1).clamp_min(1)
             total = replace(
@@ -309,8 +325,20 @@ def compare_onnx(network: Network, program: Program, batches: Iterable[Tensor], 
     return total
 
 
-def _read_out(call: Any, network: Network, images: Tensor, num_steps: int) -> Tensor:
-    """Logits [B, K] after the last step."""
+@torch.no_grad()
+def read_out(network: Network, images: Tensor, num_steps: int = 1, call: Any = None) -> Tensor:
+    """The logits by which a network is judged: of an ANN's only pass, of a spiking network after T steps.
+
+    Args:
+        network: result of `ann_network`, or a `StepNetwork`.
+        images: [B, ...].
+        num_steps: T.
+        call: what computes in the network's place, with its inputs and outputs; by default the network itself.
+
+    Returns:
+        [B, K].
+    """
+    call = network if call is None else call
     if not isinstance(network, StepNetwork):
         result = call(images)
         return result if isinstance(result, Tensor) else result[0]

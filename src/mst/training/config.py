@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from mst.errors import InputError
 from mst.numbers import real_number, whole_number
 from mst.text import nearest_name
+
+Counted = Literal["quanta", "spikes"]
+
+COUNTED: tuple[str, ...] = get_args(Counted)
+"""What a spike penalty can count."""
 
 TRACKERS = ("tensorboard", "wandb")
 """Programs that can show the curves of a training; each is a package."""
@@ -92,6 +97,10 @@ class TrainConfig:
     """Weight in the loss of the mean number of quanta per neuron; 0 turns it off. Networks trained with it send fewer
     spikes, because the spiking network sends at least one spike for every quantum."""
 
+    spike_penalty_on: Counted = "quanta"
+    """What the penalty counts: "quanta", the spikes of rate coding; or "spikes", the fewest that the free schedule of
+    lossless coding can send, one for each signed power of two in a neuron's level."""
+
     distillation: float = 0.0
     """Weight of the teacher in the loss, from 0 (off) to 1 (the labels have no effect). The teacher is the network that
     the training starts from, before quantisation, or another checkpoint; the student learns to give its logits."""
@@ -164,6 +173,8 @@ class TrainConfig:
             raise InputError(f"distillation must be in [0, 1], got {self.distillation}")
         if not self.distillation_temperature > 0:
             raise InputError(f"distillation_temperature must be above 0, got {self.distillation_temperature}")
+        if self.spike_penalty_on not in COUNTED:
+            raise InputError(f"spike_penalty_on must be one of {', '.join(COUNTED)}, got {self.spike_penalty_on!r}")
         if not self.distillation and self.distillation_temperature != 2.0:
             raise InputError("distillation_temperature has no effect without distillation")
         if not self.label_smoothing < 1.0:

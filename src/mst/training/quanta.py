@@ -1,6 +1,7 @@
-"""Quanta that the sites of an ANN send.
+"""What the sites of an ANN will send: quanta, or the fewest spikes that can carry them.
 
-A spiking network sends at least one spike for every quantum, so their number is a lower bound of its energy.
+With unit spikes a spiking network sends at least one spike for every quantum. Under the free schedule of lossless
+coding a spike carries any power of two, and a neuron sends at least as many as its level has signed powers.
 """
 
 from __future__ import annotations
@@ -13,16 +14,24 @@ from torch import Tensor, nn
 
 from mst.neurons import MIN_THRESHOLD, QCFS, find_sites
 
+from .config import Counted
+
 
 class QuantaCounter:
-    """Adds up the quanta that leave the sites of a network after masking, within `counting`.
+    """Adds up what leaves the sites of a network after masking, within `counting`.
 
-    A site whose output is k·λ/L sends k quanta, 0...L. The sum is differentiable: through each activation as QCFS is,
-    and through its threshold: a higher threshold sends fewer quanta.
+    A site whose output is k·λ/L sends |k| quanta, or at least as many spikes as k has signed powers of two (7 = 8 - 1:
+    two). The sum is differentiable: through each activation as QCFS is, and through its threshold: a higher threshold
+    sends less. The number of spikes has no gradient of its own; it takes that of log2(1 + |k|), which grows with it.
+
+    Args:
+        model: network with sites.
+        counted: "quanta" or "spikes".
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, counted: Counted = "quanta") -> None:
         self._sites = list(find_sites(model).values())
+        self._counted = counted
         self._sums: list[Tensor] = []
         self._neurons = 0
 
@@ -43,7 +52,9 @@ class QuantaCounter:
         if site.min_level < 0:
             output = output.abs()
         per_unit = site.num_levels / site.threshold.clamp_min(MIN_THRESHOLD)
-        if per_unit.numel() == 1:
+        if self._counted == "spikes":
+            self._sums.append(_fewest_spikes(output * per_unit, site.num_levels).sum(dtype=wide))
+        elif per_unit.numel() == 1:
             self._sums.append(output.sum(dtype=wide) * per_unit.sum())
         else:
             self._sums.append((output * per_unit).sum(dtype=wide))
@@ -51,7 +62,7 @@ class QuantaCounter:
 
     @property
     def total(self) -> Tensor:
-        """Quanta of all sites and images, a scalar."""
+        """Quanta, or spikes, of all sites and images, a scalar."""
         return torch.stack(self._sums).sum() if self._sums else torch.zeros(())
 
     @property
@@ -61,5 +72,14 @@ class QuantaCounter:
 
     @property
     def per_neuron(self) -> Tensor:
-        """Quanta per neuron and image."""
+        """Quanta, or spikes, per neuron and image."""
         return self.total / max(1, self._neurons)
+
+
+def _fewest_spikes(quanta: Tensor, num_levels: int) -> Tensor:
+    """Signed powers of two in each number of quanta, with the gradient of log2(1 + quanta)."""
+    # Where k and 3k differ in binary, the shortest sum of signed powers of two that gives k has a term.
+    fewest = torch.tensor([(k ^ 3 * k).bit_count() for k in range(num_levels + 1)], device=quanta.device)
+    smooth = torch.log2(1 + quanta)
+    index = quanta.detach().round().long().clamp(0, num_levels)
+    return smooth + (fewest[index] - smooth).detach()

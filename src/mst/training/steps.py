@@ -71,7 +71,7 @@ class TrainingSteps:
         at_once = {"foreach": True} if config.optimizer in UPDATED_AT_ONCE else {}
         optimizer = create_optimizer_v2(groups, opt=config.optimizer, lr=config.learning_rate, **at_once)
         self.raw_model = model
-        self.quanta = QuantaCounter(model)
+        self.quanta = QuantaCounter(model, config.spike_penalty_on)
         if config.spike_penalty and not find_sites(model):
             raise InputError("spike_penalty has no effect on a network without sites")
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
