@@ -42,6 +42,7 @@ VERBS: dict[str, Verb] = {
     "export": Verb("export", "export", "write NIR or ONNX, verify it in other simulators, hold it against chips"),
     "sweep": Verb("sweep", "sweep", "train and simulate every combination of settings"),
     "report": Verb("report", "report", "write a page about one run, or about several side by side"),
+    "demo": Verb("demo", "demo", "watch a network decide in the browser: draw, upload or choose an image"),
     "import": Verb("import_weights", "import_weights", "turn released weights, or a Swin's, into a checkpoint"),
     "zoo": Verb("zoo", "zoo", "list the trained networks that come with the package; check their figures"),
     "push": Verb("push", "push", "publish a checkpoint on the Hugging Face hub, with a card of what was measured"),

@@ -47,6 +47,7 @@ from .sweeping import SweepObserver, SweepRun, run_sweep
 from .trace_options import TraceOptions
 from .traces import RunTraces, TracedImage, read_traces, write_traces
 from .training_run import OPTIONS_FILE, TrainingRun, run_training
+from .watching import AnnAnswer, WatchableNetwork, Watched, WatchedCoding, WatchOptions
 from .zoo_check import ZooCheck, check_zoo
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "LOSSES",
     "OPTIONS_FILE",
     "QUANTIZED_CHECKPOINT",
+    "AnnAnswer",
     "AnnRun",
     "BenchmarkOptions",
     "BenchmarkRun",
@@ -121,6 +123,10 @@ __all__ = [
     "TracedImage",
     "TrainingOptions",
     "TrainingRun",
+    "WatchOptions",
+    "WatchableNetwork",
+    "Watched",
+    "WatchedCoding",
     "ZooCheck",
     "card_facts",
     "check_dataset",

@@ -36,6 +36,7 @@ EXTRAS = {
     "fast": (("numba",), "compiled neurons on a CPU"),
     "export": (("nir", "h5py", "onnx", "onnxscript", "onnxruntime"), "mst export"),
     "report": (("plotly",), "interactive charts of mst report"),
+    "demo": (("gradio",), "mst demo"),
     "benchmark": (("spikingjelly",), "the plain loop of mst benchmark with SpikingJelly's neurons"),
 }
 """Extra of pyproject.toml -> its packages, and what they are for."""
