@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import mst
+from mst.cli.main import main
 from mst.conversion import CODINGS
 from mst.data import DATASETS
 from mst.measure import COST_MODELS
@@ -18,6 +21,13 @@ from mst.options import with_changes
 from run_records import write_run
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+TUTORIALS = sorted(page.stem for page in (DOCS / "tutorials").glob("*.md") if page.stem != "index")
+GENERATED = {"contributing.md", "changelog.md", "security.md"}
+"""Pages that docs/hooks.py makes of files beside docs/."""
+
+MARKED_BLOCK = re.compile(r"(?:^([^\n]*)\n\n)?^```(python|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+"""Line before a block, kind of block, code."""
 
 
 def run(document: str, scope: dict[str, Any]) -> dict[str, Any]:
@@ -40,20 +50,29 @@ def registries() -> Iterator[None]:
             del table[name]
 
 
-@pytest.mark.slow
 def test_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    scope = run("README.md", {"__name__": "readme"})
+    assert scope["lossless"].num_settled == 360
+    assert scope["lossless"].accuracy[-1] == pytest.approx(0.9917, abs=1e-4)
+    assert scope["result"].num_settled == 64
+    assert (tmp_path / "own.safetensors").is_file()
+    assert len(capsys.readouterr().out) < 1000  # results print in a few words
+
+
+@pytest.mark.slow
+def test_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load_small(name: str, changes: dict[str, Any]) -> Any:
         small = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 1)}
-        short = {"train.epochs": 3, "train.warmup_epochs": 1, "train_images": 128, "model_kwargs": small}
+        short = {"train.epochs": 1, "train.warmup_epochs": 0, "train_images": 128, "model_kwargs": small}
         return with_changes(load_recipe(name, changes), short)
 
     load_recipe = mst.load_recipe
     monkeypatch.setattr(mst, "load_recipe", load_small)
     monkeypatch.chdir(tmp_path)
-    scope = run("README.md", {"__name__": "readme"})
+    scope = run("docs/index.md", {"__name__": "start"})
     assert scope["energy"].simulation.result.num_settled == 360
-    assert (tmp_path / "runs" / "own.safetensors").is_file()
-    assert len(capsys.readouterr().out) < 2000  # results print in a few words
+    assert scope["result"].num_settled == 4
 
 
 def test_extending_runs(
@@ -121,6 +140,76 @@ def test_pages_of_data_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert events["again"].events.tobytes() == events["events"].tobytes()
     assert (events["result"].num_steps, events["result"].logits.shape) == (16, (1, 10))
     assert "SimulationResult(" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_tutorials_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python and commands, in order, except blocks that a line above them says are not run."""
+    if name == "onto-a-chip":
+        pytest.importorskip("nir")
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {"__name__": name}
+    num_run = 0
+    for before, kind, code in MARKED_BLOCK.findall((DOCS / "tutorials" / f"{name}.md").read_text(encoding="utf-8")):
+        if before.startswith("*Not run by the tests"):
+            continue
+        num_run += 1
+        if kind == "python":
+            exec(compile(code, name, "exec"), scope)
+            continue
+        for line in code.splitlines():
+            verb, *words = shlex.split(line)
+            assert verb == "mst"
+            assert main(words) == 0, line
+    assert num_run > 0
+
+
+def test_masking_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    scope = run("docs/masking.md", {"__name__": "masking"})
+    assert capsys.readouterr().out.count("dropped") == 6  # q, k and scores of two blocks
+    assert scope["after"].spikes_per_image < scope["before"].spikes_per_image
+
+
+def test_pages_are_in_the_navigation() -> None:
+    def pages(part: Any) -> Iterator[str]:
+        if isinstance(part, str):
+            yield part
+        else:
+            for each in part.values() if isinstance(part, dict) else part:
+                yield from pages(each)
+
+    navigation = list(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+    assert len(navigation) == len(set(navigation))
+    assert set(navigation) == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")} | GENERATED
+
+
+def test_links_lead_somewhere() -> None:
+    """Links of every page to files here, and to headings of pages here."""
+    pages = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+    broken = []
+    for page in pages:
+        for target in re.findall(r"\]\(([^)\s]+)\)", _prose(page)):
+            path, _, anchor = target.partition("#")
+            file = (page.parent / path).resolve() if path else page
+            if "://" in target or target.startswith("mailto:"):
+                continue
+            if not file.exists() or (anchor and file.suffix == ".md" and anchor not in _anchors(file)):
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert not broken
+
+
+def _prose(page: Path) -> str:
+    return re.sub(r"```.*?```|^    .*$|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def _anchors(page: Path) -> set[str]:
+    """The names that headings get, on the site and where Markdown is shown as it is."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = [
+        re.sub(r"[^\w\s-]", "", title).strip().lower() for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    ]
+    return {re.sub(r"\s", "-", title) for title in headings}
 
 
 def test_examples_of_extending_are_short() -> None:

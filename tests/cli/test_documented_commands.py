@@ -1,23 +1,32 @@
-"""The code and the options shown in docs/networks.md and docs/codings.md work."""
+"""Code and options of docs/networks.md, docs/placement.md and docs/codings.md work; every command parses."""
 
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from mst.cli.parser import option_types_of
+from mst.cli.datasets import DATASETS_VERBS
+from mst.cli.parser import normalise, option_types_of, verb_parser
 from mst.cli.verbs import VERBS
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "README.md", *DOCS.rglob("*.md")))
+ANYTHING = re.compile(r"^(\[|\.\.\.)|\.\.\.$")
+"""Words that stand for others: [options], ..."""
 
 
 @pytest.mark.slow
 def test_custom_network_of_the_documentation_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, *others = re.findall(r"```python\n(.*?)```", (DOCS / "networks.md").read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "networks.md").read_text(encoding="utf-8"), re.DOTALL)
+    others = re.findall(r"```python\n(.*?)```", (DOCS / "placement.md").read_text(encoding="utf-8"), re.DOTALL)
     own = code[code.index("class Softly") : code.index("torch.manual_seed")]
     assert len([line for line in own.splitlines() if line.strip()]) <= 30
     monkeypatch.chdir(tmp_path)
@@ -32,7 +41,7 @@ def test_custom_network_of_the_documentation_works(
     assert scope["again"].relu.masking_ratio == 0.25  # type: ignore[attr-defined]
     scope = {"__name__": "example"}
     for other in others:
-        exec(compile(other, "networks.md", "exec"), scope)
+        exec(compile(other, "placement.md", "exec"), scope)
     said = capsys.readouterr().out
     energies = dict(re.findall(r"(activations|products): ([\d.]+) of the ANN's energy", said))
     assert float(energies["products"]) < 0.5 * float(energies["activations"])
@@ -63,3 +72,27 @@ def test_options_of_the_documentation_exist() -> None:
     names = re.findall(r"`--([a-z.-]+)", (DOCS / "codings.md").read_text(encoding="utf-8"))
     assert len(names) > 8
     assert {name.replace("-", "_") for name in names} <= known
+
+
+parser_of = cache(verb_parser)
+
+
+def commands_of(page: str) -> Iterator[str]:
+    """Commands of `mst` in indented lines and in blocks of the shell."""
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    for line in re.findall(r"^(?: {4}|\t)?((?:torchrun .*-m )?mst [a-z].*)$", text, re.MULTILINE):
+        yield line.partition("-m mst ")[2] if line.startswith("torchrun") else line.removeprefix("mst ")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_of_the_documentation_parse(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verb, options, values and recipes exist; what the commands do is tested with the verbs."""
+    monkeypatch.chdir(tmp_path)
+    for command in commands_of(page):
+        name, *words = shlex.split(command, comments=True)
+        if any(map(ANYTHING.search, words)) or name not in VERBS:
+            continue
+        function: Callable[..., None] = VERBS[name].load()
+        if name == "datasets":
+            function = DATASETS_VERBS[words.pop(0) if words else "list"]
+        parser_of(name, function).parse_args(normalise(name, option_types_of(function), words))

@@ -26,6 +26,13 @@ def opened(train_images: int | None) -> ImageDataset:
     return load_dataset("digits", augment=AugmentConfig(crop_padding=1), train_images=train_images).train
 
 
+def test_a_loop_over_a_split_ends() -> None:
+    split = opened(3)
+    assert [label for _, label in split] == [split[index][1] for index in range(3)]
+    with pytest.raises(IndexError, match="no sample 3; there are 3"):
+        split[3]
+
+
 @pytest.mark.parametrize(
     "make",
     [

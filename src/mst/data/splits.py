@@ -152,6 +152,8 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         return len(self.raw)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if not -len(self) <= index < len(self):  # also what ends a loop over the data set
+            raise IndexError(f"no sample {index}; there are {len(self)}")
         skips = self.on_bad_image == "skip"
         first: UnreadableSampleError | None = None
         for attempt in range(len(self)):
