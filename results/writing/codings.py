@@ -73,19 +73,20 @@ def near(row: Mapping[str, Any]) -> str:
 
 @named("early-exit")
 def early_exit(records: Records) -> list[str]:
-    """How often early exit keeps its promise."""
+    """How often early exit by margin keeps its promise."""
     content = file_of(records["codings/early-exit-splits"], "early_exit_splits.json")
     rows = [
         [
-            row["coding"] + ("" if row["coding"] == "rate" else ", burst 4"), f"{row['all_steps']:.2f}", row["rule"],
+            row["coding"] + ("" if row["coding"] == "rate" else ", burst 4"), f"{row['all_steps']:.2f}",
             f"{row['allowed']:g}", f"{100 * row['kept']:.1f} %", f"{row['mean_loss']:.2f}",
             f"{row['largest_loss']:.2f}",
             f"{row['mean_steps']:.2f}", f"{100 * row['steps_saved']:.0f} %",
         ]
         for row in content["rows"]
+        if row["rule"] == "margin"
     ]  # fmt: skip
     columns = (
-        "coding", "T of all steps", "rule", "allowed, points", "promise kept", "lost, mean", "lost, most", "mean T",
+        "coding", "T of all steps", "allowed, points", "promise kept", "lost, mean", "lost, most", "mean T",
         "steps saved",
     )  # fmt: skip
     return table(columns, rows)

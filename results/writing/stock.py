@@ -43,13 +43,15 @@ SNN_COLUMNS = {
 
 @named("vit-schedules")
 def vit_schedules(records: Records) -> list[str]:
-    """Steps, spikes and energy of the ViT by schedule, with both kinds of scales."""
+    """Steps, spikes and energy of the ViT by schedule; one scale for each site, in the last row for each channel."""
     rows = []
     for found in records["stock/vit-schedules"]["tables"][-2:]:
-        scales = "each channel" if "channel" in found["title"] else "each site"
+        by_channel = "channel" in found["title"]
         places = [found["columns"].index(name) for name in SNN_COLUMNS]
-        rows += [[scales, *(row[place] for place in places)] for row in found["rows"]]
-    return table(["a scale for", *SNN_COLUMNS.values()], rows)
+        for schedule, *cells in ([row[place] for place in places] for row in found["rows"]):
+            if not by_channel or schedule == "free, burst 4":
+                rows.append([schedule + (", a scale for each channel" if by_channel else ""), *cells])
+    return table(list(SNN_COLUMNS.values()), rows)
 
 
 @named("vit-powers")
