@@ -200,7 +200,9 @@ def test_links_lead_somewhere() -> None:
 
 
 def _prose(page: Path) -> str:
-    return re.sub(r"```.*?```|^    [^\n]*$|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return re.sub(
+        r"```.*?```|^    [^\n]*$|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
 
 
 def _anchors(page: Path) -> set[str]:
