@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .records import BOTH_INT8, INT8, Records, ratio, runs_of
+from .records import BOTH_INT8, INT8, Records, file_of, ratio, runs_of
 from .tables import NETWORKS, named, percent, short_percent, table, times
 
 
@@ -34,24 +34,25 @@ def bits_row(run: Mapping[str, Any]) -> list[object]:
 
 @named("few-spikes")
 def few_spikes(records: Records) -> list[str]:
-    """Networks fine-tuned for few spikes (records few-spikes/* of energy_models.py), beside those of the zoo."""
+    """Networks fine-tuned for few spikes (records fine-tuned/* of energy_models.py), beside those of the zoo."""
     rows = [
-        [NETWORKS[name] + " of the zoo", *few_spikes_row(runs_of(records[f"zoo/{name}"])[-1])]
+        [NETWORKS[name] + " of the zoo", *few_spikes_row(records[f"zoo/{name}"])]
         for name in ("fashion-mnist-resnet18", "fashion-mnist-mst")
     ]
     for name in records:
-        if name.startswith("few-spikes/"):
-            rows += [[name.removeprefix("few-spikes/"), *few_spikes_row(run)] for run in runs_of(records[name])]
+        if name.startswith("fine-tuned/"):
+            rows.append([name.removeprefix("fine-tuned/"), *few_spikes_row(records[name])])
     columns = (
-        "network", "images", "SNN", "steps", "spikes per neuron", "energy, times the fp32 ANN's",
+        "network", "ANN, all test images", "images", "SNN", "steps", "spikes per neuron", "energy, times the fp32 ANN's",
         "with memory, times the int8 ANN's", "with memory, 8-bit weights in both",
     )  # fmt: skip
     return table(columns, rows)
 
 
-def few_spikes_row(run: Mapping[str, Any]) -> list[object]:
+def few_spikes_row(record: Mapping[str, Any]) -> list[object]:
+    run = runs_of(record)[-1]
     return [
-        f"{run['num_images']:,}", percent(run["snn_accuracy"]), f"{run['mean_steps']:.1f}",
+        percent(file_of(record, "evaluation.json")["ann_accuracy"]), f"{run['num_images']:,}", percent(run["snn_accuracy"]), f"{run['mean_steps']:.1f}",
         f"{run['spikes_per_neuron']:.2f}", times(ratio(run)), times(ratio(run, "45nm-memory", INT8)),
         times(ratio(run, "45nm-memory", BOTH_INT8)),
     ]  # fmt: skip
