@@ -43,8 +43,8 @@ def few_spikes(records: Records) -> list[str]:
         if name.startswith("fine-tuned/"):
             rows.append([name.removeprefix("fine-tuned/"), *few_spikes_row(records[name])])
     columns = (
-        "network", "ANN, all test images", "images", "SNN", "steps", "spikes per neuron", "energy, times the fp32 ANN's",
-        "with memory, times the int8 ANN's", "with memory, 8-bit weights in both",
+        "network", "ANN, all test images", "images", "SNN", "steps", "spikes per neuron",
+        "energy, times the fp32 ANN's", "with memory, times the int8 ANN's", "with memory, 8-bit weights in both",
     )  # fmt: skip
     return table(columns, rows)
 
@@ -52,7 +52,8 @@ def few_spikes(records: Records) -> list[str]:
 def few_spikes_row(record: Mapping[str, Any]) -> list[object]:
     run = runs_of(record)[-1]
     return [
-        percent(file_of(record, "evaluation.json")["ann_accuracy"]), f"{run['num_images']:,}", percent(run["snn_accuracy"]), f"{run['mean_steps']:.1f}",
+        percent(file_of(record, "evaluation.json")["ann_accuracy"]), f"{run['num_images']:,}",
+        percent(run["snn_accuracy"]), f"{run['mean_steps']:.1f}",
         f"{run['spikes_per_neuron']:.2f}", times(ratio(run)), times(ratio(run, "45nm-memory", INT8)),
         times(ratio(run, "45nm-memory", BOTH_INT8)),
     ]  # fmt: skip

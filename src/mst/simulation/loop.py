@@ -177,8 +177,7 @@ class _Loop:
             undo()
         self.prepared, self._traced = before, traced
         self._already_reported += self._reported
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()  # does nothing where CUDA is not used
         return False
 
     def _take_less(self, images: int, can_be_cut: bool, reason: str) -> bool:
