@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from mst.conversion import convert
 from mst.errors import InputError
 from mst.files import plain, write_json
 from mst.measure.timing import interleaved, measure_machine, peak_memory
+from mst.neurons import kernels
 from mst.progress import ProgressCallback, Stage
 from mst.quantization import create_model
-from mst.simulation import simulate
+from mst.simulation import SimulationResult, simulate
 from mst.text import note, one_line
 
 from .benchmark_options import BenchmarkOptions
@@ -156,6 +158,27 @@ def _benchmark(network: str, coding: CodingOptions, steps: int, batch: int, cont
     return run_benchmark(options, coding).record()
 
 
+def _neurons(context: SuiteContext) -> Mapping[str, Any]:
+    """Both codings with neurons by Triton and by operations of torch, in turns; equal spikes and logits."""
+    model, images = random_network(SMALL, 256)
+    model, images = model.to(context.device), images.to(context.device)
+    found: dict[str, Any] = {"network": SMALL, "batch_size": len(images), "triton": find_spec("triton") is not None}
+    for coding, options in (("rate", {}), ("lossless", {"burst": 4})):
+        snn = convert(model, coding, images[:1], **options)  # type: ignore[arg-type]
+        run = partial(simulate, snn, images, 16, record_operations=False)
+
+        def by_torch(run: Callable[[], SimulationResult] = run) -> SimulationResult:
+            with kernels.without_kernels():
+                return run()
+
+        one, other = run(), by_torch()
+        found[coding] = {
+            "equal": torch.equal(one.logits, other.logits) and one.spikes_per_image == other.spikes_per_image,
+            "seconds": interleaved({"triton": run, "torch": by_torch}, 5, context.device),
+        }
+    return found
+
+
 def _memory(context: SuiteContext) -> Mapping[str, Any]:
     """Peak memory of MST-tiny at 224 px by T."""
     model, images = random_network(LARGE, 8)
@@ -220,6 +243,7 @@ PARTS: dict[str, tuple[Part, int]] = {
     "tests marked gpu": (_tests, 90),
     "rate, MST-tiny at 224 px": (partial(_benchmark, LARGE, CodingOptions(), 64, 64), 150),
     "lossless, MST at 28 px": (partial(_benchmark, SMALL, CodingOptions("lossless", burst=4), 100, 256), 90),
+    "neurons by Triton and by torch": (_neurons, 60),
     "peak memory by T": (_memory, 90),
     "training step": (_training_step, 30),
     "Fashion-MNIST recipe": (_recipe, 200),

@@ -1,4 +1,5 @@
-"""Compiled neurons: what `functional` and `signed` compute, in one pass over memory. Needs numba (extra `fast`).
+"""Compiled neurons: what `functional` and `signed` compute, in one pass over memory. Needs numba (extra `fast`) on a
+CPU, and triton on a CUDA device (`device_kernels`).
 
 Each function here has a form in torch of the same name (`chunks`, `functional`), which it equals bit for bit and which
 it calls where the compiled form does not apply: without numba, on another device, in half precision, while torch traces
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from mst.text import note
 
-from . import chunks, functional
+from . import chunks, device_kernels, functional
 from .chunks import Chunk, Keep, Rows, SignedChunk, SignedRule
 from .functional import is_transformed, levels_per_unit, quantum
 from .image_rows import put_rows, take_rows
@@ -135,6 +136,12 @@ def _is_usable(loop: str, dtype: torch.dtype, elements: int) -> bool:
     return _loops() is not None
 
 
+def _is_on_device(x_TB: Tensor, state: Tensor) -> bool:
+    """True if `device_kernels` may be used."""
+    are_there = all(type(each) in _CLASSES and each.is_cuda for each in (x_TB, state))
+    return are_there and not _OFF.get() and not is_transformed() and not x_TB.is_neg()
+
+
 def _is_plain(x: Tensor, dtype: torch.dtype) -> bool:
     return x.is_cpu and x.dtype == dtype and type(x) in _CLASSES and x.layout is torch.strided and not x.is_neg()
 
@@ -148,6 +155,10 @@ def rate_chunk(
     by_neuron: bool = False,
 ) -> Chunk:
     """`chunks.rate_chunk` in one pass over memory."""
+    if _is_on_device(x_TB, v):
+        on_device = device_kernels.rate_chunk(x_TB, v, threshold, batch_size, keep, by_neuron)
+        if on_device is not None:
+            return on_device
     threshold = threshold.detach().to(v.dtype)
     memory = _memory(x_TB, v, batch_size) if _can_take("rate_units", x_TB, v, threshold) else None
     of_threshold = None if memory is None else _same_in_all_images(memory[0].operand(threshold))
@@ -207,6 +218,10 @@ def signed_chunk(
     rows: Rows | None = None,
 ) -> SignedChunk:
     """`chunks.signed_chunk` in one pass over memory; `count` is updated in place, and is returned itself."""
+    if rows is None and _is_on_device(x_TB, count):
+        on_device = device_kernels.signed_chunk(x_TB, count, rule, batch_size, keep, by_neuron)
+        if on_device is not None:
+            return on_device
     found = _signed_in_one_pass(x_TB, count, rule, batch_size, keep, by_neuron, rows)
     if found is not None:
         return found
