@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Versions this project was tested with; pyproject.toml holds the ranges it runs with.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help docs quickstart test test-fast test-interop coverage mutations check benchmark results results-run clean
+.PHONY: help docs notebooks quickstart test test-fast test-interop coverage mutations check benchmark results results-run clean
 
 help:
 	@echo "make quickstart  install, then train, convert, simulate and measure an MST on digits"
@@ -20,6 +20,7 @@ help:
 	@echo "make results     write the tables, figures and csv files of README and docs from the run records in results/"
 	@echo "make results-run DATA=FOLDER  make the run records anew; hours, with Fashion-MNIST in FOLDER"
 	@echo "make docs        the documentation as a site in site/; open site/index.html, no network needed"
+	@echo "make notebooks   execute the notebooks and store their outputs"
 	@echo "make clean       remove .venv and caches"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -89,6 +90,9 @@ results-run: $(VENV)/.installed
 # --strict: a warning, such as a broken link, is an error.
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+notebooks: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python notebooks/run.py
 
 clean:
 	rm -rf $(VENV) build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
