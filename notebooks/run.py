@@ -79,7 +79,7 @@ def main(paths: list[Path]) -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
-    for path in map(Path.resolve, paths):
+    for path in [each.resolve() for each in paths]:  # before the folder changes
         content = json.loads(path.read_text(encoding="utf-8"))
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
