@@ -44,6 +44,7 @@ def collecting(outputs: list[dict[str, Any]]) -> Iterator[None]:
             outputs.append({"data": data, "metadata": {}, "output_type": "display_data"})
         plt.close("all")
 
+    plt.close("all")  # figures of what ran before in this process
     shown, plt.show = plt.show, show
     try:
         with contextlib.redirect_stdout(printed):

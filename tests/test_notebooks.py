@@ -29,6 +29,7 @@ def test_there_are_three_notebooks() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array_(_|wrap):DeprecationWarning")  # of torch's tensors, in matplotlib
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_and_gives_what_is_stored(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specification = importlib.util.spec_from_file_location("run_notebooks", FOLDER / "run.py")
