@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import mst
 from mst.errors import InputError
 from mst.experiments.quantizing_options import QuantizingOptions
-from mst.quantization.weights import _Call, _operands, fit_change
+from mst.quantization.weights import _Call, _operands
 
 
 def images(count: int = 100) -> Tensor:
@@ -86,23 +86,6 @@ def test_operands_of_a_map_times_its_weights_are_its_output(layer: nn.Module) ->
     weight = layer.weight.reshape(len(rows), -1, rows.shape[2])
     found = (rows @ weight.transpose(1, 2)).transpose(0, 1).reshape(len(places), -1) + layer.bias
     torch.testing.assert_close(found, channels_last.flatten(0, -2)[places])
-
-
-def test_fit_finds_the_change_that_removes_an_error_and_none_where_there_is_only_noise() -> None:
-    torch.manual_seed(0)
-    x = torch.randn(2, 400, 3, dtype=torch.float64) + 1
-    change, shift = torch.randn(2, 5, 3, dtype=torch.float64), torch.randn(2, 5, dtype=torch.float64)
-    found, moved = fit_change(x, x @ change.transpose(1, 2) + shift[:, None], has_shift=True)
-    torch.testing.assert_close(found, change, rtol=0.1, atol=0.05)
-    torch.testing.assert_close(moved, shift, rtol=0.1, atol=0.05)
-    assert not fit_change(x, x @ change.transpose(1, 2), has_shift=False)[1].any()
-    noise = torch.randn(1, 40, 2, dtype=torch.float64)
-    x = torch.randn(1, 40, 30, dtype=torch.float64)
-    noise[:, 30:] = -x[:, 30:, :2]  # what the first three quarters show makes the last quarter worse
-    noise[:, :30] = x[:, :30, :2]
-    found, moved = fit_change(x, noise, has_shift=True)
-    assert not found.any()
-    torch.testing.assert_close(moved, noise.mean(dim=1))
 
 
 def test_weights_of_maps_that_are_called_several_times_or_shared_stay() -> None:

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from itertools import product
+from operator import add
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from mst.models import ann_of
 
 from .calibration import in_evaluation
 from .convolutions import CONVOLUTIONS, convolution_of
+from .moments import Moments, fit_change
 from .post_training import beside_float
 
 MOST_IMAGES = 256
@@ -35,8 +37,8 @@ MOST_PLACES = 2**13
 MOST_WEIGHTS = 4608
 """Weights of one output channel, at most: the time of a fit grows with their cube. 512 channels with a 3x3 kernel."""
 
-RIDGES = (0.01, 0.1, 1.0, 10.0)
-"""λ to choose from, as multiples of the mean of the diagonal of XᵀX."""
+_OPERANDS = 2**24
+"""Values that weights multiply, held at a time."""
 
 _MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -184,12 +186,14 @@ class _Noted:
 def _correct(model: nn.Module, noted: _Noted, name: str, call: _Call, y: Tensor) -> Tensor:
     places, wanted = noted.outputs[name]
     norm, groups = noted.norms.get(name), call.options.get("groups", 1)
-    error = (wanted - _at(call, y, places)).cpu().double()
+    error = (wanted - _at(call, y, places)).cpu()
     if not bool(error.any()):
         return y
     error = error.view(len(places), groups, -1).transpose(0, 1)
-    has_shift = call.bias is not None or norm is not None
-    change, shift = fit_change(_operands(call, y, places).cpu().double(), error, has_shift)
+    num_fitted = max(1, len(places) * 3 // 4)
+    parts = zip(places.tensor_split([num_fitted]), error.tensor_split([num_fitted], dim=1), strict=True)
+    fitted, rest = (_moments(call, y, taken, lacking) for taken, lacking in parts)
+    change, shift = fit_change(fitted, rest, call.bias is not None or norm is not None)
     call.weight.add_(change.reshape(call.weight.shape).to(call.weight))
     if call.bias is not None:
         call.bias.add_(shift.flatten().to(call.bias))
@@ -199,37 +203,12 @@ def _correct(model: nn.Module, noted: _Noted, name: str, call: _Call, y: Tensor)
     return call.again()
 
 
-def fit_change(x: Tensor, error: Tensor, has_shift: bool) -> tuple[Tensor, Tensor]:
-    """ΔW [G, C'/G, U] and Δb [G, C'/G], see `correct_weights`.
-
-    Args:
-        x: what the weights multiply, float64 [G, R, U].
-        error: what the output lacks, float64 [G, R, C'/G].
-        has_shift: False leaves Δb 0.
-    """
-    num_fitted = max(1, x.shape[1] * 3 // 4)
-    means, roots, vectors, along = _decomposed(x[:, :num_fitted], error[:, :num_fitted], has_shift)
-    rest = (x[:, num_fitted:] - means[0]) @ vectors
-    wanted = error[:, num_fitted:] - means[1]
-    tried = {ridge: (wanted - rest @ (along / (roots + ridge))).square().sum() for ridge in RIDGES}
-    ridge = min(tried, key=tried.__getitem__)
-    means, roots, vectors, along = _decomposed(x, error, has_shift)
-    if not tried[ridge] < wanted.square().sum():
-        along = torch.zeros_like(along)
-    change = (vectors @ (along / (roots + ridge))).transpose(1, 2)
-    shift = means[1] - means[0] @ change.transpose(1, 2)
-    return change, shift[:, 0]
-
-
-def _decomposed(x: Tensor, error: Tensor, has_shift: bool) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]:
-    """Means of x and error; eigenvalues of XᵀX over the mean of its diagonal, its vectors; Xᵀ·error along these."""
-    means = x.mean(dim=1, keepdim=True) * has_shift, error.mean(dim=1, keepdim=True) * has_shift
-    centred = x - means[0]
-    squares = centred.transpose(1, 2) @ centred
-    size = squares.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None, None].clamp_min(1e-30)
-    roots, vectors = torch.linalg.eigh(squares / size)
-    along = vectors.transpose(1, 2) @ (centred.transpose(1, 2) @ (error - means[1])) / size
-    return means, roots.clamp_min(0)[..., None], vectors, along
+def _moments(call: _Call, y: Tensor, places: Tensor, error: Tensor) -> Moments:
+    """Sums over places [R] of the output; error [G, R, C'/G]."""
+    size = max(1, _OPERANDS // (call.weight[0].numel() * len(error)))
+    parts = zip(places.split(size), error.split(size, dim=1), strict=True)
+    each = (Moments.of(_operands(call, y, taken).cpu(), lacking) for taken, lacking in parts)
+    return reduce(add, each)
 
 
 def _indices(y: Tensor, places: Tensor) -> tuple[Tensor, ...]:
