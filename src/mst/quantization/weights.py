@@ -206,7 +206,7 @@ def _correct(model: nn.Module, noted: _Noted, name: str, call: _Call, y: Tensor)
 def _moments(call: _Call, y: Tensor, places: Tensor, error: Tensor) -> Moments:
     """Sums over places [R] of the output; error [G, R, C'/G]."""
     size = max(1, _OPERANDS // (call.weight[0].numel() * len(error)))
-    parts = zip(places.split(size), error.split(size, dim=1), strict=True)
+    parts = zip(torch.split(places, size), torch.split(error, size, dim=1), strict=True)
     each = (Moments.of(_operands(call, y, taken).cpu(), lacking) for taken, lacking in parts)
     return reduce(add, each)
 
