@@ -135,3 +135,9 @@ def test_cost_model_with_an_unknown_name_suggests_the_nearest() -> None:
 )
 def test_readable_energy_has_a_unit_with_few_digits(energy_pj: float, text: str) -> None:
     assert readable_energy(energy_pj) == text
+
+
+def test_a_spike_at_22_nm_is_an_addition_and_its_movement() -> None:
+    assert COST_MODELS["22nm-sparse"].energy_of("spike") == pytest.approx(0.05448 + 3.0)
+    assert COST_MODELS["22nm-dense"].energy_of("spike") == pytest.approx(0.05448)
+    assert COST_MODELS["22nm-dense"].energy_of("neuron_update") == pytest.approx(0.25)
