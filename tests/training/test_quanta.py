@@ -12,8 +12,10 @@ from torch import nn
 
 import mst
 from conftest import tiny_config
+from mst.experiments.options import TrainingOptions
 from mst.models import MaskedSpikingTransformer
 from mst.neurons import find_sites
+from mst.training import TrainConfig
 from mst.training.quanta import QuantaCounter
 from training_runs import QUICK, data, fresh, run
 
@@ -55,6 +57,13 @@ def test_spikes_are_the_signed_powers_of_two_of_each_level() -> None:
     counter.total.backward()
     assert levels.grad is not None
     assert levels.grad[1:4].tolist() == pytest.approx([1 / (1 + k) / math.log(2) for k in (1, 2, 3)])
+
+
+def test_penalty_on_spikes_is_refused_without_a_penalty() -> None:
+    with pytest.raises(mst.InputError, match="spike_penalty_on has no effect without a penalty"):
+        TrainingOptions(train=TrainConfig(spike_penalty_on="spikes"))
+    with pytest.raises(mst.InputError, match="spike_penalty_on must be one of quanta, spikes, got 'events'"):
+        TrainConfig(spike_penalty_on="events")  # type: ignore[arg-type]
 
 
 def test_penalty_on_spikes_presses_less_on_a_high_level_than_on_a_low_one() -> None:

@@ -338,6 +338,10 @@ class TrainingOptions:
     """With train.distillation: the network to learn from, a checkpoint or weights of the same network before
     quantisation; by default those of init_from."""
 
+    def __post_init__(self) -> None:
+        if self.train.spike_penalty_on != TrainConfig.spike_penalty_on and not self.train.spike_penalty:
+            raise InputError("spike_penalty_on has no effect without a penalty", remedy="set train.spike_penalty")
+
 
 @dataclass(frozen=True)
 class ComparisonOptions:

@@ -17,7 +17,7 @@ from mst.options import flatten
 from mst.progress import ProgressCallback
 from mst.simulation import SimulationResult
 from mst.text import note, one_line
-from mst.training import LAST_CHECKPOINT, EpochRecord, TrainingStoppedError, has_training_state
+from mst.training import LAST_CHECKPOINT, EpochRecord, TrainConfig, TrainingStoppedError, has_training_state
 
 from .options import CheckpointOptions, StepOptions, TrainingOptions
 from .records import RECORD_FILE, run_record, write_run_record
@@ -162,10 +162,10 @@ def _train_cell(options: SweepOptions, folder: Path, cell: SweepCell, observer: 
     """Train the network of a cell if it is not trained yet."""
     if options.method == "evaluate" or gather_values((folder / RECORD_FILE).is_file())[0]:
         return
-    training = TrainingOptions(
-        network_options(options, cell), options.data, replace(options.train, spike_penalty=cell.spike_penalty),
-        options.threads,
-    )  # fmt: skip
+    train = replace(options.train, spike_penalty=cell.spike_penalty)
+    if not cell.spike_penalty:
+        train = replace(train, spike_penalty_on=TrainConfig.spike_penalty_on)
+    training = TrainingOptions(network_options(options, cell), options.data, train, options.threads)
     run_training(
         training, folder, resume=has_training_state(folder), progress=observer.progress, on_epoch=observer.on_epoch
     )

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from mst.neurons import MIN_THRESHOLD, QCFS, find_sites
+from mst.neurons import MIN_THRESHOLD, QCFS, count_powers, find_sites
 
 from .config import Counted
 
@@ -53,7 +53,7 @@ class QuantaCounter:
             output = output.abs()
         per_unit = site.num_levels / site.threshold.clamp_min(MIN_THRESHOLD)
         if self._counted == "spikes":
-            self._sums.append(_fewest_spikes(output * per_unit, site.num_levels).sum(dtype=wide))
+            self._sums.append(_fewest_spikes(output * per_unit).sum(dtype=wide))
         elif per_unit.numel() == 1:
             self._sums.append(output.sum(dtype=wide) * per_unit.sum())
         else:
@@ -76,10 +76,7 @@ class QuantaCounter:
         return self.total / max(1, self._neurons)
 
 
-def _fewest_spikes(quanta: Tensor, num_levels: int) -> Tensor:
+def _fewest_spikes(quanta: Tensor) -> Tensor:
     """Signed powers of two in each number of quanta, with the gradient of log2(1 + quanta)."""
-    # Where k and 3k differ in binary, the shortest sum of signed powers of two that gives k has a term.
-    fewest = torch.tensor([(k ^ 3 * k).bit_count() for k in range(num_levels + 1)], device=quanta.device)
     smooth = torch.log2(1 + quanta)
-    index = quanta.detach().round().long().clamp(0, num_levels)
-    return smooth + (fewest[index] - smooth).detach()
+    return smooth + (count_powers(quanta.detach().round()) - smooth).detach()
