@@ -54,7 +54,7 @@ def test_export_writes_nir_verifies_it_and_checks_a_chip(
     [
         (["--to", "torch"], AnnNetwork, False),
         (["--to", "onnx"], AnnNetwork, False),
-        (["--to", "onnx", "--qdq", "true"], AnnNetwork, True),
+        (["--to", "onnx", "--weight-bits", "8", "--images", "2", "--qdq", "false"], AnnNetwork, False),
         (["--to", "onnx", "--part", "step", "--coding", "lossless"], StepNetwork, False),
         (
             ["--to", "onnx", "--part", "step", "--weight-bits", "4", "--images", "2", "--time-steps", "3"],
@@ -98,6 +98,7 @@ def test_export_hands_the_network_that_was_asked_for_to_torch(
             ["--to", "onnx", "--double", "true"],
             "double has no effect on onnx alone; add --to onnx --verify onnxruntime",
         ),
+        (["--to", "onnx", "--qdq", "true"], "qdq has no effect without --to onnx --part ann --weight-bits"),
         (["--images", "0"], "images must be at least 1, got 0"),
     ],
 )

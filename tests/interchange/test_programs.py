@@ -94,12 +94,42 @@ def test_onnx_of_the_ann_quantises_levels_and_weights_and_equals_torch(tmp_path:
     content = onnx.load(program.path)
     kinds = [node.op_type for node in content.graph.node]
     assert kinds.count("QuantizeLinear") == 2
-    assert kinds.count("DequantizeLinear") == 2 + 3
+    assert kinds.count("DequantizeLinear") == 2 + 1  # both convolutions read no levels (images, means)
     assert not {node.domain for node in content.graph.node} - {""}
     about = json.loads({each.key: each.value for each in content.metadata_props}["mst"])
     assert about == {"network": "ann", "any_batch": True, "prediction": "logits", "weight_bits": 8}
     found = compare_onnx(ann_network(model, 8), program, [IMAGES[:2], IMAGES[2:]])
     assert (found.num_images, found.same_answers, found.within) == (5, 5, 5)
+
+
+class Roll(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.roll(x, 3, dims=1)
+
+
+@pytest.mark.slow
+def test_onnxruntime_rounds_nothing_that_is_no_level(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    network = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(72, 64), torch.nn.ReLU(), torch.nn.Linear(64, 64),  # 3 reads levels
+        torch.nn.Linear(64, 64), torch.nn.ReLU(), Roll(), torch.nn.Linear(64, 64), torch.nn.ReLU(), Roll(),
+        torch.nn.Linear(64, 3),
+    )  # fmt: skip
+    randomise(network)
+    model = mst.quantize(network, 16, calibration=IMAGES)
+    program = export_onnx(ann_network(model, 8, quantized=True), IMAGES, tmp_path / "net.onnx")
+    held = {each.name: each.data_type for each in onnx.load(program.path).graph.initializer if "whole" in each.name}
+    kept = {name.split(".")[1] for name, kind in held.items() if kind == onnx.TensorProto.INT8}
+    assert kept == {"3"}  # 1 and 4 read no levels, 7 and 10 read them behind a roll
+    found = compare_onnx(ann_network(model, 8), program, [IMAGES])
+    assert found.within == 5
+
+
+def test_quantized_levels_with_floating_point_weights_are_refused() -> None:
+    with pytest.raises(mst.InputError, match="rounds floating-point weights to 8 bits, unasked; round them here"):
+        ann_network(simple(), quantized=True)
 
 
 @pytest.mark.slow

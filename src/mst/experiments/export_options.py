@@ -36,8 +36,8 @@ class ExportOptions:
     and spikes are printed beside those of the unrounded weights."""
 
     qdq: bool | None = None
-    """onnx, the ann: write levels that fit into 8 bits as QuantizeLinear and DequantizeLinear. By default with
-    --weight-bits only: behind such levels onnxruntime rounds other weights to 8 bits by itself."""
+    """onnx, the ann with --weight-bits: write levels that fit into 8 bits, and the weights behind them, as
+    QuantizeLinear and DequantizeLinear. --qdq false: as floating-point operations."""
 
     check: ChipName | None = None
     """nir: count what the network needs of a chip, speck or loihi2, and what does not fit."""
@@ -63,6 +63,8 @@ class ExportOptions:
         check_counts(time_steps=self.time_steps, images=self.images)
         if self.to == "nir" and self.part != "ann":
             raise InputError("part has no effect on nir, which holds the spiking network", remedy="leave --part out")
+        if self.qdq is not None and (self.to != "onnx" or self.part != "ann" or self.weight_bits is None):
+            raise InputError("qdq has no effect without --to onnx --part ann --weight-bits", remedy="leave --qdq out")
         if self.to != "nir" and self.check is not None:
             raise InputError(f"chips are checked on the graph of nir, not on {self.to}", remedy="add --to nir")
         if self.verify is not None:

@@ -194,7 +194,7 @@ def _export_program(
     network = written = _network(model, images, options, coding)
     if options.part == "step":
         facts |= {"coding": coding.coding}
-    elif options.to == "onnx" and (options.weight_bits is not None if options.qdq is None else options.qdq):
+    elif options.to == "onnx" and options.weight_bits is not None and options.qdq is not False:
         written = ann_network(model, options.weight_bits, quantized=True)
     program = export_onnx(written, images, file, facts) if options.to == "onnx" else export_torch(written, images, file)
     comparison = exact = before = after = None
@@ -205,7 +205,7 @@ def _export_program(
             if options.in_double:
                 exact = _compared_in_double(model, images, batches, options, coding)
         if options.weight_bits is not None:
-            plain = _network(model, images, replace(options, weight_bits=None), coding)
+            plain = _network(model, images, replace(options, weight_bits=None, qdq=None), coding)
             before, after = (_accuracy(each, batches, options.time_steps) for each in (plain, network))
     any_batch = program.any_batch
     return ExportRun(

@@ -24,6 +24,7 @@ from mst.text import one_line
 from .nir_files import package
 from .stateless import STEP, AnnNetwork, StepNetwork
 from .weights import check_bits, integer_weights
+from .whole_weights import release_weights_of_analog_values
 
 Network = AnnNetwork | StepNetwork
 
@@ -63,8 +64,14 @@ def ann_network(model: nn.Module, weight_bits: int | None = None, *, quantized: 
             Such a network can only be exported to ONNX.
 
     Raises:
-        ExportError, InputError: as `AnnNetwork`; bits out of range.
+        ExportError, InputError: as `AnnNetwork`; bits out of range; `quantized` without `weight_bits`, since behind
+            such levels onnxruntime rounds floating-point weights to 8 bits, unasked.
     """
+    if quantized and weight_bits is None:
+        raise InputError(
+            "behind QuantizeLinear onnxruntime rounds floating-point weights to 8 bits, unasked",
+            remedy="round them here, with weight_bits",
+        )
     network = AnnNetwork(model, _rounded_by_onnx if quantized else None)
     if weight_bits is not None:
         _round_weights(network, check_bits(weight_bits), quantized)
@@ -174,6 +181,7 @@ def export_onnx(network: Network, images: Tensor, path: Path | str, facts: dict[
         "network": "step" if is_step else "ann", "any_batch": any_batch,
         "prediction": "mean of the logits" if is_step and network.averages_logits else "logits", **(facts or {}),
     }  # fmt: skip
+    release_weights_of_analog_values(program.model.graph)
     program.model.metadata_props[FACTS] = json.dumps(about)
     write_atomically(Path(path), lambda temporary: program.save(temporary))
     return Program(Path(path), tuple(inputs), tuple(outputs), any_batch)

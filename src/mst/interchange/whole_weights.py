@@ -1,0 +1,74 @@
+"""Whole-number weights in a graph of ONNX: which of them a runtime may multiply as whole numbers.
+
+Where a product reads DequantizeLinear on both sides, a runtime multiplies whole numbers, and the answer is the same.
+Where it reads such weights and a value that is no level, or levels behind an operator such as Concat, onnxruntime may
+round that value to 8 bits, unasked (its operator MatMulNBits, by default of the setting
+`session.qdq_matmulnbits_accuracy_level`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
+"""Operators that move values and that onnxruntime sees levels through. (A roll is a Concat: it does not.)"""
+
+PRODUCTS = frozenset({"MatMul", "Gemm", "Conv"})
+
+
+def release_weights_of_analog_values(graph: Any) -> list[str]:
+    """Write weights as floating-point numbers, of the same values, unless a runtime sees that they multiply levels.
+
+    Args:
+        graph: a graph of the package onnx_ir, changed in place.
+
+    Returns:
+        The names of the weights.
+    """
+    import onnx_ir as ir
+
+    released = []
+    for node in list(graph):
+        if node.op_type != "DequantizeLinear" or node.inputs[0].const_value is None:
+            continue
+        if all(_is_level(other) for other in _multiplied_by(node.outputs[0])):
+            continue
+        whole, scale = (each.const_value.numpy() for each in node.inputs[:2])
+        shape = [1] * whole.ndim
+        shape[node.attributes.get_int("axis", 1) if scale.ndim else 0] = -1
+        value = node.outputs[0]
+        released.append(node.inputs[0].name)
+        name = f"{node.inputs[0].name}_times_scale"
+        weight = ir.Value(
+            name=name, const_value=ir.tensor((whole * scale.reshape(shape)).astype(scale.dtype), name=name)
+        )
+        weight.shape, weight.type = value.shape, value.type
+        graph.register_initializer(weight)
+        value.replace_all_uses_with(weight)
+        held = node.inputs
+        graph.remove(node, safe=True)
+        for each in held:
+            if each is not None and not each.uses():
+                graph.initializers.pop(each.name, None)
+    return released
+
+
+def _multiplied_by(weight: Any) -> Iterator[Any]:
+    """The other factor of each product that reads a weight, through operators that move values."""
+    for node, place in weight.uses():
+        if node.op_type in MOVES:
+            for output in node.outputs:
+                yield from _multiplied_by(output)
+        elif node.op_type in PRODUCTS and place < 2:
+            yield node.inputs[1 - place]
+
+
+def _is_level(value: Any) -> bool:
+    """True if a value comes from DequantizeLinear, through operators that move values."""
+    node = value.producer()
+    if node is None:
+        return False
+    if node.op_type == "DequantizeLinear":
+        return True
+    return node.op_type in MOVES and _is_level(node.inputs[0])
