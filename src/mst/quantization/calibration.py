@@ -50,15 +50,7 @@ def set_thresholds(
             site, or no images; NaN or infinity in weights or images, or before a site; images that the network does
             not take. Then no threshold has changed.
     """
-    if threshold_from not in get_args(ThresholdFrom):
-        raise InputError(f"threshold_from must be one of {', '.join(get_args(ThresholdFrom))}, got {threshold_from!r}")
-    if not 0 < real_number("percentile", percentile) <= 100:
-        raise InputError(f"percentile must be in (0, 100], got {percentile}")
-    if percentile != DEFAULT_PERCENTILE and threshold_from != "percentile":
-        raise InputError(
-            f"percentile {percentile} has no effect with threshold_from={threshold_from!r}",
-            remedy="give threshold_from='percentile' too, or leave percentile out",
-        )
+    _check_rule(threshold_from, percentile)
     model = ann_of(model, "mst.set_thresholds", "set the thresholds of the ANN, then convert it")
     if caps is None:
         spec = spec_of(model)
@@ -69,6 +61,33 @@ def set_thresholds(
             f"threshold_from={threshold_from!r} has no effect on sites at products",
             remedy="leave it out: their levels are fitted by least squares",
         )
+    samples, shape, num_classes = _observed(model, batches, caps, sites, per_channel)
+    for name, sample in samples.items():
+        _check_sample(name, sample)
+    for name, site in sites.items():
+        if site.is_operand:
+            _set_levels(site, name, samples[name])
+        else:
+            _set_threshold(site, name, samples[name], threshold_from, percentile)
+    return shape, num_classes
+
+
+def _check_rule(threshold_from: str, percentile: float) -> None:
+    if threshold_from not in get_args(ThresholdFrom):
+        raise InputError(f"threshold_from must be one of {', '.join(get_args(ThresholdFrom))}, got {threshold_from!r}")
+    if not 0 < real_number("percentile", percentile) <= 100:
+        raise InputError(f"percentile must be in (0, 100], got {percentile}")
+    if percentile != DEFAULT_PERCENTILE and threshold_from != "percentile":
+        raise InputError(
+            f"percentile {percentile} has no effect with threshold_from={threshold_from!r}",
+            remedy="give threshold_from='percentile' too, or leave percentile out",
+        )
+
+
+def _observed(
+    model: nn.Module, batches: ImageData, caps: Mapping[str, float], sites: Mapping[str, QCFS], per_channel: bool
+) -> tuple[dict[str, Sample], tuple[int, ...], int | None]:
+    """Samples of what reaches each site; the shape of an image and the length of the output, see `set_thresholds`."""
     samples = {
         name: Sample(
             per_channel and not (site.is_operand and site.scale_axis is None),
@@ -102,14 +121,7 @@ def set_thresholds(
             num_classes = output.shape[1] if isinstance(output, Tensor) and output.dim() == 2 else None
     if not shape:
         raise InputError("there are no images to calibrate with")
-    for name, sample in samples.items():
-        _check_sample(name, sample)
-    for name, site in sites.items():
-        if site.is_operand:
-            _set_levels(site, name, samples[name])
-        else:
-            _set_threshold(site, name, samples[name], threshold_from, percentile)
-    return shape, num_classes
+    return samples, shape, num_classes
 
 
 def _check_sample(site: str, sample: Sample) -> None:

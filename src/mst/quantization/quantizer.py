@@ -136,21 +136,9 @@ def quantize(
     batches = list(image_batches(calibration)) if calibration is not None else []
     example = next(image_batches(example), None) if example is not None else None
     images = batches[0] if batches else example
-    with NetworkInput(model).shown(images) if images is not None else nullcontext():
-        if placement == "products":
-            quantized, caps = _with_operand_sites(model, num_levels, classes, images, image_site)
-        else:
-            quantized, caps = _with_sites(model, num_levels, classes, images)
-        noted = quantization_of(quantized)
-        if noted is not None:  # of a network without sites, trained in floating point; its levels are not these
-            architecture = architecture or noted.architecture
-            del quantized.network_spec
-        if images is not None:
-            check_same(model, quantized, images, caps, classes)
-            check_reached(quantized, images)
+    quantized, caps, noted = _placed(model, num_levels, classes, images, placement, image_site)
+    architecture = architecture or (None if noted is None else noted.architecture)
     pools = _replace_max_pools(quantized) if max_pool == "average" else []
-    if max_pool == "average" and not pools:
-        raise InputError(f"max_pool='average' has no effect: {type(model).__name__} has no nn.MaxPool2d")
     sites = find_sites(quantized)
     shapes = None
     if calibration is not None:
@@ -173,6 +161,29 @@ def quantize(
     if bias_correction:
         correct_biases(quantized, batches)
     return quantized
+
+
+def _placed(
+    model: Model,
+    num_levels: int,
+    also: tuple[type[nn.Module], ...],
+    images: Tensor | None,
+    placement: Placement,
+    image_site: bool,
+) -> tuple[Model, dict[str, float], Quantization | None]:
+    """A copy with sites, checked on images; the largest outputs of what they replaced, and what `model` had noted."""
+    with NetworkInput(model).shown(images) if images is not None else nullcontext():
+        if placement == "products":
+            quantized, caps = _with_operand_sites(model, num_levels, also, images, image_site)
+        else:
+            quantized, caps = _with_sites(model, num_levels, also, images)
+        noted = quantization_of(quantized)
+        if noted is not None:  # of a network without sites, trained in floating point; its levels are not these
+            del quantized.network_spec
+        if images is not None:
+            check_same(model, quantized, images, caps, also)
+            check_reached(quantized, images)
+    return quantized, caps, noted
 
 
 def _check_choices(
@@ -303,6 +314,8 @@ def _replace_max_pools(model: nn.Module) -> list[str]:
             average = nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)
             set_submodule(model, name, average)
             replaced.append(name)
+    if not replaced:
+        raise InputError(f"max_pool='average' has no effect: {type(model).__name__} has no nn.MaxPool2d")
     return replaced
 
 
