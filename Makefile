@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Versions this project was tested with; pyproject.toml holds the ranges it runs with.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help docs notebooks quickstart test test-fast test-interop coverage mutations check benchmark results results-run clean
+.PHONY: help docs notebooks quickstart dist test test-fast test-interop coverage mutations check benchmark results results-run clean
 
 help:
 	@echo "make quickstart  install, then train, convert, simulate and measure an MST on digits"
@@ -21,6 +21,7 @@ help:
 	@echo "make results-run DATA=FOLDER  make the run records anew; hours, with Fashion-MNIST in FOLDER"
 	@echo "make docs        the documentation as a site in site/; open site/index.html, no network needed"
 	@echo "make notebooks   execute the notebooks and store their outputs"
+	@echo "make dist        wheel and sdist in dist/, and the wheel alone in an environment of its own"
 	@echo "make clean       remove .venv and caches"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -94,6 +95,16 @@ docs: $(VENV)/.installed-docs
 notebooks: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python notebooks/run.py
 
+# The wheel alone, outside the repository: the five lines of the README run.
+dist: $(VENV)/.installed
+	$(PIP) build
+	rm -rf dist build
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv dist/environment
+	dist/environment/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt dist/*.whl
+	cd dist && environment/bin/python ../benchmarks/first_lines.py ../README.md && environment/bin/mst --version
+	rm -rf dist/environment build
+
 clean:
-	rm -rf $(VENV) build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
