@@ -5,6 +5,7 @@
   `<!-- api: ROOM NAME NAME -->` that of the named ones.
 - Files beside docs/ that are worth a page (CONTRIBUTING.md, ...) get one, and links to them lead there. Links to other
   files of the repository lose their target, because the site does not know where the repository is published.
+- What search needs in pages that are files comes from the site itself, not from the network.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
 """File beside docs/ -> its page."""
 
+SHIM, SHIM_ON_THE_NETWORK = "javascripts/iframe-worker.js", "https://unpkg.com/iframe-worker/shim"
+"""Workers in pages that are files."""
+
 _MARKER = re.compile(r"<!-- (options|api): ([^>]*?) -->")
 _LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
@@ -42,6 +46,16 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     folder = "." if source in PAGES.values() else os.path.join("docs", os.path.dirname(source))
     mended = _LINK.sub(lambda link: _mended(link, folder, os.path.dirname(source)), markdown)
     return _MARKER.sub(lambda marker: _FILLED[marker[1]](*marker[2].split()), mended)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Let the page load the copy of the script in docs/javascripts."""
+    return output.replace(SHIM_ON_THE_NETWORK, os.path.relpath(SHIM, os.path.dirname(page.file.dest_uri) or "."))
+
+
+def on_post_template(output_content: str, template_name: str, **_: Any) -> str:
+    """Likewise the page for addresses that do not exist."""
+    return output_content.replace(SHIM_ON_THE_NETWORK, "/" + SHIM)
 
 
 def _mended(link: re.Match[str], folder: str, page_folder: str) -> str:
