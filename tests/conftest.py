@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -36,9 +37,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep frames of events in a cache for these tests, not in the user's."""
+    """Keep frames of events in a cache of the tests that all workers share, not in the user's."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MST_CACHE", str(tmp_path_factory.mktemp("frames")))
+        patch.setenv("MST_CACHE", str(folder / "frames"))
         patch.setattr(kernels, "_is_on_disk", lambda loop: True)  # no note on compiling, whichever test is the first
         yield
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -308,7 +309,9 @@ def test_recipe_runs_to_its_end(
         return
     name = recipe.removesuffix("-masked").removesuffix("-mst")
     events = {known: write for known, (write, _) in LAYOUTS.items()}
-    data = {"cifar10": write_cifar10, "cifar100": write_cifar100, **events}.get(name)
+    data = {"cifar10": partial(write_cifar10, per_batch=4), "cifar100": partial(write_cifar100, count=8), **events}.get(
+        name
+    )
     if data is not None:
         data(tmp_path / "data")
     else:
@@ -327,9 +330,9 @@ def test_recipe_runs_to_its_end(
     assert info.preprocessing is not None
     assert info.preprocessing.img_size == 224
     checkpoint = mst.CheckpointOptions(
-        tmp_path / "run" / "last.safetensors", data_path=tmp_path / "data", max_images=2, device="cpu"
+        tmp_path / "run" / "last.safetensors", data_path=tmp_path / "data", max_images=1, device="cpu"
     )
-    assert mst.run_simulation(checkpoint, mst.StepOptions(2)).result.num_images == 2
+    assert mst.run_simulation(checkpoint, mst.StepOptions(2)).result.num_images == 1
 
 
 def swin_file(folder: Path) -> Path:

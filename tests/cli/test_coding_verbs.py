@@ -93,9 +93,10 @@ def test_simulate_options_of_lossless_coding_act(checkpoint: str, tmp_path: Path
 
 
 def test_simulate_masked_lossless_is_the_ann_under_the_same_masks(checkpoint: str, tmp_path: Path) -> None:
-    arguments = ["--coding", "lossless", "--burst", "4", "--masking-ratio", "0.5", "--batch-size", "77"]
+    batches = ["--max-images", "80", "--batch-size", "33"]
+    arguments = ["--coding", "lossless", "--burst", "4", "--masking-ratio", "0.5", *batches]
     result = run("simulate", checkpoint, tmp_path, *arguments)
-    assert result["settled"]["images"] == 360
+    assert result["settled"]["images"] == 80
     assert result["accuracy"][-1] == result["ann_accuracy"]
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import mst
 from image_data import image_files, write_cifar10, write_cifar100, write_folder, write_zip
 from mst.cli.released import main
 from mst.cli.released.settings import DEFAULTS, Settings
+from mst.measure import measure_throughput
 from mst.models import MaskedSpikingTransformer, MSTConfig
 
 pytestmark = pytest.mark.slow
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "configs" / "mst" / "MST.yaml")
 SMALL = [
-    "MODEL.MST.EMBED_DIM", "8", "MODEL.MST.DEPTHS", "[1, 1, 1, 1]", "MODEL.MST.NUM_HEADS", "[1, 1, 2, 2]",
+    "MODEL.MST.EMBED_DIM", "8", "MODEL.MST.DEPTHS", "[1, 1]", "MODEL.MST.NUM_HEADS", "[1, 2]", "DATA.IMG_SIZE", "56",
     "TRAIN.EPOCHS", "2", "TRAIN.WARMUP_EPOCHS", "1", "DATA.NUM_WORKERS", "0",
 ]  # fmt: skip
 
@@ -66,7 +68,7 @@ def run_folder(folder: Path, tag: str = "a") -> Path:
 
 def released_pth(folder: Path, classes: int = 10) -> Path:
     """Weights saved as the released code saves them."""
-    config = MSTConfig(embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), num_classes=classes)
+    config = MSTConfig(img_size=56, embed_dim=8, depths=(1, 1), num_heads=(1, 2), num_classes=classes)
     state = MaskedSpikingTransformer(config).state_dict()
     renamed = OrderedDict((name.replace(".threshold", ".up"), tensor) for name, tensor in state.items())
     content = {
@@ -154,7 +156,9 @@ def test_training_from_released_weights_with_other_classes_then_validates_what_i
     assert "step    2  top-1" in capsys.readouterr().out
 
 
-def test_imagenet_from_zip_and_throughput(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_imagenet_from_zip_and_throughput(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_zip(tmp_path / "data", image_files(classes=3, train=3, test=1))
     assert (
         main(
@@ -187,6 +191,7 @@ def test_imagenet_from_zip_and_throughput(tmp_path: Path, capsys: pytest.Capture
     model = mst.load_checkpoint(run_folder(tmp_path, "z") / "last.safetensors")
     assert (model.config.threshold, model.config.grad_checkpointing) == (1.5, True)
     capsys.readouterr()
+    monkeypatch.setattr("mst.cli.released.command.measure_throughput", partial(measure_throughput, seconds=0))
     data = str(tmp_path / "data")
     arguments = ["--cfg", CONFIG, "--batch-size", "4", "--data-path", data, "--throughput", "--opts", *SMALL]
     assert main(arguments) == 0

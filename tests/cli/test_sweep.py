@@ -37,7 +37,6 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.usefixtures("rendered_figures")
 def test_sweep_writes_one_table_and_continues_where_it_was_interrupted(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,11 +87,11 @@ def test_sweep_writes_one_table_and_continues_where_it_was_interrupted(
     assert float(masked["firing_rate"]) == pytest.approx(float(masked["spikes_per_neuron"]) / 4)
     assert runs[0]["accuracy"] != runs[1]["accuracy"] or spikes[0] != spikes[1]
     for name in ("accuracy_vs_time", "accuracy_vs_spikes", "accuracy_and_spikes_vs_ratio"):
-        assert (out / f"{name}.png").stat().st_size > 5000
+        assert (out / f"{name}.png").is_file()
     assert "| 4 | 0.5 | attention | 0 | 4 |" in (out / "sweep.md").read_text()
 
     assert {row["on_energy_front"] for row in table} == {"True", "False"}
-    assert (out / "pareto_fronts.png").stat().st_size > 5000
+    assert (out / "pareto_fronts.png").is_file()
 
     # a larger request uses the results that are there
     calls.clear()
@@ -134,7 +133,18 @@ def test_sweep_fine_tunes_and_evaluates_a_checkpoint(tmp_path: Path, capfd: pyte
     simulated = json.loads((tmp_path / "s" / "simulation.json").read_text())
     assert float(unmasked["spikes_per_image"]) == pytest.approx(simulated["spikes_per_image"])
 
-    tune = [*common, *TRAIN, "--method", "fine-tune", "--checkpoint", checkpoint, "--output", str(tmp_path / "f")]
+    tune = [
+        *common,
+        *TRAIN,
+        "--masking-ratios",
+        "0.5",
+        "--method",
+        "fine-tune",
+        "--checkpoint",
+        checkpoint,
+        "--output",
+        str(tmp_path / "f"),
+    ]
     assert main(tune) == 0
     tuned = mst.load_checkpoint(tmp_path / "f" / "L16_p0.5_all" / "last.safetensors")
     assert {site.masking_ratio for site in find_sites(tuned).values()} == {0.5}
@@ -172,23 +182,23 @@ def test_sweep_bad_input_gets_one_clear_line(
 def test_sweep_refuses_what_cannot_be_converted_before_it_trains(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["sweep", "--model", "regnety_002", "--output", str(tmp_path / "out")]
+    command = ["sweep", "--model", "test_byobnet", "--output", str(tmp_path / "out")]
     line = fails([*command, "--quantize.small-stem", "--time-steps", "2"], capfd)
-    assert "26 places cannot be carried by spikes" in line
+    assert "8 places cannot be carried by spikes" in line
 
 
 def test_sweep_keeps_selections_apart_that_look_alike(tmp_path: Path) -> None:
-    command = [*SWEEP, "--masking-ratios", "0.5", "--mask-sites", "layer?.0.*,layer*.0.*,*.act2,layer[1,2].*"]
+    command = [*SWEEP, "--masking-ratios", "0.5", "--mask-sites", "layer?.0.*,layer*.0.*,layer[1,2].*"]
     assert main([*command, "--mask-seeds", "0,0", "--output", str(tmp_path)]) == 0
     table = [row for row in rows(tmp_path) if row["time_steps"] == "4"]
-    assert [row["mask_sites"] for row in table] == ["layer?.0.*", "layer*.0.*", "*.act2", "layer[1,2].*"]
+    assert [row["mask_sites"] for row in table] == ["layer?.0.*", "layer*.0.*", "layer[1,2].*"]
     assert {row["num_seeds"] for row in table} == {"1"}
     folders = {folder.name for folder in tmp_path.iterdir() if folder.is_dir()}
-    assert len(folders) == 4
+    assert len(folders) == 3
     assert "L16_p0.5_layer-1-2-.--928598" in folders
     spikes = [row["spikes_per_image"] for row in table]
     assert spikes[0] == spikes[1]  # the same sites, trained and simulated twice
-    assert len(set(spikes)) == 3
+    assert spikes[0] != spikes[2]
 
 
 def test_sweep_notices_other_data_under_the_same_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -225,6 +235,8 @@ def test_sweep_of_a_network_that_sends_nothing_still_reports(tmp_path: Path) -> 
     command = ["sweep", "--method", "evaluate", "--checkpoint", str(tmp_path / "silent.safetensors"), "--time-steps"]
     assert main([*command, "2", "--mask-seeds", "0", "--max-images", "9", "--output", str(tmp_path / "out")]) == 0
     assert {row["spikes_per_image"] for row in rows(tmp_path / "out")} == {"0.0"}
+    for name in ("accuracy_vs_time", "accuracy_vs_spikes", "accuracy_and_spikes_vs_ratio", "pareto_fronts"):
+        assert (tmp_path / "out" / f"{name}.png").stat().st_size > 5000
 
 
 def test_training_with_a_threshold_for_each_channel_resumes(tmp_path: Path) -> None:
@@ -241,26 +253,18 @@ def test_training_with_a_threshold_for_each_channel_resumes(tmp_path: Path) -> N
 def test_train_reports_obstacles_of_conversion_before_it_starts(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    command = [
-        "train",
-        "--model",
-        "regnety_002",
-        "--quantize.small-stem",
-        *TRAIN[4:],
-        "--output",
-        str(tmp_path / "out"),
-    ]
-    assert main(command) == 0
+    output = ["--output", str(tmp_path / "out")]
+    assert main(["train", "--model", "test_byobnet", "--quantize.small-stem", *TRAIN[4:], *output]) == 0
     said = " ".join(capfd.readouterr().err.split())
-    assert "regnety_002 can be converted under lossless coding, but not under rate coding: 26 places, among" in said
-    assert "s1.b1.se.gate: sigmoid has no" in said
+    assert "test_byobnet can be converted under lossless coding, but not under rate coding: 8 places, among" in said
+    assert "stages.0.0.attn.gate: sigmoid has no" in said
 
 
 def test_a_network_of_timm_goes_through_all_verbs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     train = [
-        "train", "--model", "regnetx_002.pycls_in1k", "--quantize.small-stem", "--num-levels", "4", "--masking-ratio",
-        "0.5", "--mask-sites", "s1.*", "--train-images", "32", "--train.epochs", "1", "--train.warmup-epochs", "0",
+        "train", "--model", "test_resnet.r160_in1k", "--quantize.small-stem", "--num-levels", "4", "--masking-ratio",
+        "0.5", "--mask-sites", "layer1.*", "--train-images", "32", "--train.epochs", "1", "--train.warmup-epochs", "0",
         "--train.batch-size", "32", "--output", str(run),
     ]  # fmt: skip
     assert main(train) == 0
@@ -269,10 +273,10 @@ def test_a_network_of_timm_goes_through_all_verbs(tmp_path: Path, capfd: pytest.
     noted = quantization_of(model)
     assert noted is not None
     assert noted.architecture is not None
-    assert (noted.architecture.name, noted.architecture.small_stem) == ("regnetx_002.pycls_in1k", True)
+    assert (noted.architecture.name, noted.architecture.small_stem) == ("test_resnet.r160_in1k", True)
     assert (noted.image_shape, noted.num_classes, noted.num_levels) == ((1, 8, 8), 10, 4)
     assert {name for name, site in find_sites(model).items() if site.masking_ratio} == {
-        name for name in find_sites(model) if name.startswith("s1.")
+        name for name in find_sites(model) if name.startswith("layer1.")
     }
     for verb in ("evaluate", "simulate", "measure"):
         steps = [] if verb == "evaluate" else ["--time-steps", "2"]
@@ -281,7 +285,7 @@ def test_a_network_of_timm_goes_through_all_verbs(tmp_path: Path, capfd: pytest.
     assert evaluation["quanta_per_image"] > 0
     assert "quanta per image" in " ".join(capfd.readouterr().out.split())
     measurement = json.loads((tmp_path / "measure" / "measurement.json").read_text())
-    assert measurement["operations"]["stem.conv"]["kind"] == "convolution"
+    assert measurement["operations"]["conv1.0"]["kind"] == "convolution"
 
 
 def test_weights_without_thresholds_are_calibrated_and_those_with_are_not(

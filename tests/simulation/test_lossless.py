@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -18,7 +19,7 @@ from mst.models import MaskedSpikingTransformer
 from mst.neurons import QCFS, FiringSchedule, SignedIFNeuron, begin_run, find_sites, halving_weights, running
 from mst.simulation import SimulationResult
 from reference import LosslessReference
-from released_networks import OTHERS, released_network
+from released_networks import released_network
 
 pytestmark = pytest.mark.slow
 
@@ -36,10 +37,14 @@ def random_mst(seed: int, **options: object) -> MaskedSpikingTransformer:
     return model.double()
 
 
-def random_resnet(seed: int, levels: int) -> nn.Module:
-    torch.manual_seed(seed)
+@cache
+def quantized_resnet(levels: int) -> nn.Module:
     model = timm.create_model("resnet18_small", width=4, num_classes=3, in_chans=1)
-    model = mst.quantize(model, num_levels=levels, calibration=[torch.rand(4, 1, 8, 8)]).eval()
+    return mst.quantize(model, num_levels=levels, calibration=[torch.rand(4, 1, 8, 8)]).eval()
+
+
+def random_resnet(seed: int, levels: int) -> nn.Module:
+    model = copy.deepcopy(quantized_resnet(levels))
     randomise(model, seed)
     return model.double()
 
@@ -159,9 +164,9 @@ FREE = FiringSchedule(stagger=0.25, is_free=True), FiringSchedule(2, is_free=Tru
 @pytest.mark.parametrize(
     ("name", "schedule"),
     [
-        *((name, WEIGHTED) for name in OTHERS),
-        *((name, schedule) for name in ("mlp_batch_norm", "three_stages") for schedule in (PLAIN, STAGGERED)),
-        *(("mlp_batch_norm", schedule) for schedule in FREE),
+        *((name, WEIGHTED) for name in ("no_mlp_batch_norm", "window_3_patch_3", "position_embedding", "four_levels")),
+        *(("mlp_batch_norm", schedule) for schedule in (WEIGHTED, PLAIN, *FREE)),
+        *(("three_stages", schedule) for schedule in (WEIGHTED, STAGGERED)),
     ],
     ids=lambda each: each if isinstance(each, str) else f"burst {each.burst}, stagger {each.stagger}",
 )

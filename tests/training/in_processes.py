@@ -54,7 +54,7 @@ def main(output: Path, batch_size: int) -> None:
     torch.set_num_threads(1)
     join_processes("cpu")
     config = TrainConfig(
-        epochs=3, batch_size=batch_size, learning_rate=5e-3, warmup_epochs=1, eval_batch_size=5, device="cpu"
+        epochs=2, batch_size=batch_size, learning_rate=5e-3, warmup_epochs=1, eval_batch_size=5, device="cpu"
     )
     results: dict[str, Any] = {}
 
