@@ -15,7 +15,7 @@ import torch
 import mst
 from mst.models import MaskedSpikingTransformer, MSTConfig
 
-STEPS = (8, 128)
+STEPS = (16, 256)
 
 
 def peak_of(snn: mst.SpikingNetwork, images: torch.Tensor, num_steps: int, options: dict[str, Any]) -> int:

@@ -10,7 +10,6 @@ import in_processes
 import pytest
 import torch
 from torch import Tensor
-from torch.distributed import TCPStore
 
 from mst import distributed as module
 from mst.distributed import is_main_process, share_of
@@ -25,33 +24,15 @@ SOURCES = str(Path(module.__file__).parents[1])
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The same work done by this process with batches of 12 and by two processes with batches of 6.
-
-    The two get from the environment what torchrun would give them; test_released_commands.py starts torchrun itself.
-    """
+    """The same work done by this process with batches of 12 and by two processes with batches of 6."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     with intra_op_threads(1):
         in_processes.main(one, 12)
-    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)  # where the two find each other
-    environment = {
-        **os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parent), SOURCES)), "OMP_NUM_THREADS": "1",
-        "MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-        "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0",
-    }  # fmt: skip
-    command = [sys.executable, str(HERE / "in_processes.py"), str(two), "6"]
-    processes = [
-        subprocess.Popen(
-            command, env={**environment, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        for process in processes:
-            error = process.communicate(timeout=300)[1]
-            assert process.returncode == 0, error[-3000:]
-    finally:
-        for process in processes:
-            process.kill()  # one that waits for another that has failed
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parent), SOURCES)), "OMP_NUM_THREADS": "1"}
+    command = [*torchrun, str(HERE / "in_processes.py"), str(two), "6"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
     return load(one), load(two)
 
 
