@@ -224,3 +224,20 @@ def test_linear_maps_that_are_functions_are_simulated_but_not_priced() -> None:
     assert result.uncounted == ("(the network itself) (linear)",)
     with pytest.raises(ValueError, match=r"the cost of these is not known: .*\(linear\); make each map an"):
         mst.estimate_energy(result)
+
+
+def test_an_average_of_max_pooled_spikes_stands_for_all_of_them() -> None:
+    layers = (nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(18, 3))
+    network, images = nn.Sequential(*layers), torch.rand(5, 1, 14, 14, generator=torch.Generator().manual_seed(0))
+    snn = mst.convert(mst.quantize(network, 4, calibration=images))
+    passed: list[int] = []
+
+    def count(module: nn.Module, args: object, output: torch.Tensor) -> None:
+        if len(output) % len(images) == 0:  # not the one image of the examination
+            passed.append(int(output.count_nonzero()))
+
+    snn.network.get_submodule("2").register_forward_hook(count)
+    result = mst.simulate(snn, images, 6, steps_per_chunk=6)
+    (linear,) = (each for each in result.operations if each.operation.name == "5")
+    assert linear.operation.pooled == 4
+    assert int(linear.acs_per_step.sum()) == 3 * sum(passed) > 0
