@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mst.dataflow import ConversionError, Obstacle, other_image, smooth_output
 from mst.models import copy_network
-from mst.neurons import SpikingNeuron, begin_run, running
+from mst.neurons import RunState, SpikingNeuron, begin_run, running
 
 REPEATS = 3
 """Further passes over the same image."""
@@ -102,6 +102,13 @@ Answer = list[tuple[str, Tensor]]
 """(site, its input) in the order of the calls; the output comes last, under no name."""
 
 
+def _smooth(run: RunState, neuron: SpikingNeuron, see: Callable[[str, Tensor], None], x: Tensor) -> Tensor:
+    """In place of a neuron's forward: its output without spikes; the input is shown to `see`."""
+    run.unfold(x, neuron.site)  # its axes are checked
+    see(neuron.site, x)
+    return smooth_output(neuron, x)
+
+
 class _Probe:
     """A network in one precision, and two images for it."""
 
@@ -115,26 +122,15 @@ class _Probe:
         """Take a copy of the network that has not run yet."""
         self.network = copy_network(self._original)
         self.network = self.network if self._dtype is None else self.network.to(self._dtype)
+        self._neurons = [module for module in self.network.modules() if isinstance(module, SpikingNeuron)]
 
     def _show(self, images: list[int], see: Callable[[str, Tensor], None]) -> None:
         """One pass over these images; `see` is given the site and the input of each neuron, and the output."""
         run = begin_run(self.network, batch_size=len(images), first_image=images[0])
-
-        def smooth(neuron: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            assert isinstance(neuron, SpikingNeuron)
-            see(neuron.site, args[0])
-            for slot in neuron.slots:  # there is no second step
-                run.state.pop((neuron.site, slot), None)
-            return smooth_output(neuron, args[0])
-
-        neurons = [module for module in self.network.modules() if isinstance(module, SpikingNeuron)]
-        handles = [neuron.register_forward_hook(smooth) for neuron in neurons]
-        try:
-            with running(run):
-                output = self.network(self.images[images].clone())
-        finally:
-            for handle in handles:
-                handle.remove()
+        for neuron in self._neurons:  # of a copy: nobody else calls them
+            neuron.forward = partial(_smooth, run, neuron, see)
+        with running(run):
+            output = self.network(self.images[images].clone())
         see("", output)
 
     def answer(self, images: list[int]) -> Answer:
