@@ -20,6 +20,7 @@ NETWORKS = {
     "fashion-mnist-mst-4-bits": "MST, sites at products, 4 bits",
     "fashion-mnist-resnet18": "ResNet-18",
     "fashion-mnist-resnet18-masked": "ResNet-18, p = 0.75",
+    "fashion-mnist-resnet18-few-spikes": "ResNet-18, few spikes",
     "fashion-mnist-vit-6-bits": "ViT, sites at products, 6 bits",
 }
 """Network of the zoo -> what it is called in tables."""
