@@ -39,9 +39,9 @@ def few_spikes(records: Records) -> list[str]:
         [NETWORKS[name] + " of the zoo", *few_spikes_row(records[f"zoo/{name}"])]
         for name in ("fashion-mnist-resnet18", "fashion-mnist-mst")
     ]
-    for name in records:
-        if name.startswith("fine-tuned/"):
-            rows.append([name.removeprefix("fine-tuned/"), *few_spikes_row(records[name])])
+    tuned = [name for name in records if name.startswith("fine-tuned/")]
+    for name in sorted(tuned, key=lambda name: [int(part) if part.isdigit() else part for part in name.split("-")]):
+        rows.append([name.removeprefix("fine-tuned/"), *few_spikes_row(records[name])])
     columns = (
         "network", "ANN, all test images", "images", "SNN", "steps", "spikes per neuron",
         "energy, times the fp32 ANN's", "with memory, times the int8 ANN's", "with memory, 8-bit weights in both",

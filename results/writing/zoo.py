@@ -49,9 +49,9 @@ def zoo(records: Records) -> list[str]:
 
 @named("readme")
 def readme(records: Records) -> list[str]:
-    """Two networks under both codings."""
+    """Two networks under both codings, and one made for few spikes."""
     rows = []
-    for name in ("fashion-mnist-mst", "fashion-mnist-resnet18"):
+    for name in ("fashion-mnist-mst", "fashion-mnist-resnet18", "fashion-mnist-resnet18-few-spikes"):
         for run in runs_of(records[f"zoo/{name}"]):
             rows.append([
                 NETWORKS[name], coding(run), f"{run['mean_steps']:.0f}", short_percent(run["ann_accuracy"]),
