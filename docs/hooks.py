@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import os
+import posixpath
 import re
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:
     """Let the page load the copy of the script in docs/javascripts."""
-    return output.replace(SHIM_ON_THE_NETWORK, os.path.relpath(SHIM, os.path.dirname(page.file.dest_uri) or "."))
+    return output.replace(SHIM_ON_THE_NETWORK, posixpath.relpath(SHIM, posixpath.dirname(page.file.dest_uri) or "."))
 
 
 def on_post_template(output_content: str, template_name: str, **_: Any) -> str:

@@ -18,7 +18,7 @@ def test_pages_load_nothing_from_the_network(tmp_path: Path) -> None:
         pytest.importorskip(name)
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, env=None, check=False,
+        cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
     pages = list(tmp_path.rglob("*.html"))
@@ -26,5 +26,7 @@ def test_pages_load_nothing_from_the_network(tmp_path: Path) -> None:
     foreign = re.compile(r'<(?:script|img|iframe)[^>]*src="(?:https?:)?//[^"]*"|<link[^>]*href="(?:https?:)?//[^"]*"')
     assert {page.name: foreign.findall(page.read_text(encoding="utf-8")) for page in pages if
             foreign.search(page.read_text(encoding="utf-8"))} == {}  # fmt: skip
-    copies = {src for page in pages for src in re.findall(r'src="([^"]*iframe-worker\.js)"', page.read_text())}
+    copies = {
+        src for page in pages for src in re.findall(r'src="([^"]*iframe-worker\.js)"', page.read_text(encoding="utf-8"))
+    }
     assert {"javascripts/iframe-worker.js", "../javascripts/iframe-worker.js"} <= copies

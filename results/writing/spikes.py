@@ -40,7 +40,9 @@ def few_spikes(records: Records) -> list[str]:
         for name in ("fashion-mnist-resnet18", "fashion-mnist-mst")
     ]
     tuned = [name for name in records if name.startswith("fine-tuned/")]
-    for name in sorted(tuned, key=lambda name: [int(part) if part.isdigit() else part for part in name.split("-")]):
+    for name in sorted(
+        tuned, key=lambda name: [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in name.split("-")]
+    ):
         rows.append([name.removeprefix("fine-tuned/"), *few_spikes_row(records[name])])
     columns = (
         "network", "ANN, all test images", "images", "SNN", "steps", "spikes per neuron",

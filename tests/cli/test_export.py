@@ -98,7 +98,7 @@ def test_export_hands_the_network_that_was_asked_for_to_torch(
             ["--to", "onnx", "--double", "true"],
             "double has no effect on onnx alone; add --to onnx --verify onnxruntime",
         ),
-        (["--to", "onnx", "--qdq", "true"], "qdq has no effect without --to onnx --part ann --weight-bits"),
+        (["--to", "onnx", "--qdq", "true"], "--qdq has no effect without --to onnx --part ann --weight-bits"),
         (["--images", "0"], "images must be at least 1, got 0"),
     ],
 )

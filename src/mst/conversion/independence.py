@@ -127,10 +127,14 @@ class _Probe:
     def _show(self, images: list[int], see: Callable[[str, Tensor], None]) -> None:
         """One pass over these images; `see` is given the site and the input of each neuron, and the output."""
         run = begin_run(self.network, batch_size=len(images), first_image=images[0])
-        for neuron in self._neurons:  # of a copy: nobody else calls them
+        for neuron in self._neurons:
             neuron.forward = partial(_smooth, run, neuron, see)
-        with running(run):
-            output = self.network(self.images[images].clone())
+        try:
+            with running(run):
+                output = self.network(self.images[images].clone())
+        finally:
+            for neuron in self._neurons:  # a copy may share them; and a neuron that holds itself is not freed at once
+                del neuron.forward
         see("", output)
 
     def answer(self, images: list[int]) -> Answer:

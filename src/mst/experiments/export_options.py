@@ -64,7 +64,7 @@ class ExportOptions:
         if self.to == "nir" and self.part != "ann":
             raise InputError("part has no effect on nir, which holds the spiking network", remedy="leave --part out")
         if self.qdq is not None and (self.to != "onnx" or self.part != "ann" or self.weight_bits is None):
-            raise InputError("qdq has no effect without --to onnx --part ann --weight-bits", remedy="leave --qdq out")
+            raise InputError("--qdq has no effect without --to onnx --part ann --weight-bits", remedy="leave --qdq out")
         if self.to != "nir" and self.check is not None:
             raise InputError(f"chips are checked on the graph of nir, not on {self.to}", remedy="add --to nir")
         if self.verify is not None:

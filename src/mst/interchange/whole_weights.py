@@ -1,9 +1,10 @@
 """Whole-number weights in a graph of ONNX: which of them a runtime may multiply as whole numbers.
 
 Where a product reads DequantizeLinear on both sides, a runtime multiplies whole numbers, and the answer is the same.
-Where it reads such weights and a value that is no level, or levels behind an operator such as Concat, onnxruntime may
-round that value to 8 bits, unasked (its operator MatMulNBits, by default of the setting
-`session.qdq_matmulnbits_accuracy_level`).
+Where it reads such weights and a value that is not a level, or levels behind an operator such as Concat, onnxruntime
+may round that value to 8 bits, unasked (its operator MatMulNBits, by default of the setting
+`session.qdq_matmulnbits_accuracy_level`). Where it sees levels and floating-point weights, it may round the weights. So
+weights have to be whole exactly where onnxruntime sees levels.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
-"""Operators that move values and that onnxruntime sees levels through. (A roll is a Concat: it does not.)"""
+MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice", "MaxPool"})
+"""Operators that move or choose values and that onnxruntime sees levels through. (A roll is a Concat: it does not.)"""
 
 PRODUCTS = frozenset({"MatMul", "Gemm", "Conv"})
 
@@ -32,36 +33,48 @@ def release_weights_of_analog_values(graph: Any) -> list[str]:
     for node in list(graph):
         if node.op_type != "DequantizeLinear" or node.inputs[0].const_value is None:
             continue
-        if all(_is_level(other) for other in _multiplied_by(node.outputs[0])):
+        value, stored = node.outputs[0], node.inputs[0].name
+        products = list(_products(value))
+        hidden = [use for use in products if not _is_level(use[0].inputs[1 - use[1]])]
+        if not hidden:
             continue
-        whole, scale = (each.const_value.numpy() for each in node.inputs[:2])
-        shape = [1] * whole.ndim
-        shape[node.attributes.get_int("axis", 1) if scale.ndim else 0] = -1
-        value = node.outputs[0]
-        released.append(node.inputs[0].name)
-        name = f"{node.inputs[0].name}_times_scale"
-        weight = ir.Value(
-            name=name, const_value=ir.tensor((whole * scale.reshape(shape)).astype(scale.dtype), name=name)
-        )
-        weight.shape, weight.type = value.shape, value.type
+        weight = _floating_point(node, ir)
         graph.register_initializer(weight)
-        value.replace_all_uses_with(weight)
-        held = node.inputs
-        graph.remove(node, safe=True)
-        for each in held:
-            if each is not None and not each.uses():
-                graph.initializers.pop(each.name, None)
+        if len(hidden) == len(products):
+            value.replace_all_uses_with(weight)
+        else:  # of a weight that several maps share, only those that read no levels; the others read it directly
+            for user, place in hidden:
+                if user.inputs[place] is value:
+                    user.replace_input_with(place, weight)
+        if not value.uses():
+            held = node.inputs
+            graph.remove(node, safe=True)
+            for each in held:
+                if each is not None and not each.uses():
+                    graph.initializers.pop(each.name, None)
+        released.append(stored)
     return released
 
 
-def _multiplied_by(weight: Any) -> Iterator[Any]:
-    """The other factor of each product that reads a weight, through operators that move values."""
+def _floating_point(node: Any, ir: Any) -> Any:
+    """What a DequantizeLinear makes of a constant, as a constant."""
+    whole, scale = (each.const_value.numpy() for each in node.inputs[:2])
+    shape = [1] * whole.ndim
+    shape[node.attributes.get_int("axis", 1) if scale.ndim else 0] = -1
+    name = f"{node.inputs[0].name}_times_scale"
+    weight = ir.Value(name=name, const_value=ir.tensor((whole * scale.reshape(shape)).astype(scale.dtype), name=name))
+    weight.shape, weight.type = node.outputs[0].shape, node.outputs[0].type
+    return weight
+
+
+def _products(weight: Any) -> Iterator[tuple[Any, int]]:
+    """The products that read a weight, and at which place, through operators that move values."""
     for node, place in weight.uses():
         if node.op_type in MOVES:
             for output in node.outputs:
-                yield from _multiplied_by(output)
+                yield from _products(output)
         elif node.op_type in PRODUCTS and place < 2:
-            yield node.inputs[1 - place]
+            yield node, place
 
 
 def _is_level(value: Any) -> bool:
