@@ -204,6 +204,7 @@ def test_help_of_every_verb_explains_each_option(verb: str, capsys: pytest.Captu
         (["train", "--model-kwargs.img_size", "9"], 1, "nearest sizes that fit: 8, 16"),
         (["train", "--train.epochs", "0"], 1, "epochs must be at least 1, got 0"),
         (["train", "--train.epoch", "3"], 2, "unknown option --train.epoch; did you mean train.epochs"),
+        (["train", "--test-images", "9"], 2, "unknown option --test-images; did you mean train-images or "),
         (["train", "--train.epochs", "many"], 2, "Got value: many"),
         (["train", "--config", "nothing.yaml"], 1, "no configuration file: nothing.yaml"),
         (["train", "--config", "digits"], 1, "no recipe of that name; recipes: action-recognition-mst"),

@@ -86,7 +86,7 @@ def commands_of(page: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_of_the_documentation_parse(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Verb, options, values and recipes exist; what the commands do is tested with the verbs."""
+    """Verb, options, values and recipes exist and agree; what the commands do is tested with the verbs."""
     monkeypatch.chdir(tmp_path)
     for command in commands_of(page):
         name, *words = shlex.split(command, comments=True)
@@ -95,4 +95,5 @@ def test_commands_of_the_documentation_parse(page: str, tmp_path: Path, monkeypa
         function: Callable[..., None] = VERBS[name].load()
         if name == "datasets":
             function = DATASETS_VERBS[words.pop(0) if words else "list"]
-        parser_of(name, function).parse_args(normalise(name, option_types_of(function), words))
+        parser = parser_of(name, function)
+        parser.instantiate(parser.parse_args(normalise(name, option_types_of(function), words)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -360,6 +361,7 @@ def test_kernels_do_with_a_cache_that_cannot_be_written(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kernels, "_is_on_disk", is_on_disk)
+    monkeypatch.setattr(kernels, "_has_announced", threading.Event())
     calls: list[tuple[int, int]] = []
 
     loop = SimpleNamespace(__name__="loop_of_a_test", stats=SimpleNamespace(cache_path=None))
@@ -372,7 +374,8 @@ def test_kernels_do_with_a_cache_that_cannot_be_written(
     with caplog.at_level("INFO", logger="mst.notes"):
         kernels._compile(loop, torch.float32, part)
         kernels._compile(loop, torch.float32, part)
-    assert calls == [(0, 0), (0, 0)]
+        kernels._compile(loop, torch.float64, part)  # compiled too, without a second note
+    assert calls == [(0, 0), (0, 0), (0, 0)]
     assert [record.message.split(";")[0] for record in caplog.records] == [
         "compiling neurons for this machine",
         "the compiled neurons could not be kept for the next time: disk full",

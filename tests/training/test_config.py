@@ -76,7 +76,10 @@ def test_config_device_is_taken_or_refused(tmp_path: Path) -> None:
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"weight_decay": -1.0}, "weight_decay must not be negative"),
         ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\)"),
-        ({"epochs": 3, "warmup_epochs": 3}, "warmup_epochs 3 leave no epoch of 3"),
+        (
+            {"epochs": 3, "warmup_epochs": 3},
+            "warmup_epochs is 3, which must be less than epochs, 3; lower train.warmup_epochs",
+        ),
         ({"mixup": 0.5, "batch_size": 7}, "batch_size must be even"),
     ],
 )

@@ -62,8 +62,9 @@ class VerbParser(ArgumentParser):  # type: ignore[misc]
         """
         unknown = re.match(r"unrecognized arguments: --([\w.]+)", message.strip())
         if unknown:
-            known = [o[2:] for action in self._actions for o in action.option_strings if o.startswith("--")]
-            message = f"unknown option --{unknown[1]}{nearest_name(unknown[1], known)}"
+            options = [o for action in self._actions for o in action.option_strings if o.startswith("--")]
+            known = [o[2:].replace("_", "-") for o in options]
+            message = f"unknown option --{unknown[1]}{nearest_name(unknown[1].replace('_', '-'), known)}"
         self.exit(2, f"mst: error: {_with_dashes(' '.join(message.split()))} (see {self.prog} --help)\n")
         raise AssertionError("exit returned")
 

@@ -266,4 +266,6 @@ def _about_max_pool(where: str) -> str:
 
 
 def _about_analog(place: Obstacle) -> str:
-    return f"{place.where or THE_NETWORK}: {place.what} under rate coding; here it stays analog, and is exact"
+    return (
+        f"{place.where or THE_NETWORK}: {place.what} (an error under rate coding); here it stays analog, and is exact"
+    )

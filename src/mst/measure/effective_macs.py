@@ -37,7 +37,7 @@ def count_effective_macs(
 
     Args:
         ann: the network that was converted.
-        operations: those of the SNN, from `SimulationResult.operations`.
+        operations: those of the SNN, `[count.operation for count in result.operations]`.
         data: the images, as for `mst.evaluate`; labels are not used.
         batch_size, num_workers: as for `mst.evaluate`.
         seed: of the masks; a masked activation is 0.

@@ -57,6 +57,8 @@ _CLASSES = (Tensor, torch.nn.Parameter)
 _KINDS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
 _ONE = torch.ones(1)
 _ready: set[tuple[str, torch.dtype]] = set()
+_has_announced = threading.Event()
+"""Set once the user knows that loops are compiled: there are several, and one note is enough."""
 _left_to_torch: Counter[tuple[str, torch.dtype]] = Counter()
 _lock = threading.Lock()
 _OFF: ContextVar[bool] = ContextVar("mst_kernels_off", default=False)
@@ -424,7 +426,8 @@ def _compile(loop: Any, dtype: torch.dtype, part: Callable[[int, int], None]) ->
     with _lock:
         if (loop.__name__, dtype) in _ready:
             return
-        if not _is_on_disk(loop):
+        if not _is_on_disk(loop) and not _has_announced.is_set():
+            _has_announced.set()
             note("compiling neurons for this machine; this takes some seconds, once for each installation")
         try:
             part(0, 0)

@@ -148,7 +148,8 @@ class TrainConfig:
         self._check_names()
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
             raise InputError(
-                f"warmup_epochs {self.warmup_epochs} leave no epoch of {self.epochs}", remedy="lower warmup_epochs"
+                f"warmup_epochs is {self.warmup_epochs}, which must be less than epochs, {self.epochs}",
+                remedy="lower train.warmup_epochs or raise train.epochs",
             )
         if (self.mixup or self.cutmix) and self.batch_size % 2:
             raise InputError(f"mixup and cutmix pair images: batch_size must be even, got {self.batch_size}")

@@ -306,7 +306,9 @@ def test_data_path_may_be_the_folder_itself(tmp_path: Path) -> None:
 
 
 def test_own_folder_without_recordings_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no such folder of recordings"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no such folder of recordings: .*none; give one that exists: --dataset events:FOLDER"
+    ):
         load_dataset(f"events:{tmp_path / 'none'}")
     with pytest.raises(FileNotFoundError, match=r"there are no recordings \(.aedat, .aedat4"):
         load_dataset(f"events:{tmp_path}")

@@ -72,7 +72,9 @@ def open_own_recordings(root: Path, sensor: tuple[int, int] | None, camera: Came
             `open_recordings`.
     """
     if not root.is_dir():
-        raise MissingFileError(f"no such folder of recordings: {root}")
+        raise MissingFileError(
+            f"no such folder of recordings: {root}", remedy="give one that exists: --dataset events:FOLDER"
+        )
     (train, *_), (test, *more) = (_own_splits(root, names) for names in (TRAIN_FOLDERS, TEST_FOLDERS))
     if bool(train) != bool(test):
         raise InputError(
