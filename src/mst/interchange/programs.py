@@ -170,10 +170,13 @@ def export_onnx(network: Network, images: Tensor, path: Path | str, facts: dict[
     inputs, outputs = _names(network)
 
     def export(given: tuple[Any, ...], shapes: Any) -> Any:
-        return torch.onnx.export(
+        made: Any = torch.onnx.export(
             network, given, dynamo=True, dynamic_shapes=shapes, input_names=inputs, output_names=outputs,
             opset_version=OPSET, verbose=False,
         )  # fmt: skip
+        if shapes is not None and isinstance(made.model.graph.inputs[0].shape[0], int):
+            raise ValueError("the exporter has fixed the number of images")
+        return made
 
     program, any_batch = _exported(network, images, export)
     is_step = isinstance(network, StepNetwork)
