@@ -73,7 +73,7 @@ test-interop: $(INTEROP:%=$(VENV)/interop/%)
 	done
 
 coverage: $(VENV)/.installed-dev
-	$(PYTEST) --cov=mst --cov-report=term-missing:skip-covered
+	$(PYTEST) --cov=mst --cov-branch --cov-report=term-missing:skip-covered
 
 mutations: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutations.py
