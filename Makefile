@@ -102,7 +102,7 @@ dist: $(VENV)/.installed
 	$(BIN)/python -m build --outdir dist .
 	$(PYTHON) -m venv dist/environment
 	dist/environment/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt dist/*.whl
-	cd dist && environment/bin/python ../benchmarks/first_lines.py ../README.md && environment/bin/mst --version
+	cd dist/environment && bin/python ../../benchmarks/first_lines.py ../../README.md && bin/mst --version
 	rm -rf dist/environment build
 
 clean:
