@@ -34,18 +34,13 @@ def release_weights_of_analog_values(graph: Any) -> list[str]:
         if node.op_type != "DequantizeLinear" or node.inputs[0].const_value is None:
             continue
         value, stored = node.outputs[0], node.inputs[0].name
-        products = list(_products(value))
-        hidden = [use for use in products if not _is_level(use[0].inputs[1 - use[1]])]
+        hidden = [use for use in value.uses() if not all(_is_level(other) for other in _multiplied_by(*use))]
         if not hidden:
             continue
         weight = _floating_point(node, ir)
         graph.register_initializer(weight)
-        if len(hidden) == len(products):
-            value.replace_all_uses_with(weight)
-        else:  # of a weight that several maps share, only those that read no levels; the others read it directly
-            for user, place in hidden:
-                if user.inputs[place] is value:
-                    user.replace_input_with(place, weight)
+        for user, place in hidden:  # the others, of a weight that several maps share, read it as whole numbers
+            user.replace_input_with(place, weight)
         if not value.uses():
             held = node.inputs
             graph.remove(node, safe=True)
@@ -57,7 +52,7 @@ def release_weights_of_analog_values(graph: Any) -> list[str]:
 
 
 def _floating_point(node: Any, ir: Any) -> Any:
-    """What a DequantizeLinear makes of a constant, as a constant."""
+    """The constant whose value a DequantizeLinear returns."""
     whole, scale = (each.const_value.numpy() for each in node.inputs[:2])
     shape = [1] * whole.ndim
     shape[node.attributes.get_int("axis", 1) if scale.ndim else 0] = -1
@@ -67,14 +62,14 @@ def _floating_point(node: Any, ir: Any) -> Any:
     return weight
 
 
-def _products(weight: Any) -> Iterator[tuple[Any, int]]:
-    """The products that read a weight, and at which place, through operators that move values."""
-    for node, place in weight.uses():
-        if node.op_type in MOVES:
-            for output in node.outputs:
-                yield from _products(output)
-        elif node.op_type in PRODUCTS and place < 2:
-            yield node, place
+def _multiplied_by(user: Any, place: int) -> Iterator[Any]:
+    """The other factors of the products that a weight reaches by one use, through operators that move values."""
+    if user.op_type in MOVES:
+        for output in user.outputs:
+            for use in output.uses():
+                yield from _multiplied_by(*use)
+    elif user.op_type in PRODUCTS and place < 2:
+        yield user.inputs[1 - place]
 
 
 def _is_level(value: Any) -> bool:
