@@ -18,22 +18,18 @@ MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "I
 PRODUCTS = frozenset({"MatMul", "Gemm", "Conv"})
 
 
-def release_weights_of_analog_values(graph: Any) -> list[str]:
+def release_weights_of_analog_values(graph: Any) -> None:
     """Write weights as floating-point numbers, of the same values, unless a runtime sees that they multiply levels.
 
     Args:
         graph: a graph of the package onnx_ir, changed in place.
-
-    Returns:
-        The names of the weights.
     """
     import onnx_ir as ir
 
-    released = []
     for node in list(graph):
         if node.op_type != "DequantizeLinear" or node.inputs[0].const_value is None:
             continue
-        value, stored = node.outputs[0], node.inputs[0].name
+        value = node.outputs[0]
         hidden = [use for use in value.uses() if not all(_is_level(other) for other in _multiplied_by(*use))]
         if not hidden:
             continue
@@ -47,8 +43,6 @@ def release_weights_of_analog_values(graph: Any) -> list[str]:
             for each in held:
                 if each is not None and not each.uses():
                     graph.initializers.pop(each.name, None)
-        released.append(stored)
-    return released
 
 
 def _floating_point(node: Any, ir: Any) -> Any:
