@@ -19,6 +19,7 @@ from mst.demo import drawing_as_picture, example_pictures, frame, picture_markup
 from mst.demo.page import DRAW, EXAMPLE, UPLOAD, Session, options_of
 from mst.errors import InputError
 from mst.experiments import WatchableNetwork, WatchOptions
+from mst.extras import install_command
 from mst.simulation import EarlyExit
 
 
@@ -118,7 +119,7 @@ def test_missing_gradio_is_explained(monkeypatch: pytest.MonkeyPatch, capsys: py
         probe.bind(("127.0.0.1", 0))
         free = probe.getsockname()[1]
     assert main(["demo", "--port", str(free)]) == 1
-    assert 'masked-spiking-transformer[demo]"' in capsys.readouterr().err
+    assert install_command("demo") in capsys.readouterr().err
 
 
 def test_port_in_use_is_explained(capsys: pytest.CaptureFixture[str]) -> None:

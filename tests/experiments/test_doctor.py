@@ -17,6 +17,7 @@ import mst
 from mst.cli.main import main
 from mst.experiments import check_numbers, doctor, self_check
 from mst.experiments.self_check import GOLDEN_LOGITS, GOLDEN_RUNS, golden_network
+from mst.extras import install_command
 from mst.neurons import chunks, functional, integrate_and_fire, kernels
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
@@ -161,7 +162,7 @@ def test_faults_are_named_with_remedies(monkeypatch: pytest.MonkeyPatch) -> None
     assert all(fault.remedy for fault in report.faults)
     by_name = {extra.name: extra for extra in report.extras}
     assert not by_name["report"].is_complete
-    assert by_name["report"].install_command == 'pip install -e ".[report]"'
+    assert by_name["report"].install_command == install_command("report")
     assert report.numbers_are_right
 
 

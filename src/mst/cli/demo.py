@@ -12,8 +12,8 @@ def demo(checkpoint: Path = Path("zoo:digits-mst"), host: str = "127.0.0.1", por
 
     A page shows the class scores, the spikes of every site and the energy of rate and lossless coding side by side,
     with masks on or off and with early exit. All figures are counted in the run that is shown. It listens on this
-    machine only, and neither the page nor the server loads or sends anything. It needs the extra demo:
-    pip install "masked-spiking-transformer[demo]".
+    machine only, and neither the page nor the server loads or sends anything. It needs the extra demo;
+    `mst doctor` prints the command that installs it.
 
     Example: mst demo
     Example: mst demo --checkpoint zoo:digits-dvs-mst --port 8000

@@ -13,7 +13,7 @@ def report(runs: tuple[Path, ...], output: Path = Path("report.html"), figures: 
     The page shows what was run, accuracy against time steps, energy beside its baselines, firing rates, sweeps, errors
     of quantisation, all assumptions, and the commands that make everything again; charts are interactive. Several runs
     stand side by side. It loads nothing, so that it can be sent by mail and read without a network. It needs the extra
-    report: pip install "masked-spiking-transformer[report]".
+    report; `mst doctor` prints the command that installs it.
 
     Example: mst report runs/simulate runs/measure
     Example: mst report runs/rate runs/lossless --output comparison.html --figures

@@ -8,11 +8,10 @@ import socket
 from typing import Any
 
 from mst.errors import InputError
+from mst.extras import install_command
 
 from .frames import style
 from .page import Session, make_page
-
-NOT_INSTALLED = 'install the extra: pip install "masked-spiking-transformer[demo]"'
 
 SETTINGS = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 """Environment of Gradio: it reports to nobody."""
@@ -29,7 +28,7 @@ def open_demo(checkpoint: str) -> Any:
         MissingFileError: there is no such network.
     """
     if importlib.util.find_spec("gradio") is None:
-        raise InputError("mst demo needs Gradio, which is not installed", remedy=NOT_INSTALLED)
+        raise InputError("mst demo needs Gradio, which is not installed", remedy=install_command("demo"))
     os.environ.update(SETTINGS)
     return make_page(Session(checkpoint))
 

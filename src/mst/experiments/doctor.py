@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import mst
+from mst.extras import install_command
 from mst.threads import VARIABLES, usable_cores
 
 from .dataset_checks import list_datasets
@@ -62,8 +63,8 @@ class ExtraFound:
 
     @property
     def install_command(self) -> str:
-        """Command that installs it, in a checkout."""
-        return f'pip install -e ".[{self.name}]"'
+        """Command that installs it."""
+        return install_command(self.name)
 
 
 @dataclass(frozen=True)

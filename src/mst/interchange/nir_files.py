@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from mst.errors import InputError, MissingFileError
+from mst.extras import install_command
 from mst.files import write_atomically
 from mst.text import one_line
 
@@ -33,8 +34,6 @@ FACTS = "mst"
 MOST_BYTES = 2**32
 """Largest size of all tensors of a file that is read. A damaged or malicious file of a few bytes can state any size."""
 
-NOT_INSTALLED = "install the extra: pip install 'masked-spiking-transformer[export]'"
-
 
 def package(name: str) -> Any:
     """A package of the extra `export`.
@@ -45,7 +44,7 @@ def package(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise InputError(f"the package {name} is not installed", remedy=NOT_INSTALLED) from error
+        raise InputError(f"the package {name} is not installed", remedy=install_command("export")) from error
 
 
 def write_nir(graph: Graph, path: Path | str) -> Path:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from mst.experiments.publishing import CardFacts, NetworkFacts
 from mst.experiments.push_options import PushOptions
 from mst.experiments.run_files import Fields, RunFiles
+from mst.extras import PACKAGE
 
-PACKAGE = "masked-spiking-transformer"
 TAGS = ("spiking-neural-network", "ann-to-snn-conversion", PACKAGE)
 
 _INTRODUCTION = (

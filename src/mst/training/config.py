@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from mst.errors import InputError
+from mst.extras import install_command
 from mst.numbers import real_number, whole_number
 from mst.text import nearest_name
 
@@ -191,4 +192,5 @@ class TrainConfig:
             if tracker not in TRACKERS:
                 raise InputError(f"unknown tracker {tracker!r}", remedy=f"choose from {', '.join(TRACKERS)}")
             if importlib.util.find_spec(tracker) is None:
-                raise InputError(f"the tracker {tracker} needs its package", remedy=f"pip install {tracker}")
+                remedy = install_command("wandb") if tracker == "wandb" else f"pip install {tracker}"
+                raise InputError(f"the tracker {tracker} needs its package", remedy=remedy)

@@ -107,7 +107,7 @@ def test_tonic_is_required_only_where_it_is_used(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(builtins, "__import__", without_tonic)
     EventAugmentation(EventAugmentConfig(shift=1, time_window=0.5), SENSOR)
-    with pytest.raises(ValueError, match=r"horizontal_flip, event_drop: .* pip install masked-spiking-transformer"):
+    with pytest.raises(ValueError, match=r"horizontal_flip, event_drop: .*; pip install .*\[events\]"):
         EventAugmentation(EventAugmentConfig(horizontal_flip=True, event_drop=True), SENSOR)
     assert module.EventAugmentConfig() == EventAugmentConfig()
 

@@ -13,6 +13,7 @@ import pytest
 
 from mst.errors import InputError
 from mst.experiments.run_files import read_run
+from mst.extras import install_command
 from mst.files import write_json
 from mst.report.page import PageReport, build_report
 from mst.report.page import page as page_module
@@ -200,7 +201,7 @@ def test_page_without_plotly_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         raise ModuleNotFoundError("No module named 'plotly'", name="plotly")
 
     monkeypatch.setattr("mst.report.page.report.plotly_library", missing)
-    with pytest.raises(InputError, match=r'pip install "masked-spiking-transformer\[report\]"'):
+    with pytest.raises(InputError, match=re.escape(install_command("report"))):
         report(write_run(tmp_path)).write(tmp_path / "report.html")
 
 

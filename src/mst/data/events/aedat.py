@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mst.errors import InputError
+from mst.extras import install_command
 from mst.text import one_line
 
 from ..unreadable import UnreadableEventsError
@@ -187,7 +188,7 @@ def read_aedat4(path: Path) -> Recording:
     except ImportError as error:
         raise InputError(
             "AEDAT 4 files need the package aedat",
-            remedy="install it with pip install masked-spiking-transformer[events]",
+            remedy=install_command("events"),
         ) from error
     _check_aedat4(path)
     parts: list[Events] = []

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mst.errors import InputError
+from mst.extras import install_command
 
 from .augment import EventAugmentConfig
 from .stream import Events, Sensor
@@ -88,7 +89,7 @@ def _tonic_steps(config: EventAugmentConfig, sensor: Sensor) -> list[Callable[[A
         raise InputError(
             "these changes of events are carried out by tonic, which is not installed",
             where=", ".join(config.needs_tonic),
-            remedy="install it with pip install masked-spiking-transformer[events]",
+            remedy=install_command("events"),
         ) from error
     size = (sensor.width, sensor.height, 2)
     steps: dict[str, Callable[[], Any]] = {

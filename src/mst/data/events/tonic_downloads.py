@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mst.errors import InputError
+from mst.extras import install_command
 from mst.text import one_line
 
 WHOLE: Sequence[Mapping[str, Any]] = ({},)
@@ -30,7 +31,7 @@ def download_with_tonic(name: str, tonic_class: str, parts: Sequence[Mapping[str
     except ImportError as error:
         raise InputError(
             "downloads of event data need tonic",
-            remedy="install it with pip install masked-spiking-transformer[events]",
+            remedy=install_command("events"),
         ) from error
     download = getattr(tonic.datasets, tonic_class)
     try:

@@ -15,6 +15,7 @@ from PIL import Image
 from timm.data.readers import create_reader
 
 from mst.errors import InputError, MissingFileError
+from mst.extras import install_command
 from mst.text import note, one_line
 
 from ..folders import some
@@ -223,7 +224,7 @@ def _open_hugging_face(name: str, in_chans: int, cache_images: bool) -> OpenedFi
     except ImportError as error:
         raise InputError(
             "data sets of Hugging Face need the package datasets",
-            remedy="install it with pip install masked-spiking-transformer[hf]",
+            remedy=install_command("hf"),
         ) from error
     where = f"{HUGGING_FACE}{name}"
     try:

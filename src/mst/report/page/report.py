@@ -9,6 +9,7 @@ from pathlib import Path
 from mst import __version__
 from mst.errors import InputError
 from mst.experiments.run_files import RunFiles
+from mst.extras import install_command
 from mst.files import write_text
 
 from .charts import Chart
@@ -17,8 +18,6 @@ from .pictures import write_pictures
 from .runs import Run, grouped
 from .section import Section
 from .sections import activity, energy, errors, images, neurons, overview, sweeps
-
-NOT_INSTALLED = 'install the extra: pip install "masked-spiking-transformer[report]"'
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class PageReport:
             try:
                 library = plotly_library()
             except ModuleNotFoundError as error:
-                raise InputError("the page needs plotly", remedy=NOT_INSTALLED) from error
+                raise InputError("the page needs plotly", remedy=install_command("report")) from error
         return write_text(Path(path), html_page(self.page, library))
 
     def write_figures(self, folder: str | Path) -> list[Path]:
