@@ -10,6 +10,8 @@ from typing import Any
 class ExplainedError(Exception):
     """An error in three parts. Its text is "where: what; remedy", parts that are empty left out.
 
+    What is wrong may end in the words of another error. Their full stop is left out in front of a remedy.
+
     Raise one of the subclasses, which are also the built-in errors that Python programmers expect to catch.
 
     Args:
@@ -22,7 +24,7 @@ class ExplainedError(Exception):
         self.what = what
         self.where = where
         self.remedy = remedy
-        super().__init__((f"{where}: " if where else "") + what + (f"; {remedy}" if remedy else ""))
+        super().__init__(f"{self.problem.removesuffix('.')}; {remedy}" if remedy else self.problem)
 
     @property
     def problem(self) -> str:

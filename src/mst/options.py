@@ -11,7 +11,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from mst.errors import InputError
-from mst.text import nearest_name
+from mst.text import suggestion
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -105,7 +105,7 @@ def with_changes(options: Group, changes: Mapping[str, Any]) -> Group:
     known = list(option_types(type(options)))
     for name in changes:
         if not _has(type(options), name):
-            raise InputError(f"unknown option {name!r}{nearest_name(name, known)} Known: {', '.join(known)}")
+            raise InputError(f"unknown option {name!r}", remedy=suggestion(name, known, f"known: {', '.join(known)}"))
     own: dict[str, Any] = {}
     for each in fields(options):
         value = getattr(options, each.name)

@@ -7,10 +7,18 @@ import logging
 from collections.abc import Sequence
 
 
-def nearest_name(name: str, known: Sequence[str]) -> str:
-    """The end of a sentence about an unknown name: the nearest known ones, if any are near."""
+def suggestion(name: str, known: Sequence[str], otherwise: str = "") -> str:
+    """Remedy for an unknown name: the nearest known ones as a question, if any are near; then `otherwise`.
+
+    Args:
+        name: the unknown name.
+        known: the known ones.
+        otherwise: what else the reader can do; it becomes a sentence of its own behind the question.
+    """
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    return f"; did you mean {' or '.join(near)}?" if near else "."
+    if not near:
+        return otherwise
+    return f"did you mean {' or '.join(near)}? {otherwise[:1].upper()}{otherwise[1:]}".rstrip()
 
 
 _notes = logging.getLogger("mst.notes")

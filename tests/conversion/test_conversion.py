@@ -86,7 +86,7 @@ def test_convert_account_states_the_threshold_that_acts() -> None:
 
 
 def test_convert_unknown_coding_is_refused(tiny_model: MaskedSpikingTransformer) -> None:
-    with pytest.raises(ValueError, match="unknown coding 'phase'; choose from"):
+    with pytest.raises(ValueError, match=r"unknown coding 'phase'; did you mean rate\? Choose from rate, lossless$"):
         mst.convert(tiny_model, coding="phase")  # type: ignore[arg-type]
 
 

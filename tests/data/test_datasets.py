@@ -117,7 +117,7 @@ def test_unknown_data_set_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown data set 'fashon-mnist'; did you mean fashion-mnist"):
         load_dataset("fashon-mnist")
     with pytest.raises(
-        ValueError, match=r"unknown data set 'zzz'. Known: action-recognition, .*cifar10, .*digits, .*imagenet"
+        ValueError, match=r"unknown data set 'zzz'; known: action-recognition, .*cifar10, .*digits, .*imagenet"
     ):
         load_dataset("zzz")
 

@@ -55,7 +55,7 @@ def test_load_recipe_refuses_bad_files(tmp_path: Path, content: str, message: st
 
 
 def test_load_recipe_names_the_known_ones_when_there_is_none() -> None:
-    with pytest.raises(ValueError, match="unknown recipe 'digit'.*digits-mst"):
+    with pytest.raises(ValueError, match="unknown recipe 'digit'; did you mean .*digits-mst.*Known: "):
         mst.load_recipe("digit")
     with pytest.raises(MissingFileError, match=r"no file nowhere\.yaml"):
         mst.load_recipe("nowhere.yaml")

@@ -54,7 +54,7 @@ def test_load_takes_names_and_paths(tmp_path: Path) -> None:
     image = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     for other in (mst.load("zoo:digits-mst"), mst.load(zoo_file("digits-mst")), mst.load_checkpoint("zoo:digits-mst")):
         assert torch.equal(other(image), named(image))
-    with pytest.raises(mst.MissingFileError, match=r"did you mean digits-mst.*mst zoo"):
+    with pytest.raises(mst.MissingFileError, match=r"did you mean digits-mst.*\? `mst zoo` lists them$"):
         mst.load("digits-mts")
     with pytest.raises(mst.MissingFileError, match="no such checkpoint"):
         mst.load(tmp_path / "digits-mst.safetensors")

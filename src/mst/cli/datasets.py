@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mst.errors import InputError
 from mst.experiments.dataset_options import DatasetCheckOptions, DownloadOptions, RecordingOptions, RecordingsOptions
-from mst.text import nearest_name
+from mst.text import suggestion
 
 from .display import console, print_files, print_line, progress_bar
 
@@ -141,7 +141,7 @@ def run(words: Sequence[str]) -> None:
         first, rest = "list", words
     if first not in DATASETS_VERBS:
         known = list(DATASETS_VERBS)
-        usage.error(f"unknown subcommand {first!r}{nearest_name(first, known)} Subcommands: {', '.join(known)}")
+        usage.unknown(f"subcommand {first!r}", suggestion(first, known, f"subcommands: {', '.join(known)}"))
     run_function(f"datasets {first}", DATASETS_VERBS[first], rest)
 
 

@@ -20,7 +20,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 from mst.errors import InputError, MissingFileError
 from mst.options import add_group, gather, option_types
 from mst.recipes import recipe_names, recipe_path
-from mst.text import nearest_name
+from mst.text import suggestion
 
 from .verbs import VERBS
 
@@ -64,9 +64,17 @@ class VerbParser(ArgumentParser):  # type: ignore[misc]
         if unknown:
             options = [o for action in self._actions for o in action.option_strings if o.startswith("--")]
             known = [o[2:].replace("_", "-") for o in options]
-            message = f"unknown option --{unknown[1]}{nearest_name(unknown[1].replace('_', '-'), known)}"
+            self.unknown(f"option --{unknown[1]}", suggestion(unknown[1].replace("_", "-"), known))
         self.exit(2, f"mst: error: {_with_dashes(' '.join(message.split()))} (see {self.prog} --help)\n")
         raise AssertionError("exit returned")
+
+    def unknown(self, what: str, remedy: str) -> NoReturn:
+        """Print one line about an unknown word, then exit with code 2.
+
+        Raises:
+            SystemExit: always.
+        """
+        self.error(str(InputError(f"unknown {what}", remedy=remedy)))
 
 
 def _with_dashes(text: str) -> str:
@@ -81,8 +89,8 @@ def run_verb(argv: Sequence[str]) -> None:
     """
     name, *words = argv
     if name not in VERBS:
-        known = ", ".join(VERBS)
-        VerbParser(prog="mst").error(f"unknown verb {name!r}{nearest_name(name, list(VERBS))} Verbs: {known}")
+        remedy = suggestion(name, list(VERBS), f"verbs: {', '.join(VERBS)}")
+        VerbParser(prog="mst").unknown(f"verb {name!r}", remedy)
     function = VERBS[name].load()
     if VERBS[name].has_subcommands:
         function(words)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mst.errors import InputError
 from mst.neurons import QCFS, FiringSchedule, IFNeuron, SignedIFNeuron, SpikingNeuron
 from mst.operations import ChangeCounter, OperationCounter, SpikeCounter
-from mst.text import nearest_name
+from mst.text import suggestion
 
 NeuronFactory = Callable[[QCFS, str, FiringSchedule | None], SpikingNeuron]
 """(site's activation, site's name, firing schedule) -> neuron. The schedule is None if the coding has none."""
@@ -116,8 +116,8 @@ def coding_of(coding: str | Coding) -> Coding:
             raise InputError(f"coding {coding.name!r} is not registered", remedy="call mst.register_coding first")
         return coding
     if not isinstance(coding, str) or coding not in CODINGS:
-        near = nearest_name(str(coding), list(CODINGS))
-        raise InputError(f"unknown coding {coding!r}; choose from {list(CODINGS)}{near}".removesuffix("."))
+        remedy = suggestion(str(coding), list(CODINGS), f"choose from {', '.join(CODINGS)}")
+        raise InputError(f"unknown coding {coding!r}", remedy=remedy)
     return CODINGS[coding]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mst.errors import InputError
-from mst.text import nearest_name
+from mst.text import suggestion
 
 from .entry import DatasetEntry, DatasetInfo
 from .events.gestures import DVS128_GESTURE
@@ -96,10 +96,9 @@ def entry_of(name: str, how: EventRepresentation = EventRepresentation()) -> Dat
             return make(name, how)
     if name not in DATASETS:
         known = sorted(DATASETS)
-        raise InputError(
-            f"unknown data set {name!r}{nearest_name(name, known)} Known: {', '.join(known)}; "
-            "and folder:PATH and hf:NAME for images, events:PATH for your own recordings"
-        )
+        own = "folder:PATH and hf:NAME for images, events:PATH for your own recordings"
+        remedy = suggestion(name, known, f"known: {', '.join(known)}; and {own}")
+        raise InputError(f"unknown data set {name!r}", remedy=remedy)
     for option, given in (("the sensor's size", how.sensor), ("the camera", how.camera)):
         if given is not None:
             raise InputError(

@@ -23,7 +23,7 @@ from mst.data import (
 from mst.errors import InputError
 from mst.files import prepare_folder
 from mst.progress import ProgressCallback, Stage
-from mst.text import nearest_name
+from mst.text import suggestion
 
 from .dataset_options import DatasetCheckOptions, DownloadOptions
 
@@ -171,8 +171,10 @@ def download_dataset(options: DownloadOptions) -> Path:
     if download is None:
         known = [name for name, found in downloads.items() if found is not None]
         raise InputError(
-            f"{options.dataset!r} cannot be downloaded{nearest_name(options.dataset, known)} Those that can: "
-            f"{', '.join(known)}; for others see `mst datasets`"
+            f"{options.dataset!r} cannot be downloaded",
+            remedy=suggestion(
+                options.dataset, known, f"those that can: {', '.join(known)}; for others see `mst datasets`"
+            ),
         )
     folder = prepare_folder(options.data_path)
     download(folder)

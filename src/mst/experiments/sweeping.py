@@ -154,7 +154,7 @@ def _run_cells(
             failures[cell] = CellFailure(one_line(error), format_exc())
             if options.method != "evaluate" and not (output / cell.name / RECORD_FILE).is_file():
                 not_trained[cell.name] = failures[cell]
-            note(f"{cell.label} failed: {failures[cell].error}; the sweep continues with the next")
+            note(f"{cell.label} failed ({failures[cell].error}); the sweep continues with the next")
     return failures
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mst.errors import InputError
-from mst.text import nearest_name, one_line
+from mst.text import one_line, suggestion
 
 from .execution import GraphNetwork, Step
 from .graph import Flatten, Graph, Neurons
@@ -298,8 +298,8 @@ def load(path: Path | str, into: TargetName | str = "mst", *, dtype: torch.dtype
             the file.
     """
     if into not in TARGETS:
-        near = nearest_name(str(into), list(TARGETS)).removesuffix(".")
-        raise InputError(f"unknown simulator {into!r}; choose from {', '.join(TARGETS)}{near}")
+        remedy = suggestion(str(into), list(TARGETS), f"choose from {', '.join(TARGETS)}")
+        raise InputError(f"unknown simulator {into!r}", remedy=remedy)
     graph = read_nir(path)
     if into == "mst":
         return _PlainNetwork(graph, dtype)

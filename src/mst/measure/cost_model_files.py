@@ -10,7 +10,7 @@ import yaml
 
 from mst.errors import InputError, MissingFileError, errors_at
 from mst.operations import ELEMENTARY
-from mst.text import nearest_name, one_line
+from mst.text import one_line, suggestion
 
 from .algorithms import FP16, FP32, INT8, Algorithm, neuron_algorithms, table_algorithms
 from .cost_models import CostModel
@@ -115,7 +115,7 @@ def _whole_or_parts(values: Mapping[str, Any], algorithms: Mapping[str, Algorith
 
 def _known(name: str, known: tuple[str, ...], what: str) -> None:
     if name not in known:
-        raise InputError(f"unknown {what} {name!r}{nearest_name(name, list(known))} Known: {', '.join(known)}")
+        raise InputError(f"unknown {what} {name!r}", remedy=suggestion(name, known, f"known: {', '.join(known)}"))
 
 
 def _mapping(where: str, value: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from mst.errors import InputError
 from mst.operations import ADDITION, ELEMENTARY, MULTIPLICATION
-from mst.text import nearest_name
+from mst.text import suggestion
 
 from .algorithms import Algorithm
 from .costs import Cost, Operations
@@ -239,6 +239,7 @@ def cost_model_named(name: str) -> CostModel:
     """
     if name not in COST_MODELS:
         raise InputError(
-            f"unknown cost model {name!r}{nearest_name(name, list(COST_MODELS))} Known: {', '.join(COST_MODELS)}"
+            f"unknown cost model {name!r}",
+            remedy=suggestion(name, list(COST_MODELS), f"known: {', '.join(COST_MODELS)}"),
         )
     return COST_MODELS[name]

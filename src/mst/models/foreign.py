@@ -12,7 +12,7 @@ import timm
 from torch import nn
 
 from mst.errors import InputError
-from mst.text import nearest_name
+from mst.text import suggestion
 
 from .layers import ChannelAlignment, set_submodule
 
@@ -69,8 +69,8 @@ def architecture(name: str, options: Mapping[str, Any], small_stem: bool = False
         known = torchvision.models.list_models(module=torchvision.models)
         is_known = bare in known
     if not is_known:
-        near = nearest_name(bare.partition(".")[0], known)
-        raise InputError(f"unknown model {name!r}{near} Names are timm's, or torchvision:NAME for torchvision's")
+        names = "names are timm's, or torchvision:NAME for torchvision's"
+        raise InputError(f"unknown model {name!r}", remedy=suggestion(bare.partition(".")[0], known, names))
     reserved = sorted(set(options) & set(_RESERVED))
     if reserved:
         raise InputError(f"{', '.join(reserved)} cannot be among the options of {name}")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mst.errors import InputError
-from mst.text import nearest_name
+from mst.text import suggestion
 
 from . import kernels
 from .functional import check_masking_ratio
@@ -228,10 +228,6 @@ def mask_from_dict(values: Mapping[str, Any]) -> SpikeMask:
 def _rule_named(name: object) -> type[SpikeMask]:
     kind = MASK_RULES.get(name) if isinstance(name, str) else None
     if kind is None:
-        near = nearest_name(str(name), list(MASK_RULES)).strip(";. ")
-        raise InputError(
-            f"unknown mask rule {name!r}",
-            remedy=(f"{near} Choose" if near else "choose")
-            + f" from {', '.join(MASK_RULES)}, or add your own to mst.neurons.MASK_RULES",
-        )
+        choices = f"choose from {', '.join(MASK_RULES)}, or add your own to mst.neurons.MASK_RULES"
+        raise InputError(f"unknown mask rule {name!r}", remedy=suggestion(str(name), list(MASK_RULES), choices))
     return kind

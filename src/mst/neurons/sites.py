@@ -11,7 +11,7 @@ from torch import nn
 
 from mst.errors import InputError
 from mst.numbers import whole_number
-from mst.text import nearest_name
+from mst.text import suggestion
 
 from .activation import QCFS
 from .masks import MaskRule, make_mask
@@ -173,9 +173,5 @@ def _unmatched(pattern: str, known: Mapping[str, QCFS]) -> InputError:
     names = list(known)
     shown = ", ".join(names[:_NAMES_SHOWN]) + (f" and {len(names) - _NAMES_SHOWN} more" if names[_NAMES_SHOWN:] else "")
     entries = [ALL_SITES, *groups, *(role for role in roles if role not in groups)]
-    near = nearest_name(pattern, [*entries, *names]).strip(";. ")
-    return InputError(
-        f"no site matches {pattern!r}",
-        remedy=(f"{near} This" if near else "this")
-        + f" network has {', '.join(entries)}, or globs over its sites: {shown}",
-    )
+    choices = f"this network has {', '.join(entries)}, or globs over its sites: {shown}"
+    return InputError(f"no site matches {pattern!r}", remedy=suggestion(pattern, [*entries, *names], choices))

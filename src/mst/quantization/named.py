@@ -20,7 +20,7 @@ from mst.models import (
 )
 from mst.models.foreign import architecture
 from mst.neurons import ALL_SITES, find_sites, mask_spikes
-from mst.text import nearest_name
+from mst.text import suggestion
 
 from .checks import check_same
 from .quantizer import quantize
@@ -114,7 +114,7 @@ def _mst_options(options: dict[str, Any], align_chans: int) -> dict[str, Any]:
     for option in options:
         if option not in fields:
             raise InputError(
-                f"unknown model option {option!r}{nearest_name(option, fields)} Known: {', '.join(fields)}"
+                f"unknown model option {option!r}", remedy=suggestion(option, fields, f"known: {', '.join(fields)}")
             )
     return options
 
@@ -176,5 +176,5 @@ def activation_classes(names: tuple[str, ...]) -> tuple[type[nn.Module], ...]:
     for name, kind in activations.items():
         known = torch.nn.modules.activation.__all__
         if name not in known or not isinstance(kind, type):
-            raise InputError(f"{name!r} is not an activation of torch.nn{nearest_name(name, known)}")
+            raise InputError(f"{name!r} is not an activation of torch.nn", remedy=suggestion(name, known))
     return tuple(kind for kind in activations.values() if isinstance(kind, type))

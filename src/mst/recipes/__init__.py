@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from mst.errors import InputError
+from mst.text import suggestion
+
 _FOLDER = Path(__file__).parent
 
 
@@ -14,11 +17,12 @@ def recipe_path(name: str) -> Path:
     """The file of recipe `name`.
 
     Raises:
-        ValueError: there is none of that name.
+        InputError: there is none of that name (suggests the nearest).
     """
     path = _FOLDER / f"{name}.yaml"
     if not path.is_file():
-        raise ValueError(f"unknown recipe {name!r}. Known: {', '.join(recipe_names())}")
+        known = recipe_names()
+        raise InputError(f"unknown recipe {name!r}", remedy=suggestion(name, known, f"known: {', '.join(known)}"))
     return path
 
 

@@ -10,7 +10,7 @@ from mst.conversion import Coding
 from mst.conversion.codings import no_effect
 from mst.errors import InputError
 from mst.numbers import whole_number
-from mst.text import nearest_name
+from mst.text import suggestion
 
 from .early_exit import EarlyExit
 
@@ -135,7 +135,7 @@ def options_of(options: SimulationOptions | int, changes: Mapping[str, Any]) -> 
     known = [field.name for field in fields(SimulationOptions)]
     for name in changes:
         if name not in known:
-            raise InputError(f"simulate has no option {name!r}{nearest_name(name, known)}".removesuffix("."))
+            raise InputError(f"simulate has no option {name!r}", remedy=suggestion(name, known))
     if isinstance(options, SimulationOptions):
         return replace(options, **changes)
     return SimulationOptions(options, **changes)

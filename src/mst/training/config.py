@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from mst.errors import InputError
 from mst.extras import install_command
 from mst.numbers import real_number, whole_number
-from mst.text import nearest_name
+from mst.text import suggestion
 
 Counted = Literal["quanta", "spikes"]
 
@@ -187,7 +187,7 @@ class TrainConfig:
             from timm.optim import list_optimizers
 
             if self.optimizer not in (known := list_optimizers()):
-                raise InputError(f"unknown optimizer {self.optimizer!r}{nearest_name(self.optimizer, known)}")
+                raise InputError(f"unknown optimizer {self.optimizer!r}", remedy=suggestion(self.optimizer, known))
         for tracker in self.trackers:
             if tracker not in TRACKERS:
                 raise InputError(f"unknown tracker {tracker!r}", remedy=f"choose from {', '.join(TRACKERS)}")

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from mst.errors import InputError, MissingFileError
-from mst.text import nearest_name
+from mst.text import suggestion
 
 _FOLDER = Path(__file__).parent
 
@@ -106,8 +106,7 @@ def card(name: str) -> ZooCard:
     """
     if name not in cards():
         raise MissingFileError(
-            f"no network {name!r} comes with mst{nearest_name(name, zoo_names()).rstrip('.')}",
-            remedy="`mst zoo` lists them",
+            f"no network {name!r} comes with mst", remedy=suggestion(name, zoo_names(), "`mst zoo` lists them")
         )
     return cards()[name]
 

@@ -18,7 +18,7 @@ from mst.distributed import runs_on_cpu
 from mst.errors import InputError, MissingFileError
 from mst.models import MSTConfig
 from mst.neurons import check_masking_ratio
-from mst.text import nearest_name, note, one_line
+from mst.text import note, one_line, suggestion
 from mst.training import LAST_CHECKPOINT, TrainConfig
 
 DATASETS = {"imagenet": "imagenet", "cifar10": "cifar10", "cifar100": "cifar100"}
@@ -327,7 +327,7 @@ def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _known(key: str, where: str) -> str:
     ours = key.replace("MODEL.SWIN.", "MODEL.MST.")
     if ours not in DEFAULTS:
-        raise InputError(f"{where}: unknown key {key!r}{nearest_name(key, list(DEFAULTS))}")
+        raise InputError(f"unknown key {key!r}", where=where, remedy=suggestion(key, list(DEFAULTS)))
     return ours
 
 
