@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from .launcher import print_error
 from .verbs import VERBS
 
 DESCRIPTION = """\
@@ -72,7 +73,7 @@ def run_reporting_errors(run: Callable[[], None], command: str) -> int:
             return 128 + int(error.signal)
         if os.environ.get("MST_DEBUG"):
             raise
-        print(f"{command}: error: {_process()}{_in_one_line(error)}", file=sys.stderr)
+        print_error(f"{command}: error: {_process()}{_in_one_line(error)}")
         return 1
     return 0
 

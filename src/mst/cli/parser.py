@@ -22,6 +22,7 @@ from mst.options import add_group, gather, option_types
 from mst.recipes import recipe_names, recipe_path
 from mst.text import suggestion
 
+from .launcher import print_error
 from .verbs import VERBS
 
 FREE_OPTIONS = "model_kwargs."
@@ -65,7 +66,8 @@ class VerbParser(ArgumentParser):  # type: ignore[misc]
             options = [o for action in self._actions for o in action.option_strings if o.startswith("--")]
             known = [o[2:].replace("_", "-") for o in options]
             self.unknown(f"option --{unknown[1]}", suggestion(unknown[1].replace("_", "-"), known))
-        self.exit(2, f"mst: error: {_with_dashes(' '.join(message.split()))} (see {self.prog} --help)\n")
+        print_error(f"mst: error: {_with_dashes(' '.join(message.split()))} (see {self.prog} --help)")
+        self.exit(2)
         raise AssertionError("exit returned")
 
     def unknown(self, what: str, remedy: str) -> NoReturn:

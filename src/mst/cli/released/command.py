@@ -15,6 +15,7 @@ import torch
 from mst.checkpoints import CheckpointInfo, NoDescriptionError, import_released, load_checkpoint, read_checkpoint_info
 from mst.cli.display import print_line, progress_bar
 from mst.cli.evaluate import report_evaluation
+from mst.cli.launcher import print_error
 from mst.cli.main import run_reporting_errors
 from mst.cli.simulate import report_simulation
 from mst.cli.train import train_and_report
@@ -78,7 +79,8 @@ def run(argv: Sequence[str]) -> None:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"main.py: error: {message} (see main.py --help)\n")
+        print_error(f"main.py: error: {message} (see main.py --help)")
+        self.exit(2)
 
 
 REFUSED = {
