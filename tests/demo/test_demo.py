@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import io
 import re
 import socket
 import subprocess
@@ -16,7 +18,7 @@ from PIL import Image
 import mst
 from mst.cli.main import main
 from mst.demo import drawing_as_picture, example_pictures, frame, picture_markup, read_picture, takes_drawings
-from mst.demo.page import DRAW, EXAMPLE, UPLOAD, Session, options_of
+from mst.demo.page import DRAW, EXAMPLE, UPLOAD, Session, _preview, options_of, upload_hint
 from mst.errors import InputError
 from mst.experiments import WatchableNetwork, WatchOptions
 from mst.extras import install_command
@@ -76,7 +78,29 @@ def test_event_network_sees_drawings_by_a_simulated_camera(session: Session) -> 
     assert takes_drawings(network)
     image = session.input("zoo:digits-dvs-mst", EXAMPLE, "1", None, None)
     assert image.shape == network.image_shape
-    assert "ON orange" in picture_markup(image, True, "ON orange")
+
+
+def test_events_are_orange_blue_or_both_in_white() -> None:
+    on, off = torch.tensor([0.0, 5.0, 0.0, 5.0]), torch.tensor([0.0, 0.0, 5.0, 5.0])
+    markup = picture_markup(torch.stack([off, on])[:, None], True, "events")
+    assert "events (2 x 1 x 4)" in markup
+    data = re.search(r"base64,([^\"]+)", markup)
+    assert data is not None
+    (black, orange, blue, both) = np.asarray(Image.open(io.BytesIO(base64.b64decode(data[1]))))[0].tolist()
+    assert black == [0, 0, 0]
+    assert orange[0] > orange[1] > orange[2]
+    assert blue[0] < blue[1] < blue[2]
+    assert both == [255, 255, 255]
+
+
+def test_preview_and_hint_name_what_the_network_takes(session: Session) -> None:
+    for name, caption, hint in (
+        ("zoo:digits-mst", "What the network sees (1 x 8 x 8)", "test images were. Fashion-MNIST and digits are light"),
+        ("zoo:digits-dvs-mst", "ON orange, OFF blue, both white (2 x 16 x 16)", "test recordings were."),
+    ):
+        assert caption in _preview(session, name, EXAMPLE, "1", None, None)
+        assert hint in upload_hint(session.network(name))
+    assert "No image yet: no file has been uploaded" in _preview(session, "zoo:digits-mst", UPLOAD, None, None, None)
 
 
 def test_choices_become_options() -> None:

@@ -27,7 +27,7 @@ STEPS = """(() => {
 })()"""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The address of a server that is a process of its own: Gradio leaves threads and sockets behind."""
     with socket.socket() as probe:
@@ -41,6 +41,27 @@ def url() -> Iterator[str]:
             time.sleep(0.1)
         yield f"http://127.0.0.1:{port}/"
         server.terminate()
+
+
+COLOURS = """(() => {
+  const texts = [...document.querySelectorAll('.info-text, .min_value, .max_value')];
+  return texts.map(each => getComputedStyle(each).color.match(/\\d+/g).slice(0, 3).map(Number));
+})()"""
+
+
+def test_small_texts_are_dark_on_white_and_edges_are_in_line(url: str, tmp_path: Path) -> None:
+    with Browser(tmp_path) as browser:
+        browser.show_as(1300, 900, "light")
+        browser.open(url)
+        browser.wait_for("document.querySelectorAll('.seen img, #run').length === 2")
+        browser.run("[...document.querySelectorAll('button')].find(each => each.textContent.includes('Masks')).click()")
+        browser.wait_for("document.querySelector('.info-text') !== null")
+        colours = browser.run(COLOURS)
+        assert len(colours) >= 3
+        assert all(max(colour) < 118 for colour in colours)  # of grey, the lightest with a contrast of 4.5
+        for inside, beside in (("#output .watch", "#run"), ("#preview .watch", "#network")):
+            edges = [f"document.querySelector('{each}').getBoundingClientRect().left" for each in (inside, beside)]
+            assert browser.run(edges[0]) == pytest.approx(browser.run(edges[1]), abs=1), inside
 
 
 def test_a_run_fills_the_page_without_complaint(url: str, tmp_path: Path) -> None:

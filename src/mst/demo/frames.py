@@ -35,7 +35,7 @@ def style() -> str:
     """The style sheet, for the head of the page: the colours of `mst report`, light, and dark where Gradio's are."""
     light, dark = ("".join(f"{name}:{values[side]};" for name, values in THEME.items()) for side in (0, 1))
     rules = Path(__file__).with_name("demo.css").read_text(encoding="utf-8")
-    return f"<style>.watch{{{light}}}.dark .watch{{{dark}}}{rules}</style>"
+    return f"<style>.watch,.gradio-container{{{light}}}.dark .watch{{{dark}}}{rules}</style>"
 
 
 def waiting(text: str) -> Markup:

@@ -127,6 +127,13 @@ def about(session: Session, reference: str) -> str:
     return f"{card}Sees {shape} {'event counts' if network.takes_events else 'pixels'}; {masks}."
 
 
+def upload_hint(network: WatchableNetwork) -> str:
+    """How an uploaded file becomes an input of this network."""
+    if network.takes_events:
+        return "Prepared as the network's test recordings were."
+    return "Prepared as the network's test images were. Fashion-MNIST and digits are light on black."
+
+
 def make_page(session: Session) -> Any:
     """The page, as `gradio.Blocks`."""
     import gradio as gr
@@ -196,22 +203,23 @@ def _inputs(gr: Any, session: Session, source: Any) -> list[Any]:
             gr.Markdown("The drawing is cut out, centred, scaled and inverted, as the training images were made.")
         with gr.Tab(UPLOAD, id=UPLOAD) as upload_tab:
             upload = gr.File(label="A picture, an array (.npy) or a recording", type="filepath")
-            gr.Markdown("Prepared as the network's test images were. Fashion-MNIST and digits are light on black.")
+            hint = gr.Markdown(upload_hint(first))
     start = _preview(session, session.first, EXAMPLE, examples[0] if examples else None, None, None)
-    preview = gr.HTML(start, apply_default_css=False)
+    preview = gr.HTML(start, elem_id="preview", apply_default_css=False)
     fields = [reference, source, example, drawing, upload]
 
     def change(name: str) -> tuple[Any, ...]:
         network = session.network(name)
         names = list(example_pictures(network))
         first = names[0] if names else None
-        return about(session, name), gr.update(choices=names, value=first), gr.update(visible=takes_drawings(network))
+        choices, drawable = gr.update(choices=names, value=first), gr.update(visible=takes_drawings(network))
+        return about(session, name), choices, drawable, upload_hint(network)
 
     def refresh(*values: Any) -> str:
         return _preview(session, *values)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    reference.input(change, reference, [line, example, draw_tab], **quiet).then(refresh, fields, preview, **quiet)
+    reference.input(change, reference, [line, example, draw_tab, hint], **quiet).then(refresh, fields, preview, **quiet)
     for tab, name in ((example_tab, EXAMPLE), (draw_tab, DRAW), (upload_tab, UPLOAD)):
         tab.select(lambda name=name: name, None, source, **quiet).then(refresh, fields, preview, **quiet)
     for field in (example, drawing, upload):
@@ -225,13 +233,15 @@ def _preview(session: Session, reference: str, source: str, example: Any, drawin
     except (ExplainedError, OSError) as error:
         return waiting(f"No image yet: {error}")
     takes_events = session.network(reference).takes_events
-    what = "Events as the network sees them: ON orange, OFF blue" if takes_events else "What the network sees"
+    what = (
+        "Events as the network sees them: ON orange, OFF blue, both white" if takes_events else "What the network sees"
+    )
     return picture_markup(image, takes_events, what)
 
 
 def _settings(gr: Any) -> tuple[list[Any], Any]:
     """Length, masks, early exit, seed; and the pace of the page."""
-    steps = gr.Slider(1, 128, 32, step=1, label="Time steps of a run at most")
+    steps = gr.Slider(1, 128, 32, step=1, label="Maximum time steps")
     with gr.Accordion("Masks, early exit, pace", open=False):
         masks = gr.Radio([AS_TRAINED, OFF, ON], value=AS_TRAINED, label="Masks that drop spikes")
         ratio = gr.Slider(0.05, 0.95, 0.75, step=0.05, label="Masking ratio, for masks on")
