@@ -108,7 +108,7 @@ def test_what_is_left_out_is_reported(form: str, said: str, tmp_path: Path, capl
         ([1, 2], "holds no state dict, .*it holds list"),
         ({"w": np.zeros(3)}, "an object of numpy under 'w'"),
         ({"model": STATE, "rule": len}, r"it asks for builtins\.len\. Nothing was run; .*save the weights alone"),
-        ({**under("a."), **under("b.")}, r"fit under 2 prefixes: a\., b\.; keep one"),
+        ({**under("a."), **under("b.")}, r"fit under 2 prefixes: 'a\.', 'b\.'; keep one"),
         ({**STATE, **under("module.")}, r"two tensors would be called 0\.0\.weight"),
     ],
     ids=["model", "under-a-key", "values", "list", "numpy", "function", "two", "twice"],

@@ -63,3 +63,10 @@ def test_options_of_cards_are_options_of_measure() -> None:
 def test_evaluate_takes_a_zoo_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "zoo:digits-mst", "--output", str(tmp_path)]) == 0
     assert f"top-1 {100 * cards()['digits-mst'].accuracy:.2f} %" in capsys.readouterr().out
+
+
+def test_name_of_the_zoo_without_its_prefix_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "digits-mst"]) == 1
+    line = capsys.readouterr().err
+    assert "no such checkpoint: digits-mst; did you mean zoo:digits-mst" in line
+    assert line.count("\n") == 1  # nor an empty line of a bar that was not shown

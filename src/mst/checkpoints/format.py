@@ -20,7 +20,8 @@ from mst.files import write_atomically
 from mst.models import ARCHITECTURES, CannotBuildError, note_classes, spec_of, unwrapped
 from mst.neurons import QCFS, SpikeMask, SpikingNeuron, find_sites, limit_powers, make_mask, mask_from_dict
 from mst.quantization import shape_thresholds
-from mst.text import one_line
+from mst.text import one_line, suggestion
+from mst.zoo import zoo_names
 
 from .hub import HUB
 from .reading import without_wrappers
@@ -241,7 +242,8 @@ def read_checkpoint_info(path: str | Path) -> CheckpointInfo:
 def _read_header(reference: str | Path) -> dict[str, Any]:
     where, path = str(reference), checkpoint_file(reference)
     if not path.is_file():
-        raise MissingFileError(f"no such checkpoint: {path}")
+        zoo = [] if path.suffix else [f"{ZOO}{name}" for name in zoo_names()]  # a name of the zoo without its prefix
+        raise MissingFileError(f"no such checkpoint: {path}", remedy=suggestion(str(path), zoo))
     try:
         with safe_open(str(path), "pt") as file:
             text = (file.metadata() or {}).get(_HEADER_KEY)

@@ -200,7 +200,7 @@ def _prefix(names: Collection[str], wanted: Collection[str], where: str) -> str:
     trained = [prefix for prefix in best if not any(word in prefix for word in _AVERAGES)] or best
     if len(trained) > 1:
         raise InputError(
-            f"the weights fit under {len(trained)} prefixes: {', '.join(sorted(trained))}", where=where,
+            f"the weights fit under {len(trained)} prefixes: {', '.join(map(repr, sorted(trained)))}", where=where,
             remedy="keep one of them in the file, or remove the prefix from one of them",
         )  # fmt: skip
     return trained[0]

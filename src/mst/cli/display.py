@@ -68,14 +68,19 @@ def progress_bar() -> Iterator[ProgressCallback]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=_status, redirect_stdout=sys.stdout.isatty()) as bars:
-        tasks: dict[str, TaskID] = {}
+    bars = Progress(*columns, console=_status, redirect_stdout=sys.stdout.isatty())
+    tasks: dict[str, TaskID] = {}
 
-        def show(report: Report) -> None:
-            if report.stage not in tasks or report.done == 0:
-                for earlier in tasks.values():
-                    bars.update(earlier, visible=False)
-                tasks[report.stage] = bars.add_task(report.stage, total=report.total, unit=report.unit)
-            bars.update(tasks[report.stage], completed=report.done, description=report.detail or report.stage)
+    def show(report: Report) -> None:
+        bars.start()
+        if report.stage not in tasks or report.done == 0:
+            for earlier in tasks.values():
+                bars.update(earlier, visible=False)
+            tasks[report.stage] = bars.add_task(report.stage, total=report.total, unit=report.unit)
+        bars.update(tasks[report.stage], completed=report.done, description=report.detail or report.stage)
 
+    try:
         yield show
+    finally:
+        if tasks:  # bars that have never been shown would leave an empty line
+            bars.stop()
