@@ -27,3 +27,16 @@ def test_keep_freed_memory_sets_what_the_user_has_not(monkeypatch: pytest.Monkey
     monkeypatch.setattr(heap.sys, "platform", "darwin")
     assert not heap.keep_freed_memory()
     assert len(calls) == 2
+
+
+def test_freed_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(malloc_trim=calls.append))
+    monkeypatch.setattr(heap.sys, "platform", "linux")
+    heap.give_back_freed_memory()
+    assert calls == [0]
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())  # another C library
+    heap.give_back_freed_memory()
+    monkeypatch.setattr(heap.sys, "platform", "darwin")
+    heap.give_back_freed_memory()
+    assert calls == [0]

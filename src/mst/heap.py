@@ -11,6 +11,13 @@ _KEPT = 2**31 - 1
 _VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
 
+def give_back_freed_memory() -> None:
+    """Give the system what glibc keeps of freed blocks; under another C library nothing happens."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 def keep_freed_memory() -> bool:
     """Let glibc reuse freed blocks of any size, and keep up to 2 GiB of them.
 

@@ -82,9 +82,7 @@ def plain_loop(network: nn.Module, images: Tensor, num_steps: int) -> Tensor:
         images: [B, ...].
         num_steps: T >= 1.
     """
-    for module in network.modules():
-        if isinstance(module, PlainIF | SpikingJellyIF):
-            module.reset()
+    _reset(network)
     run = begin_run(network, batch_size=len(images))  # max-pools over time keep their sums there
     total = None
     with torch.no_grad(), running(run):
@@ -92,6 +90,13 @@ def plain_loop(network: nn.Module, images: Tensor, num_steps: int) -> Tensor:
             run.begin_chunk(step, 1)
             logits = network(images)
             total = logits if total is None else total + logits
+    _reset(network)  # which frees what the neurons hold
     assert total is not None
     mean: Tensor = total / num_steps
     return mean
+
+
+def _reset(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, PlainIF | SpikingJellyIF):
+            module.reset()

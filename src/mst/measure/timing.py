@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
+
+from mst.heap import give_back_freed_memory
 
 _PRODUCT, _COPY = 1024, 2**24
 """Rows of the square matrices, and elements of the copy, that the rates of a machine are measured with."""
@@ -82,6 +85,8 @@ def peak_memory(run: Callable[[], object], device: torch.device) -> int | None:
         wait_for(device)
         return torch.cuda.max_memory_allocated(device)
     reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    gc.collect()
+    give_back_freed_memory()  # of the computations before
     try:
         reset.write_text("5")
         run()
