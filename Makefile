@@ -18,7 +18,7 @@ help:
 	@echo "make check       formatting, lint, types, imports between rooms"
 	@echo "make benchmark   speed in ratios; fails when one has fallen by a third (benchmarks/ratios.json)"
 	@echo "make results     write the tables, figures and csv files of README and docs from the run records in results/"
-	@echo "make results-run DATA=FOLDER  make the run records anew; hours, with Fashion-MNIST in FOLDER"
+	@echo "make results-run DATA=FOLDER  make the run records again; hours, with Fashion-MNIST in FOLDER"
 	@echo "make docs        the documentation as a site in site/; open site/index.html, no network needed"
 	@echo "make notebooks   execute the notebooks and store their outputs"
 	@echo "make dist        wheel and sdist in dist/, and the wheel alone in an environment of its own"

@@ -107,7 +107,7 @@ class CodingOptions:
     """The coding and its options."""
 
     coding: CodingName = "rate"
-    """Coding: rate, by their mean over time; lossless, by signed spikes that send what has
+    """Coding: rate, whose answer is a mean over time; lossless, by signed spikes that send what has
     changed, until the answer equals the ANN's."""
 
     burst: int = 1
@@ -224,7 +224,7 @@ class EnergyOptions:
     cost_model: str = "45nm-fp32"
     """Cost model that prices the operations: 45nm-fp32, 45nm-fp16 or 45nm-int8; with -tables behind it, functions are
     read from tables with linear interpolation. With memory: 45nm-memory or 45nm-sram. With data movement: 22nm-sparse
-    or 22nm-dense, which need --mac-pj. Or a YAML file with custom constants, see docs/energy.md."""
+    or 22nm-dense, where a MAC has a price only with --mac-pj. Or a YAML file with custom constants (docs/energy.md)."""
 
     mac_pj: float | None = None
     """Energy of a multiply-accumulate in pJ; by default the cost model's (4.6 for 45nm-fp32)."""

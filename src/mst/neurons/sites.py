@@ -104,7 +104,7 @@ def limit_powers(model: Model, max_powers: int | None, sites: str | Iterable[str
     """Round levels: from now on, these sites round each level to a sum of few signed powers of two, in training too.
 
     Under lossless coding with schedule "free" a neuron whose input has settled then sends at most `max_powers` spikes.
-    Thresholds stay; `mst.set_thresholds` fits them anew. A checkpoint stores the limit of every site.
+    Thresholds stay; `mst.set_thresholds` fits them again. A checkpoint stores the limit of every site.
 
     Args:
         model: an ANN with QCFS sites; changed in place.
