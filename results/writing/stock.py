@@ -128,6 +128,7 @@ def placement(records: Records) -> list[str]:
     known = [row for row in rows if "refused" not in row]
     equal = [row for row in known if row["settled"] == 2 and row["largest_difference"] <= 1e-9]
     families = {row["family"] for row in rows}
+    analog = [len(row["analog_products"]) for row in known]
     refused = ", ".join(f"`{row['name']}`" for row in rows if "refused" in row)
     lines = [
         ["the settled SNN equals the quantised ANN", f"{len(equal)} of {len(rows)}",
@@ -135,6 +136,6 @@ def placement(records: Records) -> list[str]:
         [f"refused ({refused})" if refused else "refused", len(rows) - len(known), ""],
         ["largest difference of a logit", f"{max(row['largest_difference'] for row in equal):.1g}", ""],
         ["every operation has a price", f"{sum(not row['unpriced'] for row in equal)} of {len(equal)}", ""],
-        ["sites", f"{min(row['sites'] for row in known)} to {max(row['sites'] for row in known)}", ""],
+        ["maps whose weights meet analog values", f"{min(analog)} to {max(analog)} for each network", ""],
     ]  # fmt: skip
     return table(("", "networks", "families"), lines)
