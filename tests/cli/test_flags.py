@@ -53,7 +53,10 @@ def test_help_answers(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
         ("import", ["w.pth", "-o", "c.safetensors"], ["--weights", "w.pth", "--output", "c.safetensors"]),
     ],
 )  # fmt: skip
-def test_lists_and_switches_read_naturally(verb: str, typed: list[str], taken: list[str]) -> None:
+def test_lists_and_switches_read_naturally(
+    verb: str, typed: list[str], taken: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # --resume takes the options of a run from the folder
     assert normalise(verb, option_types_of(VERBS[verb].load()), typed) == taken
 
 

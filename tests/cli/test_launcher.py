@@ -46,6 +46,7 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_report_of_the_launcher_shows_the_line_that_is_printed(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # a run that is refused may leave its folder
     monkeypatch.setenv(launcher.REPORT, str(tmp_path / "error.json"))
     program, *arguments = command.split()
     assert {"mst": main, "main.py": released}[program](arguments) in (1, 2)

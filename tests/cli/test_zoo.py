@@ -65,7 +65,10 @@ def test_evaluate_takes_a_zoo_network(tmp_path: Path, capsys: pytest.CaptureFixt
     assert f"top-1 {100 * cards()['digits-mst'].accuracy:.2f} %" in capsys.readouterr().out
 
 
-def test_name_of_the_zoo_without_its_prefix_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+def test_name_of_the_zoo_without_its_prefix_is_suggested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert main(["evaluate", "digits-mst"]) == 1
     line = capsys.readouterr().err
     assert "no such checkpoint: digits-mst; did you mean zoo:digits-mst" in line
