@@ -48,6 +48,15 @@ def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _runs_are_left_in_temporary_folders() -> Iterator[None]:
+    """Verbs write to runs/ by default. Left in the working folder, a run changes what later tests see."""
+    runs = Path.cwd() / "runs"
+    was_there = runs.exists()
+    yield
+    assert was_there or not runs.exists(), "a test has left a run in the working folder"
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _files_need_not_outlive_a_power_cut() -> Iterator[None]:
     """Leave out the waits for the disk, of which a small training has more than steps."""
     with pytest.MonkeyPatch.context() as patch:
