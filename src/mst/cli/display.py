@@ -82,5 +82,5 @@ def progress_bar() -> Iterator[ProgressCallback]:
     try:
         yield show
     finally:
-        if tasks:  # bars that have never been shown would leave an empty line
+        if bars.live.is_started:  # bars that have never been shown would leave an empty line
             bars.stop()
