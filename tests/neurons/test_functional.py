@@ -329,6 +329,46 @@ def test_qcfs_under_transforms_has_the_same_values_and_gradients(
     torch.testing.assert_close(got[1], gradients[1], **tolerance)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("threshold", [1.7, -0.3, (0.4, 1.0, 2.3)], ids=["scalar", "negative", "per_channel"])
+@pytest.mark.parametrize(("num_levels", "min_level", "max_powers"), [(1, 0, None), (10, 0, None), (45, -21, 2)])
+def test_qcfs_compiled_has_the_same_values_and_gradients(
+    dtype: torch.dtype, threshold: float | tuple[float, ...], num_levels: int, min_level: int, max_powers: int | None
+) -> None:
+    lam = torch.tensor(threshold).reshape(-1).requires_grad_()
+    grid = (torch.arange(-8, 40) / 32).repeat(3, 1).T
+    x = torch.cat([grid, torch.randn(100, 3) * 2]).to(dtype).requires_grad_()
+    weight = torch.randn(148, 3, dtype=dtype)
+
+    def values(x: Tensor, lam: Tensor) -> Tensor:
+        return qcfs(x, lam, num_levels, min_level, max_powers)
+
+    torch.compiler.reset()
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    compiled = torch.compile(values, backend=backend, fullgraph=True)
+    y, expected = compiled(x, lam), values(x, lam)
+    assert torch.equal(y, expected)
+    got, wanted = (torch.autograd.grad(each, (x, lam), weight) for each in (y, expected))
+    assert torch.equal(got[0], wanted[0])
+    tolerance = {"rtol": 0.02, "atol": 0.05} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(got[1], wanted[1], **tolerance)
+    assert any("autograd_function" in str(node.target) for node in graphs[0].graph.nodes)  # gradients of few operations
+
+
+def test_qcfs_transformed_within_a_compiled_function() -> None:
+    x, lam = torch.randn(6, 5), torch.tensor([0.7])
+
+    def gradients(x: Tensor) -> Tensor:
+        return torch.vmap(torch.func.grad(lambda row: qcfs(row, lam, 10).square().sum()))(x)
+
+    assert torch.equal(torch.compile(gradients, backend="eager", fullgraph=True)(x), gradients(x))
+
+
 def test_qcfs_element_by_element_equals_qcfs_of_the_whole() -> None:
     x, lam = torch.randn(50), torch.tensor([0.7])
     assert torch.equal(torch.vmap(lambda value: qcfs(value, lam, 10))(x), qcfs(x, lam, 10))

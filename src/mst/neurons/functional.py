@@ -116,29 +116,87 @@ def is_transformed() -> bool:
     return torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._are_functorch_transforms_active()
 
 
+_TELLS_EXPORT = hasattr(torch.compiler, "is_exporting")
+
+
+def _is_compiled_only() -> bool:
+    """True while torch.compile compiles the code, without export and outside vmap, grad and the like."""
+    if not (_TELLS_EXPORT and torch.compiler.is_compiling()):
+        return False
+    return not (torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active())
+
+
 def _qcfs_of_operations(
     x: Tensor, threshold: Tensor, num_levels: int, min_level: int, max_powers: int | None
 ) -> Tensor:
-    """QCFS as operations of torch alone, for its compilers and transforms: the same values; gradients but for rounding.
-
-    The value is a constant to autograd; a term of value 0 carries the gradients of `_QCFSFunction`.
-    """
+    """QCFS as operations of torch alone, for its compilers and transforms: the same values, gradients but for
+    rounding."""
     if x.dim() == 0:
         return _qcfs_of_operations(x[None], threshold, num_levels, min_level, max_powers)[0]
-    lam, is_number = threshold.detach(), _is_cpu_scalar(x, threshold)
-    if is_number:  # as precise as the number that it stands for, and without an axis, so that x keeps its dtype
-        lam = lam.double().reshape(())
-    lam = lam.clamp_min(MIN_THRESHOLD)
-    per_unit = torch.full_like(lam, num_levels) / lam if is_number else num_levels / lam  # rounded as in `_levels`
-    levels = (x.detach() * per_unit + 0.5).clamp(min_level, num_levels).floor()  # vmap: not in place
-    levels = levels if max_powers is None else _rounded(levels, max_powers)
-    y = (levels * (lam / num_levels)).to(x.dtype)
-    value = x.detach().to(torch.promote_types(x.dtype, torch.float32))
-    low, high = (lam * edge for edge in _open_clip(num_levels, min_level))
-    is_open = (value > low if is_number else value >= low) & (value < high)  # at the border as in `_QCFSFunction`
-    slope = (y - torch.where(is_open, value, 0)) / lam
+    if _is_compiled_only():
+        compiled: Tensor = _CompiledQCFS.apply(x, threshold, num_levels, min_level, max_powers)
+        return compiled
+    # The value is a constant to autograd; a term of value 0 carries the gradients of `_QCFSFunction`.
+    constant = x.detach()
+    y = _traced_value(constant, threshold.detach(), num_levels, min_level, max_powers)
+    is_open, lam = _traced_gate(constant, threshold.detach(), num_levels, min_level)
+    slope = (y - torch.where(is_open, constant.to(sum_dtype(x.dtype)), 0)) / lam
     line = torch.where(is_open, x, 0) + threshold * slope
     return y + (line - line.detach()).to(x.dtype)
+
+
+class _CompiledQCFS(torch.autograd.Function):
+    """`_QCFSFunction` for torch.compile: it saves x and y only, and reads no number from a tensor, so that it fuses."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, x: Tensor, threshold: Tensor, num_levels: int, min_level: int, max_powers: int | None
+    ) -> Tensor:
+        y = _traced_value(x, threshold, num_levels, min_level, max_powers)
+        ctx.save_for_backward(x, y, threshold)
+        ctx.levels = num_levels, min_level  # type: ignore[attr-defined]
+        return y
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad_y: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        x, y, threshold = ctx.saved_tensors  # type: ignore[attr-defined]
+        is_open, lam = _traced_gate(x, threshold, *ctx.levels)  # type: ignore[attr-defined]
+        grad_x = torch.where(is_open, grad_y, 0)
+        wide = sum_dtype(x.dtype)
+        change = grad_y.to(wide) * y.to(wide) - grad_x.to(wide) * x.to(wide)
+        if threshold.numel() == 1:
+            grad_threshold = change.sum().reshape(threshold.shape) / lam
+        else:
+            grad_threshold = (change / lam).sum_to_size(threshold.shape)
+        return grad_x, grad_threshold.to(threshold.dtype), None, None, None
+
+
+def _traced_value(x: Tensor, threshold: Tensor, num_levels: int, min_level: int, max_powers: int | None) -> Tensor:
+    """The value of QCFS, rounded as by `_levels`, without a number read from a tensor and without work in place."""
+    lam = _traced_threshold(x, threshold)
+    if _is_cpu_scalar(x, threshold):
+        wide = sum_dtype(x.dtype)
+        per_unit, unit = (torch.full_like(lam, num_levels) / lam).to(wide), (lam / num_levels).to(wide)
+    else:
+        per_unit, unit = num_levels / lam, lam / num_levels
+    levels = (x * per_unit + 0.5).clamp(min_level, num_levels).floor()
+    return ((levels if max_powers is None else _rounded(levels, max_powers)) * unit).to(x.dtype)
+
+
+def _traced_gate(x: Tensor, threshold: Tensor, num_levels: int, min_level: int) -> tuple[Tensor, Tensor]:
+    """Where the clip changes nothing, at its borders as in `_QCFSFunction`; and λ."""
+    lam, wide = _traced_threshold(x, threshold), x.to(sum_dtype(x.dtype))
+    low, high = (lam * edge for edge in _open_clip(num_levels, min_level))
+    if _is_cpu_scalar(x, threshold):
+        lam, low, high = lam.to(wide.dtype), low.to(wide.dtype), high.to(wide.dtype)
+        return (wide > low) & (wide < high), lam
+    return (wide >= low) & (wide < high), lam
+
+
+def _traced_threshold(x: Tensor, threshold: Tensor) -> Tensor:
+    """λ, at least `MIN_THRESHOLD`; one number in double precision and without an axis, so that x keeps its dtype."""
+    lam = threshold.double().reshape(()) if _is_cpu_scalar(x, threshold) else threshold
+    return lam.clamp_min(MIN_THRESHOLD)
 
 
 def _difference_of_dots(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
@@ -162,7 +220,7 @@ def qcfs(x: Tensor, threshold: Tensor, num_levels: int, min_level: int = 0, max_
     optimiser step that makes it negative neither breaks the network nor disables the site.
 
     torch.compile, torch.export, torch.jit.trace, torch.vmap and torch.func take it as operations of torch, with the
-    same values. Only there it has second derivatives: they are 0, those of a straight line.
+    same values. Only in the last four it has second derivatives: they are 0, those of a straight line.
 
     Args:
         x: pre-activation, any shape, floating point.
