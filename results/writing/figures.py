@@ -13,6 +13,7 @@ from mst.report.drawing import ANN_COLOUR, CURVE_COLOURS, SNN_COLOUR, drawing, l
 
 from .codings import compared
 from .records import Records, coding, file_of, runs_of
+from .sweeps import SITES
 
 
 def accuracy_data(records: Records) -> dict[str, Any]:
@@ -150,8 +151,9 @@ def draw_masking(figure: Any, data: Any) -> None:
     for colour, (sites, rows) in zip(CURVE_COLOURS, data["lines"].items(), strict=False):
         ratios, snn, snn_spread, ann, ann_spread, spikes = zip(*rows, strict=True)
         look: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 4, "capsize": 3}
-        left.errorbar(ratios, snn, snn_spread, label=f"SNN, {sites} masked", **look)
-        left.errorbar(ratios, ann, ann_spread, label=f"ANN, {sites} masked", linestyle="--", **{**look, "alpha": 0.6})
+        words = SITES.get(sites, sites)
+        left.errorbar(ratios, snn, snn_spread, label=f"SNN, {words} masked", **look)
+        left.errorbar(ratios, ann, ann_spread, label=f"ANN, {words} masked", linestyle="--", **{**look, "alpha": 0.6})
         right.plot(ratios, spikes, color=colour, marker="o", markersize=4)
     left.set_ylabel(f"accuracy (%), SNN at T = {data['T']:g}")
     right.set_ylabel("spikes, relative to p = 0")
