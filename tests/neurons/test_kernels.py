@@ -202,9 +202,10 @@ def test_signed_kernel_updates_the_counts_of_some_images_in_place(is_compiled: b
     assert torch.equal(count.view(4, 14)[1:3], before.view(4, 14)[1:3])
 
 
+@pytest.mark.parametrize("of", ["ELEMENTS_PER_THREAD", "ELEMENTS_PER_TORCH_THREAD"])
 @pytest.mark.parametrize("length", [3, 1500])
-def test_kernels_work_in_several_threads(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "ELEMENTS_PER_THREAD", 1)
+def test_kernels_work_in_several_threads(length: int, of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, of, 1)
     torch.set_num_threads(3)
     x, threshold = torch.randn(3, 4, 9, length), torch.tensor([1.0])
     found = kernels.rate_chunk(x, torch.zeros_like(x[0]), threshold, 2, by_neuron=True)
