@@ -26,8 +26,29 @@ def by_bits(name: str, record: str) -> None:
 
 
 by_bits("vit", "stock/vit-bits")
-by_bits("convnext", "stock/convnext")
-by_bits("swin", "stock/swin")
+
+
+@named("swin-convnext")
+def swin_convnext(records: Records) -> list[str]:
+    """A Swin and a ConvNeXt: difference to the float network by bits, one scale for each site; as SNNs at 6 bits."""
+    rows: list[list[str]] = []
+    bits: list[str] = []
+    for name, words in (("swin", "Swin, 24 wide, two stages of two blocks"), ("convnext", "ConvNeXt, 48 and 96 wide")):
+        accuracies, snn = records[f"stock/{name}"]["tables"][-2:]
+        in_float = accuracies["title"].split(": ")[1].split(" in float")[0]
+        changes = {row[0]: row[3] for row in accuracies["rows"] if row[1] == "per tensor"}
+        bits = [*changes]
+        found = dict(zip(snn["columns"], snn["rows"][0], strict=True))
+        rows.append([
+            words, in_float, *changes.values(), f"{found['answers of the ANN']} of {found['images']}",
+            found["steps, mean"], found["spikes per neuron"], found["maps and products"],
+        ])  # fmt: skip
+    columns = (
+        "network", "float", *(f"{each} bits" for each in bits), "SNN's answers that are the ANN's", "steps",
+        "spikes per neuron", "maps and products",
+    )  # fmt: skip
+    return table(columns, rows)
+
 
 SNN_COLUMNS = {
     "schedule": "schedule",
