@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import mst
-from mst.neurons import QCFS, SCHEDULES, ScheduleName, chunks, keep_mask, kernels, mask_spikes, parallel
+from mst.neurons import QCFS, SCHEDULES, ScheduleName, chunks, functional, keep_mask, kernels, mask_spikes, parallel
 from mst.neurons.chunks import Rows, SignedRule
 from mst.neurons.functional import levels_per_unit
 
@@ -200,6 +200,23 @@ def test_signed_kernel_updates_the_counts_of_some_images_in_place(is_compiled: b
     assert same(found.fired, expected.fired)
     assert same(count.view(4, 2, 7)[places].flatten(0, 1), expected.count)
     assert torch.equal(count.view(4, 14)[1:3], before.view(4, 14)[1:3])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(1, 2, 4096), (3, 5, 7, 1000), (2, 1, 16384), (1, 4, 16385)])
+def test_changes_are_those_of_torch(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    rounding = 32 * torch.finfo(dtype).eps
+    now = torch.randn(shape, dtype=dtype)
+    parts = torch.randint(-4, 5, shape).to(dtype) / 2
+    before = now * (1 + rounding * parts)  # also by exactly what is still rounding
+    before.view(-1)[::7], now.view(-1)[::11] = math.inf, math.nan
+    before.view(-1)[::13], now.view(-1)[::13] = 0.0, 0.0
+    flags = kernels.changed_flags(now, before, rounding)
+    assert ("flag_changes", dtype) in kernels._ready
+    assert same(flags, functional.changed_flags(now, before, rounding))
+    assert 0.2 < flags.mean() < 0.8  # of both kinds
+    apart = now.movedim(1, -1)
+    assert torch.equal(kernels.changed_flags(apart, before.movedim(1, -1), rounding), flags.movedim(1, -1))
 
 
 @pytest.mark.parametrize("of", ["ELEMENTS_PER_THREAD", "ELEMENTS_PER_TORCH_THREAD"])

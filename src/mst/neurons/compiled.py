@@ -155,6 +155,14 @@ def rate_units(x, v, threshold, keep, spikes, counts, span):  # type: ignore[no-
 
 
 @_entry
+def flag_changes(now, before, rounding, flags):  # type: ignore[no-untyped-def]
+    """`functional.changed_flags` of arrays of one axis; rounding: an array of one number, of their type."""
+    one, zero, factor = flags.dtype.type(1), flags.dtype.type(0), rounding[0]
+    for i in range(flags.size):
+        flags[i] = one if abs(now[i] - before[i]) > abs(now[i]) * factor else zero
+
+
+@_entry
 def draw_masks(image_keys, element_keys, factors, least, keep):  # type: ignore[no-untyped-def]
     """The hash of `functional.keep_mask`: uint32 [B], [n] and [2], int32 -> bool [B, n]."""
     first, second = factors[0], factors[1]

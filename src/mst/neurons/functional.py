@@ -351,6 +351,13 @@ def count_spikes(spikes: Tensor) -> Tensor:
     return rows.sum(dim=-1, dtype=wide).to(torch.int64).sum(dim=1)
 
 
+def changed_flags(now: Tensor, before: Tensor, rounding: float) -> Tensor:
+    """1 where |now - before| > |now|·rounding, else 0, in a new tensor of the dtype of both."""
+    change = (now - before).abs_()
+    # Straight into floats: on a CPU a bool in between, and counting it in integers, costs several times as much.
+    return torch.gt(change, now.abs().mul_(rounding), out=change)
+
+
 # ------------------------------------------------------------------------------------ spike masking
 
 

@@ -51,7 +51,10 @@ MOST_QUANTA = 1 << 20
 """Range of levels, times 3, above which signed neurons are left to torch, see `compiled._weighted_spikes`."""
 
 MIN_DRAWS = 1 << 12
-"""Draws of a mask that are worth a call of the compiled form."""
+"""Draws of a mask, or values to compare, that are worth a call of the compiled form."""
+
+PIECE = 1 << 14
+"""Values that are compared at once."""
 
 _CLASSES = (Tensor, torch.nn.Parameter)
 _KINDS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
@@ -208,6 +211,31 @@ def keep_mask(images: Tensor, num_elements: int, masking_ratio: float, *, seed: 
     _compile(loop, torch.bool, part)
     run_in_threads(part, len(images), draws)
     return keep
+
+
+def changed_flags(now: Tensor, before: Tensor, rounding: float) -> Tensor:
+    """`functional.changed_flags` in one pass over memory."""
+    number = now.numel()
+    can = (
+        number >= MIN_DRAWS
+        and not _OFF.get()
+        and now.dtype in EXPONENTS
+        and now.shape == before.shape
+        and all(_is_plain(each, now.dtype) and each.is_contiguous() for each in (now, before))
+    )
+    if not can or not _is_usable("flag_changes", now.dtype, number):
+        return functional.changed_flags(now, before, rounding)
+    flags = torch.empty_like(now)
+    of_now, of_before, of_flags = (flat(each, number) for each in (now, before, flags))
+    factor, loop = np.array([rounding], of_now.dtype), _loops().flag_changes
+
+    def part(begin: int, end: int) -> None:
+        here = slice(begin * PIECE, end * PIECE)
+        loop(of_now[here], of_before[here], factor, of_flags[here])
+
+    _compile(loop, now.dtype, part)
+    run_in_threads(part, -(-number // PIECE), number)
+    return flags
 
 
 def signed_chunk(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mst.models import ActivationProduct, LinearFunction
-from mst.neurons import RunState, SignedIFNeuron, sum_dtype
+from mst.neurons import RunState, SignedIFNeuron, kernels, sum_dtype
 from mst.neurons.powers import count_powers
 
 from .counter import COMMON_ASSUMPTIONS, OperationCounter, per_step
@@ -144,7 +144,5 @@ def steps_of(run: RunState, name: str, slot: str, x: Tensor, skipped: int = 0) -
 
 def differ(now: Tensor, before: Tensor) -> Tensor:
     """1 where an analog value has changed by more than rounding, else 0."""
-    change = (now - before).abs_()
-    # Straight into floats: on a CPU a bool in between, and counting it in integers, costs several times as much.
     rounding = (ROUNDING if now.element_size() >= 4 else 2) * torch.finfo(now.dtype).eps
-    return torch.gt(change, now.abs().mul_(rounding), out=change)
+    return kernels.changed_flags(now, before, rounding)
