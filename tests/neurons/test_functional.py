@@ -360,6 +360,20 @@ def test_qcfs_compiled_has_the_same_values_and_gradients(
     assert any("autograd_function" in str(node.target) for node in graphs[0].graph.nodes)  # gradients of few operations
 
 
+@pytest.mark.parametrize("threshold", [(1.0,), (1.0, 1.0)], ids=["scalar", "per_channel"])
+def test_qcfs_gradient_at_the_borders_of_the_clip_is_the_same_in_every_form(threshold: tuple[float, ...]) -> None:
+    x, lam = torch.tensor([[-0.25, -0.25], [1.25, 1.25]]), torch.tensor(threshold)
+
+    def gradient(x: Tensor) -> Tensor:
+        return torch.func.grad(lambda each: qcfs(each, lam, 2).sum())(x)
+
+    leaf = x.clone().requires_grad_()
+    expected = torch.autograd.grad(qcfs(leaf, lam, 2).sum(), leaf)[0]
+    compiled = torch.compile(lambda each: qcfs(each, lam, 2), backend="eager", fullgraph=True)
+    assert torch.equal(torch.autograd.grad(compiled(leaf).sum(), leaf)[0], expected)
+    assert torch.equal(gradient(x), expected)
+
+
 def test_qcfs_transformed_within_a_compiled_function() -> None:
     x, lam = torch.randn(6, 5), torch.tensor([0.7])
 

@@ -12,6 +12,7 @@ from conftest import randomise, tiny_config
 from mst.measure import check_can_be_priced
 from mst.models import MaskedSpikingTransformer
 from mst.neurons import QCFS, FiringSchedule
+from mst.operations.changes import differ
 from mst.simulation import SimulationResult
 
 pytestmark = pytest.mark.slow
@@ -265,3 +266,11 @@ def test_attention_in_one_function_is_carried_but_not_priced() -> None:
     for refused in (lambda: mst.estimate_energy(result), lambda: check_can_be_priced(snn, x[:1])):
         with pytest.raises(ValueError, match=r"cost of these is not known: .* \(scaled_dot_product_attention\)"):
             refused()
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 32), (torch.float64, 32), (torch.bfloat16, 2)])
+def test_change_of_an_analog_value_by_rounding_is_none(dtype: torch.dtype, limit: int) -> None:
+    eps = torch.finfo(dtype).eps
+    now = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, -2.0], dtype=dtype)
+    change = torch.tensor([limit / 2, limit, 2 * limit, 0, 1, 4 * limit], dtype=dtype) * eps
+    assert differ(now, now - change).tolist() == [0, 0, 1, 0, 1, 1]
