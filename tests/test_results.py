@@ -15,7 +15,7 @@ sys.path.append(str(ROOT / "results"))
 
 import run  # noqa: E402
 import write  # noqa: E402
-from writing import filled, markers, read_records  # noqa: E402
+from writing import TABLES, filled, markers, read_records  # noqa: E402
 from writing.pages import PAGES, UnknownTableError  # noqa: E402
 from writing.records import file_of, runs_of  # noqa: E402
 
@@ -41,6 +41,12 @@ def test_figure_that_differs_from_its_record_is_mended() -> None:
 def test_table_without_function_or_record_is_refused(name: str, fault: str) -> None:
     with pytest.raises(UnknownTableError, match=fault):
         filled(f"<!-- table: {name} -->\n<!-- end -->", {})
+
+
+def test_every_run_has_a_record_and_every_table_a_page() -> None:
+    assert {each.name for each in run.read_runs()} == set(read_records())
+    shown = [name for page in PAGES for name in markers((ROOT / page).read_text(encoding="utf-8"))]
+    assert sorted(shown) == sorted(TABLES)
 
 
 def test_pages_hold_no_broken_marker() -> None:

@@ -167,9 +167,6 @@ def draw_masking(figure: Any, data: Any) -> None:
 class Figure:
     """A file of docs/figures."""
 
-    record: str
-    """Without it the file stays as it is."""
-
     data: Callable[[Records], Any]
     """What is drawn, as plain values."""
 
@@ -181,14 +178,13 @@ class Figure:
 
 
 FIGURES = {
-    "fashion-mnist-accuracy.png": Figure("zoo/fashion-mnist-mst", accuracy_data, draw_accuracy, (6.4, 4.2)),
-    "fashion-mnist-codings.png": Figure("codings/fashion-mnist-mst-burst-1", codings_data, draw_codings, (10.4, 5.0)),
-    "digits-dvs-accuracy.png": Figure("events/digits-dvs", events_data, draw_events, (6.4, 4.2)),
-    "digits-levels-and-penalty.png": Figure("few-spikes/digits-levels", levels_data, draw_levels, (7.2, 5.2)),
+    "fashion-mnist-accuracy.png": Figure(accuracy_data, draw_accuracy, (6.4, 4.2)),
+    "fashion-mnist-codings.png": Figure(codings_data, draw_codings, (10.4, 5.0)),
+    "digits-dvs-accuracy.png": Figure(events_data, draw_events, (6.4, 4.2)),
+    "digits-levels-and-penalty.png": Figure(levels_data, draw_levels, (7.2, 5.2)),
     **{
-        f"masking-{name}.png": Figure(record, masking_data(record), draw_masking, (9.6, 4.4))
+        f"masking-{name}.png": Figure(masking_data(f"masking/fashion-mnist-{name}"), draw_masking, (9.6, 4.4))
         for name in ("mst", "vgg16")
-        for record in [f"masking/fashion-mnist-{name}"]
     },
 }
 """Name of the file -> figure."""

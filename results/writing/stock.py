@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from .records import Record, Records, file_of, printed, ratio, runs_of
-from .tables import TABLES, named, percent, table, times
+from .records import Records, file_of, printed, ratio, runs_of
+from .tables import named, percent, table, times
 
 
-def accuracy_by_bits(record: Record) -> list[str]:
-    """Accuracy of a network quantised without training, by bits and scales."""
+@named("vit-bits")
+def vit_bits(records: Records) -> list[str]:
+    """Accuracy of a ViT quantised without training, by bits and scales."""
     found: dict[str, list[str]] = {}
-    for bits, _, accuracy, difference in printed(record)["rows"]:
+    for bits, _, accuracy, difference in printed(records["stock/vit-bits"])["rows"]:
         found.setdefault(bits, []).append(f"{accuracy} ({difference})")
     return table(
         ("bits", "one scale for each site", "for each channel"), [[bits, *cells] for bits, cells in found.items()]
     )
-
-
-def by_bits(name: str, record: str) -> None:
-    """Register the table of a network quantised without training."""
-
-    def write(records: Records) -> list[str]:
-        return accuracy_by_bits(records[record])
-
-    TABLES[f"{name}-bits"] = write
-
-
-by_bits("vit", "stock/vit-bits")
 
 
 @named("swin-convnext")

@@ -69,14 +69,12 @@ def settled(records: Records) -> list[str]:
     """Lossless runs of all test images."""
     rows = []
     for name in FASHION_MNIST:
-        if f"codings/settled-{name}" in records:
-            (run,) = runs_of(records[f"codings/settled-{name}"])
-            rows.append([
-                NETWORKS[name], percent(run["ann_accuracy"]), percent(run["snn_accuracy"]),
-                f"{run['settled_images']:,}",
-                f"{run['same_answers']:,}", f"{run['largest_difference']:.1g}", f"{run['mean_steps']:.1f}",
-                f"{run['spikes_per_neuron']:.2f}", times(ratio(run)),
-            ])  # fmt: skip
+        (run,) = runs_of(records[f"codings/settled-{name}"])
+        rows.append([
+            NETWORKS[name], percent(run["ann_accuracy"]), percent(run["snn_accuracy"]), f"{run['settled_images']:,}",
+            f"{run['same_answers']:,}", f"{run['largest_difference']:.1g}", f"{run['mean_steps']:.1f}",
+            f"{run['spikes_per_neuron']:.2f}", times(ratio(run)),
+        ])  # fmt: skip
     columns = (
         "network", "ANN", "SNN", "images that settle", "answers that are the ANN's", "largest difference of a logit",
         "steps", "spikes per neuron", "energy, times the ANN's",

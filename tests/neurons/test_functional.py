@@ -360,6 +360,18 @@ def test_qcfs_compiled_has_the_same_values_and_gradients(
     assert any("autograd_function" in str(node.target) for node in graphs[0].graph.nodes)  # gradients of few operations
 
 
+def test_qcfs_compiled_for_another_device_has_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, lam = torch.randn(200, dtype=torch.float64, requires_grad=True), torch.tensor([0.7], dtype=torch.float64)
+    lam.requires_grad_()
+    monkeypatch.setattr("mst.neurons.functional._is_cpu_scalar", lambda x, threshold: False)
+    torch.compiler.reset()
+    compiled = torch.compile(lambda x, lam: qcfs(x, lam, 16, -5), backend="eager", fullgraph=True)
+    y, expected = compiled(x, lam), qcfs(x, lam, 16, -5)
+    assert torch.equal(y, expected)
+    got, wanted = (torch.autograd.grad(each.square().sum(), (x, lam)) for each in (y, expected))
+    torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("threshold", [(1.0,), (1.0, 1.0)], ids=["scalar", "per_channel"])
 def test_qcfs_gradient_at_the_borders_of_the_clip_is_the_same_in_every_form(threshold: tuple[float, ...]) -> None:
     x, lam = torch.tensor([[-0.25, -0.25], [1.25, 1.25]]), torch.tensor(threshold)

@@ -73,8 +73,8 @@ def test_all_threads_take_part(kind: str) -> None:
 
 @needs_openmp
 def test_threads_are_those_of_torch(three_threads: None) -> None:
-    of_python = {thread.native_id for thread in threading.enumerate()}
     first = threads_that_take_part()
+    of_python = {thread.native_id for thread in threading.enumerate()}
     torch.rand(1 << 22).exp_()
     assert threads_that_take_part() == first
     assert threading.get_native_id() in first

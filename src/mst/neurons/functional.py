@@ -184,7 +184,7 @@ def _traced_value(x: Tensor, threshold: Tensor, num_levels: int, min_level: int,
 
 
 def _traced_gate(x: Tensor, threshold: Tensor, num_levels: int, min_level: int) -> tuple[Tensor, Tensor]:
-    """Where the clip changes nothing, at its borders as in `_QCFSFunction`; and λ."""
+    """(True where the clip changes nothing, at its borders as in `_QCFSFunction`; the threshold)."""
     lam, wide = _traced_threshold(x, threshold), x.to(sum_dtype(x.dtype))
     low, high = (lam * edge for edge in _open_clip(num_levels, min_level))
     if _is_cpu_scalar(x, threshold):

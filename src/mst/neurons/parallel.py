@@ -86,7 +86,7 @@ _numbers = count(1)
 
 
 def _run_work(number: int) -> None:
-    """What each thread of OpenMP calls, with the number of the work; no error may leave it."""
+    """Called by each thread of OpenMP. An error would be lost here, so it is kept for `_run_in_torch_threads`."""
     try:
         _works[number]()
     except BaseException as error:
